@@ -1,0 +1,1 @@
+"""Calibration: data in, method-free histograms (Stats), ranges read off them (Ranges)."""

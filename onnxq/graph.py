@@ -1,0 +1,184 @@
+"""Graphs: read, write, ask.
+
+A `Graph` is an onnx-graphsurgeon graph. Everything that reads or writes a model file goes through
+here, so that external data, truncated files and half-written outputs are handled in one place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import uses_external_data
+
+from onnxq.errors import ModelError
+
+Graph: TypeAlias = Any  # gs.Graph; onnx-graphsurgeon has no type hints
+Node: TypeAlias = Any  # gs.Node
+Tensor: TypeAlias = Any  # gs.Tensor: gs.Variable or gs.Constant
+
+PROTOBUF_LIMIT = 2 * 1024**3 - 64 * 1024**2  # a protobuf message ends at 2 GB
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def load_proto(path: str | Path) -> onnx.ModelProto:
+    """The model file at `path`, external data included.
+
+    Raises ModelError for a file that is missing, is not ONNX, is truncated or lacks its data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"no model at '{path}'; check the path")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, ValueError, UnicodeDecodeError) as e:
+        raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again") from e
+    if not model.opset_import or not model.HasField("graph") or not model.graph.output:
+        raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again")
+    for name in external_files(model):
+        if not (path.parent / name).is_file():
+            raise ModelError(
+                f"'{path}' keeps its weights in '{name}', which is not beside it; "
+                "copy that file there too"
+            )
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (ValueError, OSError, onnx.checker.ValidationError) as e:
+        raise ModelError(f"the external data of '{path}' cannot be read: {e}") from e
+    return model
+
+
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """Names of the external data files that the initializers of `model` point to, sorted."""
+    names = {
+        entry.value
+        for tensor in model.graph.initializer
+        if uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return sorted(names)
+
+
+def load(path: str | Path) -> Graph:
+    """The graph of the model file at `path`; raises ModelError as `load_proto` does."""
+    return from_proto(load_proto(path))
+
+
+def from_proto(model: onnx.ModelProto) -> Graph:
+    """The graph of a model in memory."""
+    try:
+        return gs.import_onnx(model)
+    except Exception as e:  # gs raises whatever it stumbles over
+        raise ModelError(f"the graph '{model.graph.name}' cannot be read: {e}") from e
+
+
+def to_proto(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:
+    """The ONNX model of a graph, with `metadata` as metadata_props."""
+    model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    if metadata:
+        onnx.helper.set_model_props(model, dict(metadata))
+    return model
+
+
+def save(
+    graph: Graph,
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    external_data: bool = False,
+) -> None:
+    """Write a graph to `path`, whole or not at all.
+
+    Weights go to `<name>.data` beside it if asked, or if the model would pass 2 GB.
+    """
+    path = Path(path)
+    model = to_proto(graph, metadata)
+    if not external_data and weight_bytes(graph) < PROTOBUF_LIMIT:
+        with replacing(path) as temporary:
+            temporary.write_bytes(model.SerializeToString())
+        return
+    data = path.with_name(path.name + ".data")
+    with replacing(data) as temporary_data, replacing(path) as temporary:
+        temporary_data.unlink(missing_ok=True)
+        onnx.external_data_helper.convert_model_to_external_data(
+            model, location=temporary_data.name, size_threshold=1024
+        )
+        onnx.external_data_helper.write_external_data_tensors(model, str(path.parent))
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = data.name
+        temporary_data.touch()
+        temporary.write_bytes(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that replaces it at the end, or goes away on an error."""
+    if not path.parent.is_dir():
+        raise ModelError(f"no folder '{path.parent}' to write '{path.name}' to; make it first")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of the model file and its external data files, as hex."""
+    path = Path(path)
+    model = onnx.load(str(path), load_external_data=False)
+    digest = hashlib.sha256()
+    for file in (path, *(path.parent / name for name in external_files(model))):
+        with open(file, "rb") as f:
+            while block := f.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def weight_bytes(graph: Graph) -> int:
+    """Bytes of all constants of the graph."""
+    constants = (t for t in graph.tensors().values() if isinstance(t, gs.Constant))
+    return sum(int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize for t in constants)
+
+
+def node_by_name(graph: Graph) -> dict[str, Node]:
+    """Every node of the main graph by its name."""
+    return {node.name: node for node in graph.nodes}
+
+
+def producer(tensor: Tensor) -> Node | None:
+    """The node that writes `tensor`; None for graph inputs and constants."""
+    return tensor.inputs[0] if tensor.inputs else None
+
+
+def is_output(graph: Graph, tensor: Tensor) -> bool:
+    """Whether `tensor` is an output of the graph."""
+    return any(tensor is out for out in graph.outputs)
+
+
+def constant_of(tensor: Tensor) -> npt.NDArray[Any] | None:
+    """The values of a constant tensor (initializer or Constant node); None if it is computed."""
+    if isinstance(tensor, gs.Constant):
+        return np.asarray(tensor.values)
+    node = producer(tensor)
+    if node is not None and node.op == "Constant" and "value" in node.attrs:
+        value = node.attrs["value"]
+        return np.asarray(value.values if isinstance(value, gs.Constant) else value)
+    return None

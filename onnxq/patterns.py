@@ -1,0 +1,79 @@
+"""Patterns that name nodes: `--skip deblocks`, `op:ConvTranspose`, `tensor:/neck/out`.
+
+A pattern is a glob or a plain substring of the node's name, of its op type with `op:` (whole
+type), or of a tensor it writes with `tensor:`. '.' and '/' count as the same separator.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable
+from pathlib import Path
+
+from onnxq.errors import PlanError
+from onnxq.graph import Graph, Node
+
+
+def _normal(text: str) -> str:
+    return text.replace(".", "/")
+
+
+def _matches_text(pattern: str, text: str) -> bool:
+    pattern, text = _normal(pattern), _normal(text)
+    if any(c in pattern for c in "*?["):
+        return fnmatch.fnmatchcase(text, pattern)
+    return pattern in text
+
+
+def matches(pattern: str, node: Node) -> bool:
+    """Whether `pattern` names `node`."""
+    if pattern.startswith("op:"):
+        return fnmatch.fnmatchcase(node.op, pattern[3:])
+    if pattern.startswith("tensor:"):
+        return any(_matches_text(pattern[7:], t.name) for t in node.outputs)
+    return _matches_text(pattern, node.name)
+
+
+def select(graph: Graph, patterns: Iterable[str]) -> dict[str, str]:
+    """Names of the nodes that some pattern matches, each with the first pattern that did.
+
+    Raises PlanError for a pattern that matches nothing; it lists the nearest names.
+    """
+    chosen: dict[str, str] = {}
+    for pattern in expand(patterns):
+        found = [node.name for node in graph.nodes if matches(pattern, node)]
+        if not found:
+            raise PlanError(_nothing_matches(graph, pattern))
+        for name in found:
+            chosen.setdefault(name, pattern)
+    return chosen
+
+
+def expand(patterns: Iterable[str]) -> list[str]:
+    """The patterns with every `@file` replaced by the file's lines ('#' starts a comment)."""
+    out: list[str] = []
+    for pattern in patterns:
+        if not pattern.startswith("@"):
+            out.append(pattern)
+            continue
+        path = Path(pattern[1:])
+        if not path.is_file():
+            raise PlanError(f"no pattern list at '{path}'; '@' reads patterns from a file")
+        lines = (line.split("#", 1)[0].strip() for line in path.read_text("utf-8").splitlines())
+        out += [line for line in lines if line]
+    return out
+
+
+def _nothing_matches(graph: Graph, pattern: str) -> str:
+    if pattern.startswith("op:"):
+        names = sorted({node.op for node in graph.nodes})
+    elif pattern.startswith("tensor:"):
+        names = [t.name for node in graph.nodes for t in node.outputs]
+    else:
+        names = [node.name for node in graph.nodes]
+    bare = pattern.split(":", 1)[-1].strip("*")
+    near = difflib.get_close_matches(_normal(bare), [_normal(n) for n in names], n=3, cutoff=0.0)
+    by_normal = {_normal(n): n for n in names}
+    listed = ", ".join(f"'{by_normal[n]}'" for n in near)
+    return f"pattern '{pattern}' matches no node; the nearest names are {listed}"

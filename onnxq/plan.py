@@ -1,0 +1,147 @@
+"""The plan: where and how, and for every node left alone the reason.
+
+A `Plan` is a value: made by `targets`, read, edited and diffed by people as `plan.yaml`, toggled by
+sensitivity analysis with `only` and `without`, and turned into Q/DQ nodes by `passes.insert_qdq`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from onnxq.errors import PlanError
+from onnxq.graph import replacing
+from onnxq.spec import Edge, QuantSpec
+
+KIND, VERSION = "onnxq.plan", 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where to quantize and how.
+
+    model: SHA-256 of the model file the plan was made for.
+    target: the rule table that decided ("tensorrt").
+    edges: every quantized node input with its spec.
+    rules: for every node with a quantized input, the rule that decided.
+    skipped: for every weighted or requested node left float, the reason.
+    source: tensor -> the tensor that holds the same values (through pass-through ops); a tensor
+        that is not listed is its own source. One range is observed per source.
+    tied: groups of source tensors that share one range.
+    """
+
+    model: str
+    target: str
+    edges: Mapping[Edge, QuantSpec]
+    rules: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    source: Mapping[str, str] = field(default_factory=dict)
+    tied: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of the nodes with a quantized input, in the plan's order."""
+        return list(dict.fromkeys(edge.node for edge in self.edges))
+
+    def without(self, *nodes: str, reason: str = "left float by request") -> Plan:
+        """This plan with `nodes` left float."""
+        gone = self._known(nodes)
+        return replace(
+            self,
+            edges={e: s for e, s in self.edges.items() if e.node not in gone},
+            rules={n: r for n, r in self.rules.items() if n not in gone},
+            skipped={**self.skipped, **{n: reason for n in nodes}},
+        )
+
+    def only(self, *nodes: str) -> Plan:
+        """This plan with everything but `nodes` left float."""
+        keep = self._known(nodes)
+        return self.without(*(n for n in self.nodes if n not in keep), reason="not selected")
+
+    def _known(self, nodes: Iterable[str]) -> set[str]:
+        chosen = set(nodes)
+        if unknown := sorted(chosen - set(self.nodes)):
+            raise PlanError(
+                f"the plan quantizes no node '{unknown[0]}'; it has {len(self.nodes)} "
+                f"nodes, e.g. '{next(iter(self.nodes), '-')}'"
+            )
+        return chosen
+
+    def save(self, path: str | Path) -> None:
+        """Write `plan.yaml`: a mapping per node, made to be read, edited and diffed."""
+        with replacing(Path(path)) as temporary:
+            temporary.write_text(self.to_yaml(), "utf-8")
+
+    def to_yaml(self) -> str:
+        """The text of `plan.yaml`."""
+        quantized: dict[str, Any] = {}
+        for edge, spec in self.edges.items():
+            entry = quantized.setdefault(edge.node, {"rule": self.rules.get(edge.node, "")})
+            entry.setdefault("inputs", {})[edge.input] = _spec_to_text(spec)
+        document = {
+            "kind": KIND,
+            "version": VERSION,
+            "model": self.model,
+            "target": self.target,
+            "quantized": quantized,
+            "float": dict(self.skipped),
+            "same_values": dict(self.source),
+            "tied": [list(group) for group in self.tied],
+        }
+        return yaml.safe_dump(document, sort_keys=False, width=100, allow_unicode=True)
+
+    @staticmethod
+    def load(path: str | Path) -> Plan:
+        """Read `plan.yaml`; raises PlanError for a file that is not a plan."""
+        path = Path(path)
+        if not path.is_file():
+            raise PlanError(f"no plan at '{path}'; 'onnxq plan MODEL -o plan.yaml' makes one")
+        try:
+            document = yaml.safe_load(path.read_text("utf-8"))
+            if document.get("kind") != KIND or document.get("version") != VERSION:
+                raise PlanError(
+                    f"'{path}' is not a plan this version reads: expected kind '{KIND}' version "
+                    f"{VERSION}, found '{document.get('kind')}' version {document.get('version')}"
+                )
+            quantized = document["quantized"] or {}
+            return Plan(
+                model=document["model"],
+                target=document["target"],
+                edges={
+                    Edge(node, int(i)): _spec_from_text(text)
+                    for node, entry in quantized.items()
+                    for i, text in entry["inputs"].items()
+                },
+                rules={node: entry.get("rule", "") for node, entry in quantized.items()},
+                skipped=document.get("float") or {},
+                source=document.get("same_values") or {},
+                tied=tuple(tuple(g) for g in document.get("tied") or ()),
+            )
+        except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as e:
+            raise PlanError(f"'{path}' is not a plan: {type(e).__name__} {e}") from e
+
+    def check_model(self, model: str) -> None:
+        """Raises PlanError unless the plan was made for the model with this hash."""
+        if self.model != model:
+            raise PlanError(
+                f"the plan was made for model {self.model[:12]}, this one is "
+                f"{model[:12]}; run 'onnxq plan' on this model"
+            )
+
+
+def _spec_to_text(spec: QuantSpec) -> str:
+    where = "per-tensor" if spec.axis is None else f"per-channel axis {spec.axis}"
+    return f"{spec.dtype} {where}"
+
+
+def _spec_from_text(text: str) -> QuantSpec:
+    words = text.split()
+    if len(words) == 2 and words[1] == "per-tensor":
+        return QuantSpec(words[0])
+    if len(words) == 4 and words[1:3] == ["per-channel", "axis"]:
+        return QuantSpec(words[0], "channel", int(words[3]))
+    raise PlanError(f"'{text}' is not a spec; write 'int8 per-tensor' or 'int8 per-channel axis 0'")

@@ -1,0 +1,1 @@
+"""Reports: what was done and what it cost, rendered."""

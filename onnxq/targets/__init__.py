@@ -1,0 +1,1 @@
+"""Targets: one table of placement rules each; deciding where to quantize, never doing it."""

@@ -1,0 +1,1 @@
+"""TensorRT: the only importers of polygraphy, tensorrt and tensorrt_rtx, inside functions."""
