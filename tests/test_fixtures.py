@@ -38,12 +38,19 @@ MODELS = [
             "/pts_bbox_head/task_heads.1/heatmap/heatmap.1/Conv",
         ],
     ),
+    (
+        "classifier/classifier.onnx",
+        "classifier/calib.npy",
+        13,
+        ["/conv1/Conv", "/layer2/layer2.0/downsample/downsample.0/Conv", "/fc/Gemm"],
+    ),
 ]
 PATHS = [model for model, *_ in MODELS]
 
 # Model, metric, the least the float model must reach, chance or zero being far below.
 SCORES = [
     ("centerpoint/backbone_neck_head.onnx", "mAP", 80.0),
+    ("classifier/classifier.onnx", "top1", 99.0),
 ]
 
 
@@ -51,7 +58,8 @@ def load_scorer(fixture: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(
         f"score_{fixture}", FIXTURES / fixture / "score.py"
     )
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -79,15 +87,17 @@ def test_batch_normalization_is_kept_in_its_inference_form(path: str, batch_norm
     assert all(len(node.output) == 1 for node in nodes)
     values = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
     for node in nodes:
-        _, _, mean, variance = (values[name] for name in node.input[1:])
-        assert np.abs(mean).max() > 0.01 and np.ptp(variance) > 0.01, "statistics look untrained"
+        mean, variance = (values[name] for name in node.input[3:])
+        assert np.abs(mean).max() > 0.01, "the mean looks untrained"
+        assert np.ptp(variance) > 0.01, "the variance looks untrained"
 
 
 @pytest.mark.parametrize(("path", "names"), [(m, names) for m, _, _, names in MODELS])
 def test_nodes_are_named_as_the_exporter_names_them(path: str, names: list[str]) -> None:
     nodes = [node.name for node in onnx.load(FIXTURES / path).graph.node]
     assert set(names) <= set(nodes)
-    assert len(set(nodes)) == len(nodes) and "" not in nodes
+    assert len(set(nodes)) == len(nodes)
+    assert "" not in nodes
 
 
 @pytest.mark.parametrize(("path", "calib"), [(m, c) for m, c, *_ in MODELS])
@@ -124,6 +134,14 @@ def test_noise_on_the_outputs_lowers_the_metric(path: str, metric: str, least: f
         {k: rng.permutation(v.ravel()).reshape(v.shape) for k, v in o.items()} for o in outputs
     ]
     assert scorer.score(noisy)[metric] < least - 20.0
+
+
+def test_classifier_has_residual_additions_a_projection_and_an_aliased_parameter() -> None:
+    nodes = onnx.load(FIXTURES / "classifier/classifier.onnx").graph.node
+    types = [node.op_type for node in nodes]
+    assert types.count("Add") == 5
+    assert sum("downsample" in node.name for node in nodes) == 4
+    assert types.count("Identity") == 2
 
 
 def test_score_command_prints_json_with_the_sqnr_of_each_output() -> None:
