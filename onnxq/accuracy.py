@@ -1,0 +1,124 @@
+"""How far a quantized model is from its float model: sums over samples, read at the end.
+
+    SQNR   = 10 log10(sum(ref^2) / sum((ref - test)^2))   in dB
+    cosine = sum(ref * test) / sqrt(sum(ref^2) * sum(test^2))
+
+Sums are added sample by sample, so memory does not grow with the number of samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxq.runtime import session
+
+Array = npt.NDArray[Any]
+Feed = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Sums over the values of one output; `+` adds samples up."""
+
+    count: int = 0
+    ref_power: float = 0.0
+    test_power: float = 0.0
+    noise: float = 0.0
+    dot: float = 0.0
+    abs_sum: float = 0.0
+    abs_max: float = 0.0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(
+            self.count + other.count,
+            self.ref_power + other.ref_power,
+            self.test_power + other.test_power,
+            self.noise + other.noise,
+            self.dot + other.dot,
+            self.abs_sum + other.abs_sum,
+            max(self.abs_max, other.abs_max),
+        )
+
+    @property
+    def sqnr_db(self) -> float:
+        """SQNR in dB; inf where the outputs are equal, -inf where the reference is all zero."""
+        if self.noise == 0:
+            return math.inf
+        return 10 * math.log10(self.ref_power / self.noise) if self.ref_power else -math.inf
+
+    @property
+    def cosine(self) -> float:
+        """Cosine similarity of all values; 1 where both are all zero."""
+        norm = math.sqrt(self.ref_power * self.test_power)
+        return self.dot / norm if norm else float(self.ref_power == self.test_power)
+
+    @property
+    def mean_abs(self) -> float:
+        """Mean absolute difference."""
+        return self.abs_sum / self.count if self.count else 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """The four figures, rounded for a report."""
+        return {
+            "sqnr_db": round(self.sqnr_db, 3),
+            "cosine": round(self.cosine, 6),
+            "max_abs": float(f"{self.abs_max:.6g}"),
+            "mean_abs": float(f"{self.mean_abs:.6g}"),
+        }
+
+
+def agreement(ref: Array, test: Array) -> Agreement:
+    """Agreement of one array with its reference, of the same shape."""
+    r, t = ref.astype(np.float64).ravel(), test.astype(np.float64).ravel()
+    gap = np.abs(r - t)
+    return Agreement(
+        r.size,
+        float(r @ r),
+        float(t @ t),
+        float(gap @ gap),
+        float(r @ t),
+        float(gap.sum()),
+        float(gap.max(initial=0.0)),
+    )
+
+
+Model = onnx.ModelProto | Path
+
+
+def measure(
+    reference: Model,
+    quantized: Model,
+    feeds: Iterable[Feed],
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, Agreement]:
+    """Agreement of every floating point output of two models, run through ONNX Runtime.
+
+    The reference's outputs are held while the second model is loaded, one session at a time, so
+    that memory stays near that of one model; pass few feeds.
+    """
+    samples = list(feeds)
+    ref = list(_outputs(reference, samples, tick))
+    total: dict[str, Agreement] = {}
+    for a, b in zip(ref, _outputs(quantized, samples, tick), strict=True):
+        for name, value in a.items():
+            if np.issubdtype(value.dtype, np.floating):
+                total[name] = total.get(name, Agreement()) + agreement(value, b[name])
+    return total
+
+
+def _outputs(
+    model: Model, samples: list[Feed], tick: Callable[[], None]
+) -> Iterator[dict[str, Array]]:
+    run = session(model)
+    names = [o.name for o in run.get_outputs()]
+    for feed in samples:
+        yield dict(zip(names, run.run(None, dict(feed)), strict=True))
+        tick()

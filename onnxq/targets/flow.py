@@ -1,0 +1,51 @@
+"""Which tensors hold the same values: the walk through ops that only move data.
+
+Through SAME ops every value survives, so a tensor behind them is observed at its source. SUBSET
+ops select among values: a tensor behind them takes its source's scale only where the source is
+quantized anyway, so that one tensor is quantized once.
+"""
+
+from __future__ import annotations
+
+from onnxq.graph import Graph, Node, Tensor, is_output, producer
+
+SAME = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace",
+        "SpaceToDepth", "Expand", "Tile")  # fmt: skip
+SUBSET = ("MaxPool", "Slice", "Split", "Resize", "Gather")
+
+
+def data_input(node: Node) -> Tensor | None:
+    """The tensor whose values a pass-through node moves; None for any other node."""
+    if node.op not in SAME and node.op not in SUBSET:
+        return None
+    if node.op == "Resize" and node.attrs.get("mode", "nearest") != "nearest":
+        return None
+    return node.inputs[0]
+
+
+def same_source(tensor: Tensor) -> Tensor:
+    """The tensor that first held the values of `tensor`, walking back through SAME ops."""
+    node = producer(tensor)
+    while node is not None and node.op in SAME:
+        tensor = node.inputs[0]
+        node = producer(tensor)
+    return tensor
+
+
+def quantized_source(tensor: Tensor, quantized: set[str]) -> Tensor:
+    """The source of `tensor` through SAME ops, and on through SUBSET ops to a quantized tensor."""
+    found = walk = same_source(tensor)
+    node = producer(walk)
+    while node is not None and data_input(node) is not None:
+        walk = same_source(node.inputs[0])
+        if walk.name in quantized:
+            found = walk
+        node = producer(walk)
+    return found
+
+
+def sole_consumer(graph: Graph, tensor: Tensor) -> Node | None:
+    """The only node that reads `tensor`; None if it is an output or read more than once."""
+    if len(tensor.outputs) != 1 or is_output(graph, tensor):
+        return None
+    return tensor.outputs[0]

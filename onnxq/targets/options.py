@@ -1,0 +1,115 @@
+"""What the user may say about placement, and the nodes those words name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from onnxq.errors import PlanError
+from onnxq.graph import WEIGHTED, Graph, Node, constant_of
+from onnxq.patterns import matches, select
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Placement options; the defaults are what `onnxq quantize MODEL --calib DATA` uses.
+
+    skip, only: patterns of nodes to leave float, or to restrict the plan to.
+    skip_op: op types to leave float. skip_between: "FROM:TO", every node on a path between them.
+    keep_first, keep_last: how many weighted ops nearest an input or an output stay float.
+    deconv: whether and how ConvTranspose is quantized. concat: what a Concat of quantized
+    branches gets. residual: whether the skip branch of a residual Add is quantized.
+    weights: granularity of weight scales. min_channels: narrower Conv and MatMul stay float.
+    """
+
+    skip: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    skip_op: tuple[str, ...] = ()
+    skip_between: tuple[str, ...] = ()
+    keep_first: int = 0
+    keep_last: int = 0
+    deconv: Literal["float", "per-tensor", "per-channel"] = "float"
+    concat: Literal["share", "requant", "float"] = "float"
+    residual: Literal["skip", "float"] = "skip"
+    weights: Literal["per-channel", "per-tensor"] = "per-channel"
+    min_channels: int = 16
+
+
+def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:
+    """Nodes that the user's words leave float, each with the reason; PlanError on a bad pattern."""
+    reasons: dict[str, str] = {}
+    for name, pattern in select(graph, options.skip).items():
+        reasons[name] = f"--skip {pattern}"
+    for op in options.skip_op:
+        for name in select(graph, [f"op:{op}"]):
+            reasons.setdefault(name, f"--skip-op {op}")
+    for pair in options.skip_between:
+        for name in _between(graph, pair):
+            reasons.setdefault(name, f"--skip-between {pair}")
+    weighted = [n for n in graph.nodes if is_weighted(n)]
+    for name in _nearest(weighted, options.keep_first, forward=True):
+        reasons.setdefault(name, f"--keep-first {options.keep_first}")
+    for name in _nearest(weighted, options.keep_last, forward=False):
+        reasons.setdefault(name, f"--keep-last {options.keep_last}")
+    if options.only:
+        chosen = select(graph, options.only)
+        for node in graph.nodes:
+            if node.name not in chosen:
+                reasons.setdefault(node.name, "not named by --only")
+    return reasons
+
+
+def is_weighted(node: Node) -> bool:
+    """Whether `node` is an op that a target may run in low precision."""
+    return node.op in WEIGHTED and node.domain in (None, "", "ai.onnx")
+
+
+def reachable(nodes: Iterable[Node], forward: bool) -> set[str]:
+    """Names of `nodes` and of every node after (forward) or before them."""
+    seen: set[str] = set()
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        tensors = node.outputs if forward else node.inputs
+        stack += [n for t in tensors for n in (t.outputs if forward else t.inputs)]
+    return seen
+
+
+def _between(graph: Graph, pair: str) -> list[str]:
+    start, colon, end = pair.partition(":")
+    if start in ("op", "tensor"):
+        kind, (start, colon, end) = start, end.partition(":")
+        start = f"{kind}:{start}"
+    if not (start and colon and end):
+        raise PlanError(f"--skip-between '{pair}' needs two patterns as FROM:TO")
+    select(graph, [start, end])  # a pattern that matches nothing is an error
+    after = reachable((n for n in graph.nodes if matches(start, n)), forward=True)
+    before = reachable((n for n in graph.nodes if matches(end, n)), forward=False)
+    names = [n.name for n in graph.nodes if n.name in after & before]
+    if not names:
+        raise PlanError(f"--skip-between '{pair}': no path leads from '{start}' to '{end}'")
+    return names
+
+
+def _nearest(weighted: list[Node], count: int, forward: bool) -> list[str]:
+    """Weighted ops with fewer than `count` weighted ops before (forward) or after them."""
+    if count <= 0:
+        return []
+    rank: dict[str, int] = {}
+    names = {n.name for n in weighted}
+    for node in weighted if forward else reversed(weighted):
+        nearer = reachable([node], forward=not forward) & names - {node.name}
+        rank[node.name] = 1 + max((rank.get(n, 0) for n in nearer), default=0)
+    return [n for n, r in rank.items() if r <= count]
+
+
+def weight_input(node: Node) -> int | None:
+    """Index of the constant weight among the first two inputs; None if both are computed."""
+    for i in (1, 0):
+        if len(node.inputs) > i and constant_of(node.inputs[i]) is not None:
+            return i
+    return None

@@ -1,0 +1,271 @@
+"""Placement for TensorRT: a table of rules, read from the top.
+
+`FLOAT_RULES` say why a weighted op stays float; the first that holds is the reason in the plan.
+What is left is quantized by `inputs_of`: every input of Conv, Gemm and MatMul, activations per
+tensor, weights per channel. Then the skip branch of residual Adds and, if asked for, Concats.
+Evidence for each rule, engine by engine: docs/tensorrt.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onnxq.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.plan import Plan
+from onnxq.spec import Edge, QuantSpec
+from onnxq.targets.flow import data_input, quantized_source, same_source, sole_consumer
+from onnxq.targets.options import PlanOptions, is_weighted, left_float, weight_input
+
+ACTIVATION = QuantSpec()
+FLOATS = (np.float32, np.float16, np.float64)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason to leave a weighted op float."""
+
+    name: str
+    reason: str
+    holds: Callable[[Node, PlanOptions], bool]
+
+
+def _shape(tensor: Tensor) -> list[Any]:
+    """Dimensions of a tensor, None for each that is not a number; empty if the rank is unknown."""
+    return [d if isinstance(d, int) else None for d in tensor.shape or ()]
+
+
+def _weight_shape(node: Node) -> tuple[int, ...]:
+    index = weight_input(node)
+    return () if index is None else tuple(node.inputs[index].shape)
+
+
+def _not_float(node: Node, options: PlanOptions) -> bool:
+    types = [np.dtype(t.dtype).type for t in node.inputs[:2] if t.dtype is not None]
+    return any(t not in FLOATS for t in types)
+
+
+def _no_constant_weight(node: Node, options: PlanOptions) -> bool:
+    if node.op == "MatMul":
+        return all(constant_of(t) is not None for t in node.inputs)
+    return node.op != "Gemm" and constant_of(node.inputs[1]) is None
+
+
+def _deconv(node: Node, options: PlanOptions) -> bool:
+    return node.op == "ConvTranspose" and options.deconv == "float"
+
+
+def _few_channels(node: Node, options: PlanOptions) -> bool:
+    if node.op not in ("Conv", "ConvTranspose"):
+        return False
+    weight, group = _weight_shape(node), node.attrs.get("group", 1)
+    outer, inner = weight[0], weight[1] * group
+    first = node.op == "Conv" and not same_source(node.inputs[0]).inputs
+    channels_in, channels_out = (inner, outer) if node.op == "Conv" else (outer, inner)
+    narrow_in = channels_in < options.min_channels and not first
+    return narrow_in or channels_out < options.min_channels
+
+
+def _ragged_groups(node: Node, options: PlanOptions) -> bool:
+    group = node.attrs.get("group", 1)
+    if node.op not in ("Conv", "ConvTranspose") or group == 1:
+        return False
+    weight = _weight_shape(node)
+    per_group = (weight[1], weight[0] // group)
+    return per_group != (1, 1) and any(c % 4 for c in per_group)
+
+
+def _matrix_vector(node: Node, options: PlanOptions) -> bool:
+    shape = _shape(node.inputs[0])
+    if node.op in ("Gemm", "MatMul"):
+        rows = shape[-2:-1] if not node.attrs.get("transA", 0) else shape[-1:]
+        return (rows == [1] and len(shape) == 2) or len(shape) == 1
+    if node.op != "Conv":
+        return False
+    return (bool(shape[2:]) and all(d == 1 for d in shape[2:])) or _behind_global_pool(node)
+
+
+def _behind_global_pool(node: Node) -> bool:
+    before = producer(same_source(node.inputs[0]))
+    return before is not None and before.op == "GlobalAveragePool"
+
+
+def _narrow_product(node: Node, options: PlanOptions) -> bool:
+    if node.op not in ("Gemm", "MatMul"):
+        return False
+    a, b = _shape(node.inputs[0]), _shape(node.inputs[1])
+    known = [d for d in (*a[-1:], *b[-2:]) if d is not None]
+    return any(d < options.min_channels for d in known)
+
+
+FLOAT_RULES: tuple[Rule, ...] = (
+    Rule("not-float", "its inputs are not floating point", _not_float),
+    Rule("computed-weight", "its weight is not constant", _no_constant_weight),
+    Rule("deconv", "TensorRT runs ConvTranspose in float anyway; --deconv to try", _deconv),
+    Rule("few-channels", "fewer than 16 channels in or out", _few_channels),
+    Rule("ragged-groups", "channels per group are not a multiple of 4", _ragged_groups),
+    Rule("matrix-vector", "a matrix-vector product gains nothing", _matrix_vector),
+    Rule("narrow-product", "K or N is under 16", _narrow_product),
+)
+
+
+def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
+    """The TensorRT plan of a prepared graph; `model` is the model file's hash.
+
+    Raises PlanError for a pattern that matches nothing or an unknown option.
+    """
+    asked = left_float(graph, options)
+    edges: dict[Edge, QuantSpec] = {}
+    rules: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    for node in graph.nodes:
+        if not is_weighted(node):
+            continue
+        reason = asked.get(node.name) or _float_reason(node, options)
+        if reason:
+            skipped[node.name] = reason
+        else:
+            edges |= inputs_of(node, options)
+            rules[node.name] = f"weighted-{node.op}"
+    if options.residual == "skip":
+        _residual_adds(graph, asked, edges, rules, skipped)
+    tied = _concats(graph, asked, options, edges, rules, skipped)
+    result = Plan(model, "tensorrt", edges, rules, skipped, tied=tied)
+    return replace(result, source=_sources(graph, result))
+
+
+def _float_reason(node: Node, options: PlanOptions) -> str | None:
+    return next((f"{r.name}: {r.reason}" for r in FLOAT_RULES if r.holds(node, options)), None)
+
+
+def inputs_of(node: Node, options: PlanOptions) -> dict[Edge, QuantSpec]:
+    """Every quantized input of a weighted op: activations per tensor, the weight per channel."""
+    weight = weight_input(node)
+    edges = {Edge(node.name, i): ACTIVATION for i in (0, 1) if i != weight}
+    if weight is not None:
+        axis = _weight_axis(node, weight, options)
+        spec = ACTIVATION if axis is None else QuantSpec("int8", "channel", axis)
+        edges[Edge(node.name, weight)] = spec
+    return dict(sorted(edges.items()))
+
+
+def _weight_axis(node: Node, index: int, options: PlanOptions) -> int | None:
+    if options.weights == "per-tensor":
+        return None
+    if node.op == "Conv":
+        return 0
+    if node.op == "ConvTranspose":
+        return 1 if options.deconv == "per-channel" and node.attrs.get("group", 1) == 1 else None
+    if index == 0:  # a constant left operand: its columns are the contraction
+        return None
+    if node.op == "Gemm":
+        return 0 if node.attrs.get("transB", 0) else 1
+    return len(node.inputs[1].shape) - 1
+
+
+def _residual_adds(
+    graph: Graph,
+    asked: dict[str, str],
+    edges: dict[Edge, QuantSpec],
+    rules: dict[str, str],
+    skipped: dict[str, str],
+) -> None:
+    """Q/DQ on the skip branch of an Add that the last quantized Conv before it can absorb."""
+    order = {node.name: i for i, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        if node.op != "Add" or any(constant_of(t) is not None for t in node.inputs):
+            continue
+        convs = [i for i, t in enumerate(node.inputs) if _absorbs(graph, t, rules)]
+        shapes = [_shape(t) for t in node.inputs]
+        if not convs or len(shapes[0]) != len(shapes[1]) or node.inputs[0] is node.inputs[1]:
+            continue
+        if node.name in asked:
+            skipped[node.name] = asked[node.name]
+            continue
+        last = max(convs, key=lambda i: order[node.inputs[i].inputs[0].name])
+        edges[Edge(node.name, 1 - last)] = ACTIVATION
+        rules[node.name] = "residual-skip"
+
+
+def _absorbs(graph: Graph, tensor: Tensor, rules: dict[str, str]) -> bool:
+    """Whether `tensor` comes from a quantized Conv and goes only to the Add."""
+    node = producer(tensor)
+    conv = node is not None and node.op == "Conv" and node.name in rules
+    return conv and sole_consumer(graph, tensor) is not None
+
+
+def _concats(
+    graph: Graph,
+    asked: dict[str, str],
+    options: PlanOptions,
+    edges: dict[Edge, QuantSpec],
+    rules: dict[str, str],
+    skipped: dict[str, str],
+) -> tuple[tuple[str, ...], ...]:
+    """Q/DQ on the inputs of Concats whose output is quantized; groups that share a scale."""
+    groups: list[tuple[str, ...]] = []
+    quantized = _quantized_tensors(graph, edges)
+    for node in graph.nodes:
+        if node.op != "Concat" or options.concat == "float":
+            continue
+        if not _reaches(node.outputs[0], quantized):
+            continue
+        if node.name in asked:
+            skipped[node.name] = asked[node.name]
+            continue
+        for i, tensor in enumerate(node.inputs):
+            if constant_of(tensor) is None:
+                edges[Edge(node.name, i)] = ACTIVATION
+        rules[node.name] = f"concat-{options.concat}"
+        if options.concat == "share":
+            names = [t.name for t in (*node.inputs, node.outputs[0]) if constant_of(t) is None]
+            groups.append(tuple(dict.fromkeys(names)))
+    return _joined(groups)
+
+
+def _reaches(tensor: Tensor, quantized: set[str]) -> bool:
+    """Whether a quantized tensor is `tensor` or lies behind it through pass-through ops."""
+    if tensor.name in quantized:
+        return True
+    return any(
+        _reaches(out, quantized)
+        for node in tensor.outputs
+        if data_input(node) is tensor
+        for out in node.outputs
+    )
+
+
+def _joined(groups: list[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """Groups that overlap become one."""
+    sets: list[dict[str, None]] = []
+    for group in groups:
+        merged = dict.fromkeys(group)
+        apart = []
+        for other in sets:
+            if merged.keys() & other.keys():
+                merged = {**other, **merged}
+            else:
+                apart.append(other)
+        sets = [*apart, merged]
+    return tuple(tuple(s) for s in sets)
+
+
+def _quantized_tensors(graph: Graph, edges: dict[Edge, QuantSpec]) -> set[str]:
+    wanted = {(e.node, e.input) for e in edges}
+    return {
+        t.name
+        for node in graph.nodes
+        for i, t in enumerate(node.inputs)
+        if (node.name, i) in wanted and constant_of(t) is None
+    }
+
+
+def _sources(graph: Graph, plan: Plan) -> dict[str, str]:
+    """Quantized tensor -> the tensor whose range it takes, where that is another one."""
+    quantized = _quantized_tensors(graph, dict(plan.edges))
+    tensors = graph.tensors()
+    sources = {name: quantized_source(tensors[name], quantized).name for name in quantized}
+    return {name: source for name, source in sorted(sources.items()) if name != source}
