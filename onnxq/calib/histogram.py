@@ -1,0 +1,194 @@
+"""Histograms whose bin number is the upper half of the float itself.
+
+    bin(x) = bits of float32(x) >> 16        (sign, 8 exponent bits, 7 mantissa bits: 65,536 bins)
+
+There is no range to guess and nothing to rescale, so merging is adding and is exact. A bin spans
+1/128 of an octave, about as wide near amax as an INT8 step: errors over a bin are integrated, not
+sampled (see `mse`). Values below 2**-133, the negative zero among them, count as zero.
+
+An `Accumulator` counts; a `Histogram` is the frozen, sparse value that is merged, saved and read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq.errors import OnnxqError
+
+try:
+    from onnxq.calib import _binning  # type: ignore[attr-defined]
+except ImportError:  # a wheel without the compiled part: the same numbers, more slowly
+    _binning = None
+
+HAVE_COMPILED = _binning is not None
+
+BINS = 1 << 16
+SPARE = 8  # scratch counters of the compiled loop, zero between calls
+NONFINITE = 0x7F80  # first magnitude bin of infinities and NaN
+BLOCK = 1 << 15  # values that np.bincount is given at a time, to stay in cache
+
+Array = npt.NDArray[Any]
+Int64 = npt.NDArray[np.int64]
+UInt16 = npt.NDArray[np.uint16]
+Float64 = npt.NDArray[np.float64]
+
+
+class Accumulator:
+    """Counts values as they pass. One thread at a time: give each worker its own, then merge."""
+
+    def __init__(self) -> None:
+        self.counts: Int64 = np.zeros(BINS + SPARE, np.int64)  # untouched pages cost nothing
+        self.minmax = np.array([np.inf, -np.inf], np.float32)
+
+    def observe(self, x: npt.ArrayLike) -> None:
+        """Add the values of `x`: any shape and real dtype, converted to float32."""
+        with np.errstate(over="ignore"):  # beyond float32 counts as infinite
+            values = np.ascontiguousarray(x, np.float32)
+        if _binning is None:
+            count_numpy(self.counts, self.minmax, values)
+        else:
+            _binning.count(self.counts, self.minmax, values)
+
+    def histogram(self) -> Histogram:
+        """What was counted so far, as a value."""
+        counts = self.counts[:BINS].copy()
+        counts[0] += counts[0x8000]  # negative zero
+        counts[0x8000] = 0
+        low, high = (float(v) + 0.0 for v in self.minmax)
+        return _sparse(counts, low, high)
+
+
+def count_numpy(counts: Int64, minmax: Array, x: Array) -> None:
+    """Add contiguous float32 `x` to `counts` and `minmax` in place, as the compiled loop does."""
+    halves = x.reshape(-1).view(np.uint32)
+    for start in range(0, halves.size, BLOCK):
+        found = np.bincount(halves[start : start + BLOCK] >> 16)
+        counts[: found.size] += found
+    minmax[0] = np.fmin.reduce(x, axis=None, initial=minmax[0])
+    minmax[1] = np.fmax.reduce(x, axis=None, initial=minmax[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """Counts per bin with the exact minimum and maximum.
+
+    bins: uint16 bin numbers with a count, ascending by value (most negative first).
+    counts: int64, as long as `bins`, all positive.
+    min, max: exact, NaN left out; inf and -inf where nothing was counted.
+    """
+
+    bins: UInt16
+    counts: Int64
+    min: float
+    max: float
+
+    @property
+    def count(self) -> int:
+        """How many values were counted."""
+        return int(self.counts.sum())
+
+    @property
+    def nonfinite(self) -> int:
+        """How many of them were infinite or NaN."""
+        return int(self.counts[(self.bins & 0x7FFF) >= NONFINITE].sum())
+
+    @property
+    def zeros(self) -> int:
+        """How many of them were zero."""
+        return int(self.counts[self.bins == 0].sum())
+
+    @property
+    def amax(self) -> float:
+        """The exact largest |x|; 0 where nothing was counted."""
+        return max(abs(self.min), abs(self.max)) if self.count else 0.0
+
+    def magnitude(self) -> Magnitude:
+        """The distribution of |x|; raises OnnxqError where a value is not finite."""
+        return _magnitude(self, self.bins & 0x7FFF, self.counts, self.amax)
+
+    def negative(self) -> Magnitude:
+        """The distribution of |x| of the values below zero; raises as `magnitude` does."""
+        below = self.bins >= 0x8000
+        return _magnitude(self, self.bins[below] & 0x7FFF, self.counts[below], abs(self.min))
+
+    def nonnegative(self) -> Magnitude:
+        """The distribution of the values from zero up; raises as `magnitude` does."""
+        above = self.bins < 0x8000
+        return _magnitude(self, self.bins[above], self.counts[above], abs(self.max))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Histogram):
+            return NotImplemented
+        same = np.array_equal(self.bins, other.bins) and np.array_equal(self.counts, other.counts)
+        return same and (self.min, self.max) == (other.min, other.max)
+
+    def __hash__(self) -> int:
+        return hash((self.bins.tobytes(), self.counts.tobytes(), self.min, self.max))
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Bins of |x| in ascending order: `counts[i]` values lie in [low[i], high[i]].
+
+    Zero is a bin of no width, and the last bin ends at the exact maximum.
+    """
+
+    low: Float64
+    high: Float64
+    counts: Int64
+
+
+EMPTY = Histogram(np.zeros(0, np.uint16), np.zeros(0, np.int64), float("inf"), float("-inf"))
+
+
+def histogram_of(*arrays: npt.ArrayLike) -> Histogram:
+    """The histogram of all values of `arrays`."""
+    accumulator = Accumulator()
+    for x in arrays:
+        accumulator.observe(x)
+    return accumulator.histogram()
+
+
+def merge(*histograms: Histogram) -> Histogram:
+    """The histogram of all values of all `histograms`: exact, associative and commutative."""
+    return reduce(_add, histograms, EMPTY)
+
+
+def _add(a: Histogram, b: Histogram) -> Histogram:
+    if not b.bins.size or not a.bins.size:
+        return a if a.bins.size else b
+    counts = np.zeros(BINS, np.int64)
+    counts[a.bins] = a.counts
+    counts[b.bins] += b.counts
+    return _sparse(counts, min(a.min, b.min), max(a.max, b.max))
+
+
+def _sparse(counts: Int64, low: float, high: float) -> Histogram:
+    """The histogram of dense `counts` by bit pattern; negative bins run backwards."""
+    (found,) = np.nonzero(counts)
+    first_negative = np.searchsorted(found, 0x8000)
+    by_value = np.concatenate([found[first_negative:][::-1], found[:first_negative]])
+    return Histogram(by_value.astype(np.uint16), counts[by_value], low, high)
+
+
+def _magnitude(histogram: Histogram, bins: Array, counts: Int64, amax: float) -> Magnitude:
+    if bad := histogram.nonfinite:
+        raise OnnxqError(
+            f"{bad} of {histogram.count} values are infinite or NaN, so no range can be read; "
+            "check the calibration data and the float model, or leave the node out"
+        )
+    total = np.bincount(bins, counts, NONFINITE).astype(np.int64)
+    (found,) = np.nonzero(total)
+    low, high = _value(found), _value(found + 1)
+    high[found == 0] = 0
+    np.minimum(high, amax, out=high)
+    return Magnitude(low, high, total[found])
+
+
+def _value(bins: Int64) -> Float64:
+    return (bins.astype(np.uint32) << 16).view(np.float32).astype(np.float64)

@@ -1,0 +1,165 @@
+"""Statistics: one histogram per tensor, and what they were counted on. They know no method.
+
+Merging is adding: any split of the data over batches, processes or machines ends in the same
+`Stats`. For that the digest of the data is a sum too: of the samples' SHA-256, modulo 2**256.
+
+Saved as `stats.npz`: `header` is JSON text (kind, version, model, data, samples, tensor names); the
+histograms lie behind one another in `bins` and `counts`, those of tensor i from `offsets[i]` to
+`offsets[i + 1]`, with its exact bounds in `minmax[i]`. No pickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxq.calib import histogram
+from onnxq.calib.histogram import Array, Histogram
+from onnxq.errors import DataError
+from onnxq.graph import replacing
+
+KIND, VERSION = "onnxq.stats", 1
+NO_DATA = "0" * 64
+
+_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What calibration saw.
+
+    model: SHA-256 of the model file.
+    histograms: tensor name -> Histogram, sorted by name.
+    samples: how many samples were run.
+    data: digest of those samples, 64 hex digits; their order does not matter.
+    """
+
+    model: str
+    histograms: Mapping[str, Histogram]
+    samples: int
+    data: str = NO_DATA
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "histograms", dict(sorted(self.histograms.items())))
+
+    def __getitem__(self, tensor: str) -> Histogram:
+        """The histogram of a tensor; raises DataError where it was not observed."""
+        if tensor not in self.histograms:
+            raise DataError(
+                f"no statistics for tensor '{tensor}'; run 'onnxq calibrate' on this model and plan"
+            )
+        return self.histograms[tensor]
+
+    def check_model(self, model: str) -> None:
+        """Raises DataError unless the statistics were counted on the model with this hash."""
+        if self.model != model:
+            raise DataError(
+                f"the statistics were counted on model {self.model[:12]}, this one is "
+                f"{model[:12]}; run 'onnxq calibrate' on this model"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write `stats.npz`, whole or not at all; equal statistics give equal bytes."""
+        each = list(self.histograms.values())
+        header = {
+            "kind": KIND,
+            "version": VERSION,
+            "model": self.model,
+            "data": self.data,
+            "samples": self.samples,
+            "tensors": list(self.histograms),
+        }
+        empty = histogram.EMPTY
+        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                header=np.frombuffer(json.dumps(header).encode(), np.uint8),
+                offsets=np.cumsum([0, *(h.bins.size for h in each)]),
+                bins=np.concatenate([empty.bins, *(h.bins for h in each)]),
+                counts=np.concatenate([empty.counts, *(h.counts for h in each)]),
+                minmax=np.array([(h.min, h.max) for h in each], np.float32).reshape(-1, 2),
+            )
+
+    @staticmethod
+    def load(path: str | Path) -> Stats:
+        """Read `stats.npz`; raises DataError for a file that is not one of this version."""
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"no statistics at '{path}'; 'onnxq calibrate --stats' writes them")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return _from_arrays({name: archive[name] for name in archive.files}, path)
+        except (*_UNREADABLE, KeyError, TypeError, AttributeError) as e:
+            raise DataError(
+                f"'{path}' is not a statistics file or is cut short ({type(e).__name__}: {e}); "
+                "'onnxq calibrate --stats' writes one"
+            ) from e
+
+
+def merge(*stats: Stats) -> Stats:
+    """The statistics of all the data: exact, associative and commutative.
+
+    A tensor counted in some only is kept. Raises DataError for statistics of different models.
+    """
+    if not stats:
+        raise DataError("no statistics to merge; name at least one file")
+    return reduce(_add, stats)
+
+
+def _add(a: Stats, b: Stats) -> Stats:
+    if a.model != b.model:
+        raise DataError(
+            f"these statistics are of different models, {a.model[:12]} and {b.model[:12]}; "
+            "merge shards of one model only"
+        )
+    names = a.histograms.keys() | b.histograms.keys()
+    none = histogram.EMPTY
+    merged = {
+        name: histogram.merge(a.histograms.get(name, none), b.histograms.get(name, none))
+        for name in names
+    }
+    return Stats(a.model, merged, a.samples + b.samples, add_digests(a.data, b.data))
+
+
+def sample_digest(sample: Mapping[str, Array]) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of one sample, as 64 hex digits."""
+    sha = hashlib.sha256()
+    for name, x in sorted(sample.items()):
+        sha.update(f"{name}\0{x.dtype.str}\0{x.shape}\0".encode())
+        sha.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()
+
+
+def add_digests(*digests: str) -> str:
+    """Digests added up modulo 2**256: the same for any order and any split of the samples."""
+    return f"{sum(int(d, 16) for d in digests) % 2**256:064x}"
+
+
+def _from_arrays(arrays: Mapping[str, Any], path: Path) -> Stats:
+    header = json.loads(bytes(arrays["header"])) if "header" in arrays else {}
+    if (header.get("kind"), header.get("version")) != (KIND, VERSION):
+        raise DataError(
+            f"'{path}' holds no statistics this version reads: expected kind '{KIND}' version "
+            f"{VERSION}, found '{header.get('kind')}' version {header.get('version')}"
+        )
+    names, offsets = header["tensors"], arrays["offsets"].tolist()
+    bins, counts, minmax = arrays["bins"], arrays["counts"], arrays["minmax"].tolist()
+    sizes = (len(names), len(minmax), offsets[-1], len(counts))
+    if sizes != (len(offsets) - 1, len(offsets) - 1, len(bins), len(bins)):
+        raise ValueError(f"{len(names)} tensors, {len(bins)} bins, {len(counts)} counts")
+    histograms = {
+        name: Histogram(bins[start:end], counts[start:end], low, high)
+        for name, start, end, (low, high) in zip(
+            names, offsets[:-1], offsets[1:], minmax, strict=True
+        )
+    }
+    return Stats(header["model"], histograms, header["samples"], header["data"])
