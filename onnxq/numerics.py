@@ -32,7 +32,7 @@ def scale_of(amax: npt.ArrayLike, spec: QuantSpec, scale_dtype: str = "float32")
     a = np.asarray(amax, np.float64)
     if not np.all(np.isfinite(a)) or np.any(a < 0):
         raise OnnxqError(f"a range must be finite and not negative, got {a.min()} to {a.max()}")
-    scale = np.maximum((a / spec.row.qmax).astype(np.float32), MIN_SCALE)
+    scale = np.asarray(np.maximum(a / spec.row.qmax, MIN_SCALE), np.float32)
     if scale_dtype == "float32":
         return scale
     return _rounded_to(scale, scale_dtype)

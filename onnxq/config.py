@@ -1,0 +1,66 @@
+"""One value for everything a quantizing run may be told: the composed configuration."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from onnxq.errors import PlanError
+from onnxq.targets.options import PlanOptions
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """How to quantize; the defaults are what `onnxq quantize MODEL --calib DATA` does.
+
+    placement: where Q/DQ goes. method: how ranges are read off the histograms. weight_method: the
+    same for weights. high_precision: the type of what is not quantized. weights_as: INT8 weights
+    with a DequantizeLinear, or float weights with a Q/DQ pair. io: whether the model's inputs and
+    outputs keep their types. samples, seed: calibrate on that many samples, evenly spread without
+    a seed, drawn with it. workers: samples in flight. check_samples: calibration samples held out
+    to compare FP32 with INT8. requantize: take out the Q/DQ of a quantized input first.
+    allow_nonfinite: drop samples with NaN or Inf. external_data: weights in a file of their own.
+    """
+
+    placement: PlanOptions = field(default_factory=PlanOptions)
+    method: str = "mse"
+    weight_method: Literal["max", "mse"] = "max"
+    high_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    weights_as: Literal["int", "float"] = "int"
+    io: Literal["keep", "half"] = "keep"
+    samples: int | None = None
+    seed: int | None = None
+    workers: int = field(default_factory=_cores)
+    check_samples: int = 8
+    requantize: bool = False
+    allow_nonfinite: bool = False
+    external_data: bool = False
+    ort_library: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples is not None and self.samples < 1:
+            raise PlanError(f"--samples {self.samples}: at least one sample is needed")
+        if self.workers < 1:
+            raise PlanError(f"--workers {self.workers}: at least one worker is needed")
+
+    @property
+    def scale_dtype(self) -> str:
+        """The type that scales are rounded to."""
+        return {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[self.high_precision]
+
+    @property
+    def min_opset(self) -> int:
+        """The lowest opset that holds what is asked for."""
+        return 13 if self.high_precision == "fp32" else 19
+
+    def flat(self) -> dict[str, Any]:
+        """One mapping of option names to values: the form `--config` reads."""
+        options = asdict(self)
+        placement = options.pop("placement")
+        merged = {**placement, **options}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in merged.items()}
