@@ -1,0 +1,131 @@
+"""Running passes: purity, order and validity live here, so that a pass only has to rewrite.
+
+A pass is a function `graph -> int` (how many rewrites) that edits in place. Weight arrays are
+shared between a graph and its copies: a pass makes a new constant and never writes into one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable
+
+import onnx
+
+from onnxq.errors import ModelError
+from onnxq.graph import Graph, Node, Tensor
+from onnxq.passes.weightless import weightless
+
+log = logging.getLogger(__name__)
+
+Pass = Callable[[Graph], int]
+
+
+def apply(graph: Graph, *passes: Pass) -> Graph:
+    """A copy of `graph` after `passes`, in order; `graph` itself is left alone.
+
+    The result is sorted topologically, keeps the order of the nodes where it can, and holds no
+    unused nodes. Raises ModelError where a graph is not valid, and names the pass that left it so.
+    """
+    check(graph, "the model")
+    out = graph.copy()
+    out.producer_name, out.producer_version = graph.producer_name, graph.producer_version
+    out.import_domains = list(graph.import_domains) if graph.import_domains else None
+    tidy(out)
+    for one in passes:
+        name = getattr(one, "__name__", repr(one))
+        count = one(out)
+        log.debug("%s: %d rewrites", name, count)
+        if count:
+            tidy(out)
+            check(out, f"the graph after pass '{name}'")
+    check_with_onnx(out)
+    return out
+
+
+def tidy(graph: Graph) -> None:
+    """Drop what no output needs and sort topologically, in place."""
+    graph.cleanup()
+    sort(graph)
+
+
+def sort(graph: Graph) -> None:
+    """Sort the nodes topologically, in place; nodes that are in order already stay where they are.
+
+    Raises ModelError for a cycle. (onnx-graphsurgeon sorts by depth, which shuffles branches, and
+    recurses, which a deep graph does not survive.)
+    """
+    place = {id(node): i for i, node in enumerate(graph.nodes)}
+    before = [{place[id(p)] for p in _producers(node) if id(p) in place} for node in graph.nodes]
+    after: list[list[int]] = [[] for _ in graph.nodes]
+    for i, needed in enumerate(before):
+        for j in needed:
+            after[j].append(i)
+    waiting = [len(needed) for needed in before]
+    ready = [i for i, n in enumerate(waiting) if n == 0]
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for j in after[i]:
+            waiting[j] -= 1
+            if waiting[j] == 0:
+                heapq.heappush(ready, j)
+    if len(order) < len(graph.nodes):
+        stuck = next(n for n, left in zip(graph.nodes, waiting, strict=True) if left)
+        raise ModelError(f"node '{stuck.name}' depends on itself; export the model again")
+    graph.nodes = [graph.nodes[i] for i in order]
+
+
+def _producers(node: Node) -> list[Node]:
+    tensors = list(node.inputs)
+    for subgraph in node.subgraphs(recursive=True):
+        tensors += [t for inner in subgraph.nodes for t in inner.inputs]
+    return [p for t in tensors for p in t.inputs]
+
+
+def check(graph: Graph, what: str) -> None:
+    """Raises ModelError unless every tensor has one name and one origin.
+
+    Looks at the main graph alone and at no weights, so that it can run after each pass.
+    """
+    inputs = {id(t) for t in graph.inputs}
+    owner: dict[str, int] = {}
+    for node in graph.nodes:
+        for tensor in (*node.inputs, *node.outputs):
+            if not tensor.is_empty() and owner.setdefault(tensor.name, id(tensor)) != id(tensor):
+                raise ModelError(
+                    f"{what} has two tensors named '{tensor.name}'; export the model again"
+                )
+        for tensor in node.outputs:
+            if len(tensor.inputs) > 1 or id(tensor) in inputs:
+                raise ModelError(
+                    f"{what} writes tensor '{tensor.name}' more than once; export the model again"
+                )
+    for reader, tensor in _read(graph):
+        constant = hasattr(tensor, "values")
+        if not (constant or tensor.is_empty() or tensor.inputs or id(tensor) in inputs):
+            raise ModelError(
+                f"{what} has no origin for tensor '{tensor.name}', which {reader} reads; "
+                "export the model again"
+            )
+
+
+def _read(graph: Graph) -> list[tuple[str, Tensor]]:
+    read = [(f"node '{node.name}'", t) for node in graph.nodes for t in node.inputs]
+    return read + [("the graph's output", t) for t in graph.outputs]
+
+
+def check_with_onnx(graph: Graph) -> None:
+    """Raises ModelError where onnx.checker refuses the graph (looked at without its weights).
+
+    Ops that onnx does not know, such as plugins, cannot be checked and are let through.
+    """
+    model, _ = weightless(graph)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as e:
+        reason = str(e).split("\n", 1)[0]
+        if "No Op registered" not in str(e):
+            raise ModelError(f"the prepared graph is not valid ONNX: {reason}") from e
+        log.info("graph not checked further: %s", reason)

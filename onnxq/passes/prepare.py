@@ -1,0 +1,38 @@
+"""The prepare pipeline: from an exported model to a graph that can be planned and quantized.
+
+Shapes are inferred before constants are folded, because what is folded depends on them, and once
+more after it, because folded shape arithmetic lets more be inferred.
+"""
+
+from __future__ import annotations
+
+from onnxq.graph import Graph
+from onnxq.passes.apply import Pass, apply
+from onnxq.passes.cancel_transposes import cancel_transposes
+from onnxq.passes.fold_bn import fold_bn
+from onnxq.passes.fold_constants import fold_constants
+from onnxq.passes.infer_shapes import infer_shapes
+from onnxq.passes.name_nodes import name_nodes
+from onnxq.passes.raise_opset import raise_opset
+from onnxq.passes.remove_identity import remove_identity
+from onnxq.passes.split_shared import split_shared
+
+PREPARE: tuple[Pass, ...] = (
+    name_nodes,
+    raise_opset,
+    name_nodes,
+    infer_shapes,
+    fold_constants,
+    remove_identity,
+    infer_shapes,
+    fold_constants,
+    fold_bn,
+    cancel_transposes,
+    split_shared,
+    infer_shapes,
+)
+
+
+def prepare(graph: Graph) -> Graph:
+    """A prepared copy of `graph`; raises ModelError for a model that cannot be prepared."""
+    return apply(graph, *PREPARE)

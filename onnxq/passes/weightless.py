@@ -1,0 +1,36 @@
+"""A model's skeleton: the graph with its large weights turned into graph inputs.
+
+onnx's shape inference, version converter and checker work on serialized models, which end at
+2 GB. None of them looks into large weights; they need types, shapes and the small integers that
+shapes are computed from.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnxq.graph import Graph, Tensor, to_proto
+
+KEEP_BYTES = 1024
+
+
+def weightless(graph: Graph) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
+    """The model of `graph` with constants over 1 kB as inputs, and those constants by name.
+
+    `graph` is left alone; its outputs and original inputs keep their order.
+    """
+    copy = graph.copy()
+    copy.import_domains = list(graph.import_domains) if graph.import_domains else None
+    large = {
+        name: tensor
+        for name, tensor in graph.tensors().items()
+        if isinstance(tensor, gs.Constant) and tensor._values.nbytes > KEEP_BYTES
+    }
+    tensors = copy.tensors()
+    for name in large:
+        tensor = tensors[name]
+        tensor.to_variable(shape=list(tensor.shape))
+        tensor.type = "tensor_type"
+        copy.inputs.append(tensor)
+    return to_proto(copy), large
