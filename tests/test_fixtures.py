@@ -44,6 +44,12 @@ MODELS = [
         13,
         ["/conv1/Conv", "/layer2/layer2.0/downsample/downsample.0/Conv", "/fc/Gemm"],
     ),
+    (
+        "transformer/transformer.onnx",
+        "transformer/calib.npz",
+        0,
+        ["/encoder/layer.0/attention/self/query/MatMul", "/encoder/layer.1/output/dense/MatMul"],
+    ),
 ]
 PATHS = [model for model, *_ in MODELS]
 
@@ -51,6 +57,7 @@ PATHS = [model for model, *_ in MODELS]
 SCORES = [
     ("centerpoint/backbone_neck_head.onnx", "mAP", 80.0),
     ("classifier/classifier.onnx", "top1", 99.0),
+    ("transformer/transformer.onnx", "accuracy", 98.0),
 ]
 
 
@@ -142,6 +149,14 @@ def test_classifier_has_residual_additions_a_projection_and_an_aliased_parameter
     assert types.count("Add") == 5
     assert sum("downsample" in node.name for node in nodes) == 4
     assert types.count("Identity") == 2
+
+
+def test_transformer_has_both_attention_products_layer_norms_and_gelu() -> None:
+    nodes = onnx.load(FIXTURES / "transformer/transformer.onnx").graph.node
+    types = [node.op_type for node in nodes]
+    # 6 weight products and QK^T and AV in each of two blocks.
+    assert types.count("MatMul") == 16
+    assert [types.count(t) for t in ("Softmax", "Erf", "LayerNormalization")] == [2, 2, 5]
 
 
 def test_score_command_prints_json_with_the_sqnr_of_each_output() -> None:
