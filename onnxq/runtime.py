@@ -1,0 +1,189 @@
+"""ONNX Runtime: the only module that imports it, inside functions.
+
+pip install "onnxq[cpu]"   or   "onnxq[gpu]"
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+import onnx
+
+from onnxq.errors import ModelError, OnnxqError, RuntimeMissing
+
+Session: TypeAlias = Any  # onnxruntime.InferenceSession
+Model: TypeAlias = onnx.ModelProto | Path
+
+EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")  # domains of onnxruntime-extensions
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+IN_MEMORY = 1 << 30  # bytes: larger models go to ONNX Runtime as files
+QUIET = 4  # log severity: fatal
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where models run: a provider, and the library of the custom ops they use."""
+
+    provider: str = "cpu"
+    ort_library: Path | None = None
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as e:
+        raise RuntimeMissing(
+            'running a model needs ONNX Runtime; pip install "onnxq[cpu]" or "onnxq[gpu]"'
+        ) from e
+    return onnxruntime
+
+
+def providers(name: str) -> list[str]:
+    """ONNX Runtime's providers for "cpu" or "cuda", the CPU always last.
+
+    Raises OnnxqError for an unknown name, RuntimeMissing where this ONNX Runtime lacks it.
+    """
+    if name not in PROVIDERS:
+        raise OnnxqError(f"unknown provider '{name}'; choose one of {', '.join(PROVIDERS)}")
+    wanted = PROVIDERS[name]
+    if wanted not in _onnxruntime().get_available_providers():
+        raise RuntimeMissing(
+            f'this ONNX Runtime has no {wanted}; pip install "onnxq[gpu]" (and uninstall '
+            "onnxruntime, which hides onnxruntime-gpu), or use the provider cpu"
+        )
+    return list(dict.fromkeys((wanted, PROVIDERS["cpu"])))
+
+
+def session(
+    model: Model, runtime: Runtime | None = None, threads: int = 0, optimize: str = "all"
+) -> Session:
+    """An `onnxruntime.InferenceSession` of a model in memory or in a file.
+
+    `threads` is the number of threads within one run (0: one a core). One thread gives results
+    that are bit-identical from run to run, and `session.run` may be called from several Python
+    threads at once. `optimize` is "all", "extended", "basic" or "none". Raises ModelError for
+    a model that ONNX Runtime cannot run.
+    """
+    runtime = runtime or Runtime()
+    options = session_options(model, runtime, threads, optimize)
+    names = providers(runtime.provider)
+    with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
+        try:
+            return _onnxruntime().InferenceSession(
+                _source(model, Path(folder)), options, providers=names
+            )
+        except Exception as e:  # ONNX Runtime's exceptions share no base class
+            raise _explained(e) from e
+
+
+def optimized(model: Model, runtime: Runtime | None = None) -> onnx.ModelProto:
+    """The model as ONNX Runtime runs it: fused, weights laid out for this machine's CPU."""
+    runtime = runtime or Runtime()
+    options = session_options(model, runtime, 1, "all")
+    with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
+        path = Path(folder) / "optimized.onnx"
+        options.optimized_model_filepath = str(path)
+        try:
+            _onnxruntime().InferenceSession(
+                _source(model, Path(folder)), options, providers=providers(runtime.provider)
+            )
+        except Exception as e:
+            raise _explained(e) from e
+        return onnx.load(path)
+
+
+def session_options(model: Model, runtime: Runtime, threads: int, optimize: str) -> Any:
+    """ONNX Runtime's session options: quiet, `threads` threads, custom ops registered."""
+    ort = _onnxruntime()
+    levels = ort.GraphOptimizationLevel
+    options = ort.SessionOptions()
+    options.log_severity_level = QUIET
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = {
+        "none": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "all": levels.ORT_ENABLE_ALL,
+    }[optimize]
+    if threads == 1:
+        # Sessions that several threads share, and many of them: an arena each would keep the
+        # peak of each, so buffers go back to the allocator of the C library after a run.
+        options.enable_cpu_mem_arena = False
+    for library in _libraries(model, runtime):
+        try:
+            options.register_custom_ops_library(str(library))
+        except Exception as e:
+            raise ModelError(
+                f"the custom op library '{library}' cannot be loaded: {_first_line(e)}"
+            ) from e
+    return options
+
+
+def _libraries(model: Model, runtime: Runtime) -> list[Path]:
+    libraries = [runtime.ort_library] if runtime.ort_library else []
+    proto = (
+        model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)
+    )
+    if any(opset.domain in EXTENSIONS for opset in proto.opset_import):
+        try:
+            from onnxruntime_extensions import get_library_path
+        except ImportError as e:
+            raise RuntimeMissing(
+                "this model uses onnxruntime-extensions; pip install onnxruntime-extensions"
+            ) from e
+        libraries.append(Path(get_library_path()))
+    return libraries
+
+
+def _source(model: Model, folder: Path) -> str | bytes:
+    """What ONNX Runtime opens: a path, or the bytes of a model that is not too large for them."""
+    if isinstance(model, Path):
+        return str(model)
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if weights < IN_MEMORY:
+        return model.SerializeToString()
+    path = folder / "model.onnx"
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    onnx.save(copy, path, save_as_external_data=True, location="model.data")
+    return str(path)
+
+
+def _first_line(error: Exception) -> str:
+    """The reason in one of ONNX Runtime's messages: one line without source paths and codes."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"\S*/\S+\.(?:cc|h|cpp|cu):\d+ ", "", text)
+    text = re.sub(r"^(?:Load model from .* failed|Exception during \w+|Fatal error): ?", "", text)
+    return text.strip()[:300]
+
+
+def _explained(error: Exception) -> ModelError:
+    text = str(error)
+    unknown = re.search(r"Fatal error: ([\w.:-]+?)(?:\(-?\d+\))? is not a registered", text)
+    unknown = unknown or re.search(r"No Op registered for ([\w.:-]+)", text)
+    unknown = unknown or re.search(r"Could not find an implementation for ([\w.:-]+?)\(", text)
+    if unknown:
+        return ModelError(
+            f"ONNX Runtime has no op '{unknown[1]}'; give its library with --ort-library lib.so, "
+            "or skip the part of the model that uses it"
+        )
+    return ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}")
+
+
+def run(
+    session: Session, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]
+) -> list[npt.NDArray[Any]]:
+    """The named outputs of one run; raises ModelError where ONNX Runtime fails."""
+    try:
+        values: list[npt.NDArray[Any]] = session.run(outputs, feeds)
+    except Exception as e:
+        raise _explained(e) from e
+    return values

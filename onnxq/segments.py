@@ -1,0 +1,197 @@
+"""Cut a graph into consecutive segments that run one after the other.
+
+Running the segments in order over a dict of live tensors equals running the whole graph, with only
+the tensors of one segment and its boundaries in memory. Nodes are in topological order, so every
+position between two nodes is a valid cut; what crosses it (residuals included) becomes a boundary:
+
+    boundaries(p) = tensors written at or before node p and read after it
+
+A cut is taken where the boundaries that nobody asked for are smallest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxq import graph as graphs
+from onnxq.errors import ModelError
+from onnxq.graph import Graph, Node, Tensor
+from onnxq.passes.infer_shapes import infer_shapes
+
+SEGMENT_BYTES = 1 << 20  # observed output a segment: fits the cache of a core
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive nodes of a graph.
+
+    inputs: tensors it reads that other segments or the caller provide.
+    outputs: tensors it writes that are observed or that later segments read.
+    dead: tensors among inputs and outputs that no later segment reads.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dead: tuple[str, ...]
+
+
+def specialize(
+    graph: Graph, outputs: Sequence[str], shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Graph:
+    """A copy of `graph` that computes `outputs` alone, with every type that can be inferred.
+
+    `shapes` fixes the shapes of graph inputs. Constants are shared with `graph`, Constant nodes
+    become constants, nodes are in topological order. Raises ModelError for an output that the
+    main graph does not write.
+    """
+    copy = graph.copy()
+    tensors = copy.tensors()
+    missing = [name for name in outputs if name not in tensors]
+    if missing:
+        raise ModelError(f"the graph '{graph.name}' has no tensor '{missing[0]}'; check the name")
+    copy.outputs = [tensors[name] for name in outputs]
+    copy.cleanup(remove_unused_node_outputs=False).toposort()
+    for node in [n for n in copy.nodes if n.op == "Constant" and "value" in n.attrs]:
+        value = graphs.constant_of(node.outputs[0])
+        if value is not None:
+            out = node.outputs[0]
+            node.outputs.clear()
+            out.to_constant(value)
+    copy.nodes[:] = [n for n in copy.nodes if n.outputs]
+    for tensor in copy.inputs:
+        if shapes and tensor.name in shapes:
+            tensor.shape = list(shapes[tensor.name])
+    for tensor in copy.outputs:
+        if tensor.inputs and tensor.inputs[0].domain in (None, ""):
+            tensor.shape = None  # inference believes what an output declares
+    infer_shapes(copy)
+    return copy
+
+
+def static_shape(tensor: Tensor) -> tuple[int, ...] | None:
+    """Shape of a tensor where every dimension is known, else None."""
+    if tensor.shape is None or not all(isinstance(d, int) for d in tensor.shape):
+        return None
+    return tuple(tensor.shape)
+
+
+def _bytes(tensor: Tensor) -> int:
+    shape = static_shape(tensor)
+    if shape is None or tensor.dtype is None:
+        return 0
+    return prod(shape) * int(np.dtype(tensor.dtype).itemsize)
+
+
+def cut(
+    graph: Graph, observed: Collection[str], segment_bytes: int = SEGMENT_BYTES
+) -> list[Segment]:
+    """The segments of `graph`, in order, each with about `segment_bytes` of observed output.
+
+    Every name in `observed` that the graph writes is an output of one segment. A cut is never
+    made where a tensor of unknown type would cross it: with no types at all there is one segment.
+    Expects a graph from `specialize`.
+    """
+    reads = [[t for t in _reads(node) if not isinstance(t, gs.Constant)] for node in graph.nodes]
+    last_read = {t.name: p for p, tensors in enumerate(reads) for t in tensors}
+    costs = list(_cut_costs(graph, observed, last_read))
+    sizes = [sum(_bytes(t) for t in node.outputs if t.name in observed) for node in graph.nodes]
+    ends = _choose(costs, sizes, segment_bytes)
+    return [
+        _segment(graph, range(start, end), reads, last_read, observed)
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
+
+
+def _reads(node: Node) -> Iterator[Tensor]:
+    """Tensors that `node` reads, those its subgraphs capture from outside included."""
+    yield from (t for t in node.inputs if t.name)
+    for body in node.subgraphs():
+        inner = {t.name for t in body.inputs} | {t.name for n in body.nodes for t in n.outputs}
+        captured = [t for n in body.nodes for t in _reads(n)] + list(body.outputs)
+        yield from (t for t in captured if t.name and t.name not in inner)
+
+
+def _cut_costs(
+    graph: Graph, observed: Collection[str], last_read: Mapping[str, int]
+) -> Iterator[int | None]:
+    """For the position after each node: bytes that cross it unobserved; None: cannot cut here."""
+    live: dict[str, int | None] = {}
+    ending: dict[int, list[str]] = {}
+    for p, node in enumerate(graph.nodes):
+        for t in node.outputs:
+            if t.name and last_read.get(t.name, p) > p:
+                size = 0 if t.name in observed else _bytes(t)
+                live[t.name] = size if _can_cross(t) else None
+                ending.setdefault(last_read[t.name], []).append(t.name)
+        for name in ending.pop(p, ()):
+            del live[name]
+        sizes = list(live.values())
+        yield None if None in sizes else sum(s or 0 for s in sizes)
+
+
+def _can_cross(tensor: Tensor) -> bool:
+    """Whether NumPy can hold the tensor between two runs."""
+    if tensor.dtype is None or getattr(tensor, "type", "tensor_type") != "tensor_type":
+        return False
+    try:
+        return np.dtype(tensor.dtype).kind in "fiub"
+    except TypeError:
+        return False  # an ONNX type that NumPy has no equal of
+
+
+def _choose(costs: Sequence[int | None], sizes: Sequence[int], target: int) -> list[int]:
+    """End positions (exclusive) of the segments: once half of `target` is observed, the cheapest
+    cut before the next observed tensor would exceed it.
+    """
+    ends: list[int] = []
+    p, filled = 0, 0
+    best: int | None = None
+    while p < len(sizes) - 1:
+        filled += sizes[p]
+        cost = costs[p]
+        if 2 * filled >= target and cost is not None:
+            least = costs[best] if best is not None else None
+            if least is None or cost < least:
+                best = p
+        if best is not None and filled + sizes[p + 1] > target:
+            ends.append(best + 1)
+            p, filled, best = best, 0, None
+        p += 1
+    return [*ends, len(sizes)] if sizes else []
+
+
+def _segment(
+    graph: Graph,
+    span: range,
+    reads: Sequence[Iterable[Tensor]],
+    last_read: Mapping[str, int],
+    observed: Collection[str],
+) -> Segment:
+    nodes = tuple(graph.nodes[p] for p in span)
+    written = [t.name for node in nodes for t in node.outputs if t.name]
+    inner = set(written)
+    inputs = tuple(dict.fromkeys(t.name for p in span for t in reads[p] if t.name not in inner))
+    outputs = tuple(n for n in written if n in observed or last_read.get(n, -1) >= span.stop)
+    dead = tuple(n for n in (*inputs, *outputs) if last_read.get(n, -1) < span.stop)
+    return Segment(nodes, inputs, outputs, dead)
+
+
+def subgraph(graph: Graph, segment: Segment) -> Graph:
+    """The graph of one segment of `graph`; it shares nodes and constants with `graph`."""
+    tensors = {t.name: t for node in segment.nodes for t in (*_reads(node), *node.outputs)}
+    return gs.Graph(
+        nodes=list(segment.nodes),
+        inputs=[tensors[name] for name in segment.inputs],
+        outputs=[tensors[name] for name in segment.outputs],
+        name=graph.name,
+        opset=graph.opset,
+        import_domains=list(graph.import_domains or ()) or None,
+        functions=graph.functions,
+        ir_version=graph.ir_version,
+    )

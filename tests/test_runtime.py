@@ -1,0 +1,127 @@
+"""ONNX Runtime behind one door: sessions, providers and errors in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxq import runtime
+from onnxq.errors import ModelError, OnnxqError, RuntimeMissing
+
+RELU = """
+<ir_version: 9, opset_import: ["" : 17]>
+net (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }
+"""
+
+
+def parse(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(text)
+
+
+def test_a_model_in_memory_and_one_in_a_file_run_alike(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(parse(RELU), path)
+    x = np.array([[-1, 0, 1, 2]], np.float32)
+    for model in (parse(RELU), path):
+        (y,) = runtime.session(model, threads=1).run(None, {"x": x})
+        np.testing.assert_array_equal(y, np.maximum(x, 0))
+
+
+def test_a_model_too_large_for_a_message_goes_through_a_file(monkeypatch):
+    monkeypatch.setattr(runtime, "IN_MEMORY", 16)
+    w = np.random.default_rng(0).standard_normal((4, 300)).astype(np.float32)
+    model = parse(
+        """
+        <ir_version: 9, opset_import: ["" : 17]>
+        net (float[N, 4] x) => (float[N, 300] y) { y = MatMul(x, w) }
+        """
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    before = model.SerializeToString()
+    x = np.eye(4, dtype=np.float32)
+    (y,) = runtime.session(model).run(None, {"x": x})
+    np.testing.assert_array_equal(y, w)
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("domain", ["custom", ""])
+def test_an_op_that_onnx_runtime_lacks_is_named_with_the_way_out(domain):
+    prefix = f"{domain}." if domain else ""
+    model = parse(
+        f"""
+        <ir_version: 9, opset_import: ["" : 17, "custom" : 1]>
+        net (float[4] x) => (float[4] y) {{ y = {prefix}VoxelPooling(x) }}
+        """
+    )
+    with pytest.raises(ModelError, match=r"no op '\S*VoxelPooling'.*--ort-library lib.so"):
+        runtime.session(model)
+
+
+def test_other_failures_are_one_line_without_source_paths():
+    model = parse(
+        """
+        <ir_version: 9, opset_import: ["" : 17]>
+        net (float[4] x, float[5] y) => (float[4] z) { z = Add(x, y) }
+        """
+    )
+    with pytest.raises(ModelError, match="cannot run the model") as caught:
+        runtime.session(model)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert ".cc:" not in message
+    assert "ONNXRuntimeError" not in message
+
+
+def test_a_failing_run_is_a_model_error_too():
+    model = parse(
+        """
+        <ir_version: 9, opset_import: ["" : 17]>
+        net (float[N] x, float[M] y) => (float[K] z) { z = Add(x, y) }
+        """
+    )
+    session = runtime.session(model, threads=1)
+    with pytest.raises(ModelError, match="cannot run the model"):
+        runtime.run(session, ["z"], {"x": np.zeros(3, np.float32), "y": np.zeros(4, np.float32)})
+
+
+def test_an_unknown_provider_lists_the_known_ones():
+    with pytest.raises(OnnxqError, match="choose one of cpu, cuda"):
+        runtime.providers("tpu")
+
+
+def test_cuda_without_the_gpu_package_says_what_to_install():
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        assert runtime.providers("cuda")[-1] == "CPUExecutionProvider"
+    else:
+        with pytest.raises(RuntimeMissing, match=r"onnxq\[gpu\]"):
+            runtime.providers("cuda")
+
+
+def test_a_library_that_is_not_there_is_named(tmp_path):
+    missing = tmp_path / "ops.so"
+    with pytest.raises(ModelError, match=r"ops\.so"):
+        runtime.session(parse(RELU), runtime.Runtime(ort_library=missing))
+
+
+def test_ops_of_onnxruntime_extensions_are_found_by_themselves():
+    model = parse(
+        """
+        <ir_version: 9, opset_import: ["" : 17, "ai.onnx.contrib" : 1]>
+        net (float[N] x) => (float[N] y) { y = ai.onnx.contrib.NegPos(x) }
+        """
+    )
+    model.graph.output[0].name = "neg"
+    model.graph.node[0].output[:] = ["neg", "pos"]
+    (neg,) = runtime.session(model).run(["neg"], {"x": np.array([-1, 2], np.float32)})
+    np.testing.assert_array_equal(neg, np.array([-1, 0], np.float32))
+
+
+def test_importing_the_module_does_not_import_onnx_runtime():
+    code = "import sys, onnxq.runtime; sys.exit('onnxruntime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
