@@ -1,0 +1,143 @@
+"""A per-channel affine map y = scale * x + shift, and what it does to the weights next to it.
+
+Behind an op that is linear in its weight W and bias B, per output channel o:
+
+    W'[o] = scale[o] * W[o]        B'[o] = scale[o] * B[o] + shift[o]
+
+Before a Conv, per input channel i (exact only where no padded zero meets a shift):
+
+    W'[o, i] = W[o, i] * scale[i]  B'[o] = B[o] + sum over i, k of W[o, i, k] * shift[i]
+
+Computed in float64 and rounded once, to the weight's type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq.graph import Node, Tensor, constant_of
+
+Array = npt.NDArray[Any]
+
+
+class NotExact(Exception):
+    """Why a map cannot be folded exactly; the pass that tried logs it and leaves the node."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = scale * x + shift; both float64, one value a channel."""
+
+    scale: Array
+    shift: Array
+
+
+@dataclass(frozen=True)
+class Params:
+    """The new weight and bias of a node, in the weight's dtype.
+
+    The bias has one value a channel; a Gemm's may have rows, as its C had.
+    """
+
+    weight: Array
+    bias: Array
+
+
+def of_batchnorm(node: Node) -> Affine:
+    """The map of a BatchNormalization at inference; raises NotExact if it has none.
+
+    scale = gamma / sqrt(var + epsilon), shift = beta - mean * scale (ONNX BatchNormalization).
+    """
+    values = [constant_of(t) for t in node.inputs[1:5]]
+    if len(values) != 4 or any(v is None for v in values):
+        raise NotExact("its parameters are not constant")
+    gamma, beta, mean, var = (np.asarray(v, np.float64) for v in values)
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(var + node.attrs.get("epsilon", 1e-5))
+        shift = beta - mean * scale
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+        raise NotExact("its scale is not finite (a negative variance?)")
+    return Affine(scale, shift)
+
+
+def constant(tensor: Tensor, what: str) -> Array:
+    """The values of a constant tensor; raises NotExact for one that is computed."""
+    values = constant_of(tensor)
+    if values is None:
+        raise NotExact(f"the {what} is not constant")
+    return values
+
+
+def behind(node: Node, added: Array | None, affine: Affine) -> Params:
+    """Weight and bias of a Conv, ConvTranspose, Gemm or MatMul with `affine` behind it.
+
+    `added` is a constant, one value or one a channel, that is added between the two. A Gemm's
+    bias comes back for beta = 1. Raises NotExact.
+    """
+    weight = constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
+    scale = _along_outputs(node, weight, affine.scale)
+    bias: Array = np.zeros(1)
+    if len(node.inputs) > 2 and not node.inputs[2].is_empty():
+        bias = constant(node.inputs[2], f"bias of {node.op} '{node.name}'").astype(np.float64)
+        if node.op == "Gemm":
+            bias = bias * node.attrs.get("beta", 1.0)
+    if added is not None:
+        bias = bias + added.astype(np.float64)
+    return _rounded(
+        weight.astype(np.float64) * scale, bias * affine.scale + affine.shift, weight.dtype
+    )
+
+
+def _along_outputs(node: Node, weight: Array, scale: Array) -> Array:
+    """`scale` in a shape that broadcasts over the output channels of the node's weight."""
+    channels, ones = scale.size, (1,) * (weight.ndim - 2)
+    group = node.attrs.get("group", 1)
+    if node.op == "ConvTranspose":  # [Cin, Cout / group, ...], Cin in blocks of a group
+        _same(channels, weight.shape[1] * group, node)
+        rows = scale.reshape(group, 1, -1).repeat(weight.shape[0] // group, axis=1)
+        return np.asarray(rows.reshape(weight.shape[0], weight.shape[1], *ones))
+    if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)):
+        _same(channels, weight.shape[0], node)
+        return scale.reshape(-1, 1, *ones)
+    if weight.ndim != 2:
+        raise NotExact(f"the weight of {node.op} '{node.name}' is not a matrix")
+    _same(channels, weight.shape[1], node)
+    return scale.reshape(1, -1)
+
+
+def ahead(node: Node, affine: Affine) -> Params:
+    """Weight and bias of a Conv with `affine` before it; raises NotExact."""
+    if _pads(node) and np.any(affine.shift):
+        raise NotExact(f"Conv '{node.name}' after it pads with zeros, which its shift would miss")
+    weight = constant(node.inputs[1], f"weight of Conv '{node.name}'").astype(np.float64)
+    group = node.attrs.get("group", 1)
+    _same(affine.scale.size, weight.shape[1] * group, node)
+    blocks = weight.reshape(group, weight.shape[0] // group, *weight.shape[1:])
+    shape = (group, 1, weight.shape[1], *(1,) * (weight.ndim - 2))
+    moved = (blocks * affine.shift.reshape(shape)).reshape(weight.shape[0], -1).sum(axis=1)
+    if len(node.inputs) > 2 and not node.inputs[2].is_empty():
+        moved = moved + constant(node.inputs[2], f"bias of Conv '{node.name}'").astype(np.float64)
+    scaled = (blocks * affine.scale.reshape(shape)).reshape(weight.shape)
+    return _rounded(scaled, moved, np.dtype(node.inputs[1].dtype))
+
+
+def _pads(node: Node) -> bool:
+    auto = node.attrs.get("auto_pad", "NOTSET")
+    return auto.startswith("SAME") or any(node.attrs.get("pads", ()))
+
+
+def _same(channels: int, expected: int, node: Node) -> None:
+    if channels != expected:
+        raise NotExact(f"{channels} channels do not fit {expected} of {node.op} '{node.name}'")
+
+
+def _rounded(weight: Array, bias: Array, dtype: Any) -> Params:
+    with np.errstate(over="ignore"):
+        params = Params(weight.astype(dtype), bias.astype(dtype))
+    if not (np.isfinite(params.weight).all() and np.isfinite(params.bias).all()):
+        raise NotExact(f"the folded weights overflow {dtype}")
+    return params
