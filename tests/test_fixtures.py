@@ -50,6 +50,18 @@ MODELS = [
         0,
         ["/encoder/layer.0/attention/self/query/MatMul", "/encoder/layer.1/output/dense/MatMul"],
     ),
+    (
+        "yolo_like/yolo_like.onnx",
+        "yolo_like/calib.npy",
+        35,
+        [
+            "/model.0/conv/Conv",
+            "/model.2/m.0/cv1/act/Mul",
+            "/model.7/m_2/MaxPool",
+            "/model.14/cv3.1/cv3.1.2/Conv",
+            "/model.14/dfl/conv/Conv",
+        ],
+    ),
 ]
 PATHS = [model for model, *_ in MODELS]
 
@@ -58,6 +70,7 @@ SCORES = [
     ("centerpoint/backbone_neck_head.onnx", "mAP", 80.0),
     ("classifier/classifier.onnx", "top1", 99.0),
     ("transformer/transformer.onnx", "accuracy", 98.0),
+    ("yolo_like/yolo_like.onnx", "mAP50", 88.0),
 ]
 
 
@@ -157,6 +170,17 @@ def test_transformer_has_both_attention_products_layer_norms_and_gelu() -> None:
     # 6 weight products and QK^T and AV in each of two blocks.
     assert types.count("MatMul") == 16
     assert [types.count(t) for t in ("Softmax", "Erf", "LayerNormalization")] == [2, 2, 5]
+
+
+def test_yolo_like_decodes_its_boxes_in_the_graph() -> None:
+    graph = onnx.load(FIXTURES / "yolo_like/yolo_like.onnx").graph
+    values = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
+    dfl = next(node for node in graph.node if node.name == "/model.14/dfl/conv/Conv")
+    assert values[dfl.input[1]].ravel().tolist() == list(range(16))
+    # 4 box coordinates and 3 classes for 16 * 16 + 8 * 8 anchors.
+    shape = [d.dim_value for d in graph.output[0].type.tensor_type.shape.dim]
+    assert shape == [1, 7, 320]
+    assert {"Resize", "Split", "MaxPool", "Softmax"} <= {node.op_type for node in graph.node}
 
 
 def test_score_command_prints_json_with_the_sqnr_of_each_output() -> None:
