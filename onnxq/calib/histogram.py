@@ -107,6 +107,14 @@ class Histogram:
         """The exact largest |x|; 0 where nothing was counted."""
         return max(abs(self.min), abs(self.max)) if self.count else 0.0
 
+    def check_finite(self, where: str = "") -> None:
+        """Raises OnnxqError, `where` before its text, if a value is infinite or NaN."""
+        if bad := self.nonfinite:
+            raise OnnxqError(
+                f"{where}{bad} of {self.count} values are infinite or NaN, so no range can be read; "
+                "check the calibration data and the float model, or leave the node out"
+            )
+
     def magnitude(self) -> Magnitude:
         """The distribution of |x|; raises OnnxqError where a value is not finite."""
         return _magnitude(self, self.bins & 0x7FFF, self.counts, self.amax)
@@ -177,11 +185,7 @@ def _sparse(counts: Int64, low: float, high: float) -> Histogram:
 
 
 def _magnitude(histogram: Histogram, bins: Array, counts: Int64, amax: float) -> Magnitude:
-    if bad := histogram.nonfinite:
-        raise OnnxqError(
-            f"{bad} of {histogram.count} values are infinite or NaN, so no range can be read; "
-            "check the calibration data and the float model, or leave the node out"
-        )
+    histogram.check_finite()
     total = np.bincount(bins, counts, NONFINITE).astype(np.int64)
     (found,) = np.nonzero(total)
     low, high = _value(found), _value(found + 1)

@@ -1,0 +1,53 @@
+"""Calibration methods by name, as `--method` takes them: `mse`, `percentile:99.9`.
+
+A method is a frozen dataclass that reads a range off a histogram; its repr is its configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from onnxq.calib.entropy import Entropy
+from onnxq.calib.histogram import Histogram
+from onnxq.calib.max import Max
+from onnxq.calib.mse import Mse
+from onnxq.calib.percentile import Percentile
+from onnxq.errors import PlanError
+from onnxq.spec import QuantSpec
+
+CHOICES = "max, percentile, percentile:99.9, mse, entropy, auto"
+
+
+class Method(Protocol):
+    """Reads a range off a histogram."""
+
+    def __call__(self, histogram: Histogram, spec: QuantSpec) -> float:
+        """amax: finite, not negative, at most the largest |x|; 0 for all zeros."""
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Ask for the method that does best at the model's outputs. It reads no histogram itself."""
+
+
+def parse_method(text: str) -> Method | Auto:
+    """The method that `text` names; raises PlanError that lists the choices for any other."""
+    name, _, argument = text.strip().lower().partition(":")
+    plain: dict[str, Method | Auto] = {
+        "max": Max(),
+        "percentile": Percentile(),
+        "mse": Mse(),
+        "entropy": Entropy(),
+        "auto": Auto(),
+    }
+    if name in plain and not argument:
+        return plain[name]
+    if name == "percentile":
+        try:
+            return Percentile(float(argument))
+        except ValueError as e:
+            raise PlanError(
+                f"'{argument}' in method '{text}' is no number; write percentile:99.9"
+            ) from e
+    raise PlanError(f"unknown method '{text}'; choose one of {CHOICES}")

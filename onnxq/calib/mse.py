@@ -1,0 +1,53 @@
+"""The range with the least expected squared error: the default.
+
+The error is `quant_error.expected_error`. The error of clipping alone grows as amax falls and is a
+lower bound of the whole, so the search goes down from the exact maximum, octave by octave, and ends
+where clipping alone costs more than the best range found: nothing below can win. Then it looks
+closer around the best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxq.calib.histogram import Float64, Histogram
+from onnxq.calib.quant_error import clipping_error, expected_errors
+from onnxq.spec import QuantSpec
+
+PER_OCTAVE = 16
+OCTAVES = 24  # an end for tensors whose every value rounds to zero
+REFINEMENT = 33
+
+
+@dataclass(frozen=True)
+class Mse:
+    """The amax of least mean squared quantization error; the greatest of equals."""
+
+    def __call__(self, histogram: Histogram, spec: QuantSpec) -> float:
+        """The range; 0 for all zeros. Raises OnnxqError where a value was not finite."""
+        histogram.check_finite()
+        top = histogram.amax
+        if top == 0:
+            return 0.0
+        best, error = _least(histogram, np.array([top]), spec)
+        fractions = 2.0 ** (-np.arange(1, PER_OCTAVE + 1) / PER_OCTAVE)
+        reach = max(-spec.row.qmin / spec.row.qmax, 1.0)  # -128 steps on the negative side
+        for octave in range(OCTAVES):
+            start = top * 2.0**-octave
+            if clipping_error(histogram, start * reach) >= error:
+                break
+            here, error_here = _least(histogram, start * fractions, spec)
+            if error_here < error:
+                best, error = here, error_here
+        one = 2.0 ** (1 / PER_OCTAVE)
+        around = np.linspace(min(best * one, top), best / one, REFINEMENT)
+        closer, error_closer = _least(histogram, around, spec)
+        return closer if error_closer < error else best
+
+
+def _least(histogram: Histogram, candidates: Float64, spec: QuantSpec) -> tuple[float, float]:
+    errors = expected_errors(histogram, candidates, spec)
+    i = int(np.argmin(errors))
+    return float(candidates[i]), float(errors[i])

@@ -1,0 +1,146 @@
+"""Ranges: per tensor the amax that a method read off the statistics, and what it costs.
+
+Saved as `ranges.json`, made to be read and diffed: a line per tensor, sorted by name, every number
+written so that it reads back exactly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxq.calib.histogram import merge
+from onnxq.calib.methods import Method
+from onnxq.calib.quant_error import expected_error, sat_ratio
+from onnxq.calib.stats import Stats
+from onnxq.errors import DataError, PlanError
+from onnxq.graph import replacing
+from onnxq.spec import QuantSpec
+
+KIND, VERSION = "onnxq.ranges", 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """The range of one tensor.
+
+    amax: finite, not negative; 0 where the tensor was all zeros.
+    method: repr of the method that chose it.
+    sat_ratio: share of the tensor's values with |x| > amax.
+    expected_error: mean squared quantization error of the tensor's values.
+    """
+
+    amax: float
+    method: str
+    sat_ratio: float
+    expected_error: float
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Tensor name -> Range, sorted by name, and the hash of the model they were observed on."""
+
+    model: str
+    tensors: Mapping[str, Range]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", dict(sorted(self.tensors.items())))
+
+    def __getitem__(self, tensor: str) -> Range:
+        """The range of a tensor; raises DataError where there is none."""
+        if tensor not in self.tensors:
+            raise DataError(
+                f"no range for tensor '{tensor}'; run 'onnxq calibrate' on this model and plan"
+            )
+        return self.tensors[tensor]
+
+    @property
+    def amax(self) -> dict[str, float]:
+        """Tensor name -> amax."""
+        return {name: r.amax for name, r in self.tensors.items()}
+
+    def check_model(self, model: str) -> None:
+        """Raises DataError unless the ranges were observed on the model with this hash."""
+        if self.model != model:
+            raise DataError(
+                f"the ranges were observed on model {self.model[:12]}, this one is "
+                f"{model[:12]}; run 'onnxq calibrate' on this model"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write `ranges.json`, whole or not at all."""
+        with replacing(Path(path)) as temporary:
+            temporary.write_text(self.to_json(), "utf-8")
+
+    def to_json(self) -> str:
+        """The text of `ranges.json`."""
+        head = {"kind": KIND, "version": VERSION, "model": self.model}
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+        rows = [
+            f"    {json.dumps(name, ensure_ascii=False)}: {json.dumps(asdict(r), allow_nan=False)}"
+            for name, r in self.tensors.items()
+        ]
+        tensors = "{\n" + ",\n".join(rows) + "\n  }" if rows else "{}"
+        return "\n".join(["{", *lines, f'  "tensors": {tensors}', "}", ""])
+
+    @staticmethod
+    def load(path: str | Path) -> Ranges:
+        """Read `ranges.json`; raises DataError for a file that is not one of this version."""
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"no ranges at '{path}'; 'onnxq calibrate -o ranges.json' writes them")
+        try:
+            return _from_document(json.loads(path.read_text("utf-8")), path)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise DataError(
+                f"'{path}' is not a ranges file or is cut short ({type(e).__name__}: {e}); "
+                "'onnxq calibrate -o ranges.json' writes one"
+            ) from e
+
+
+def read_ranges(
+    stats: Stats, method: Method, spec: QuantSpec, groups: Iterable[tuple[str, ...]] = ()
+) -> Ranges:
+    """The ranges that `method` reads off `stats` for `spec`.
+
+    The tensors of a group share one amax, read off all their values together; `sat_ratio` and
+    `expected_error` stay each tensor's own. Raises OnnxqError, naming the tensor, for statistics
+    with infinite or NaN values, and PlanError for a tensor in two groups.
+    """
+    partners: dict[str, tuple[str, ...]] = {}
+    for group in groups:
+        for name in group:
+            if partners.setdefault(name, group) != group:
+                raise PlanError(f"tensor '{name}' is in two groups; join them into one")
+    found: dict[str, Range] = {}
+    amax_of_group: dict[tuple[str, ...], float] = {}
+    for name, histogram in stats.histograms.items():
+        group = partners.get(name, (name,))
+        if group not in amax_of_group:
+            for member in group:
+                stats[member].check_finite(f"tensor '{member}': ")
+            amax_of_group[group] = method(merge(*(stats[member] for member in group)), spec)
+        amax = amax_of_group[group]
+        found[name] = Range(
+            amax, repr(method), sat_ratio(histogram, amax), expected_error(histogram, amax, spec)
+        )
+    return Ranges(stats.model, found)
+
+
+def _from_document(document: Any, path: Path) -> Ranges:
+    if (document.get("kind"), document.get("version")) != (KIND, VERSION):
+        raise DataError(
+            f"'{path}' holds no ranges this version reads: expected kind '{KIND}' version "
+            f"{VERSION}, found '{document.get('kind')}' version {document.get('version')}"
+        )
+    tensors = {name: Range(**entry) for name, entry in document["tensors"].items()}
+    for name, r in tensors.items():
+        if not 0 <= r.amax < float("inf"):
+            raise DataError(
+                f"'{path}' gives tensor '{name}' the range {r.amax}; "
+                "an amax is finite and not negative"
+            )
+    return Ranges(document["model"], tensors)
