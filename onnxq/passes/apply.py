@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 
 import onnx
+import onnx_graphsurgeon as gs
 
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor
@@ -103,7 +104,7 @@ def check(graph: Graph, what: str) -> None:
                     f"{what} writes tensor '{tensor.name}' more than once; export the model again"
                 )
     for reader, tensor in _read(graph):
-        constant = hasattr(tensor, "values")
+        constant = isinstance(tensor, gs.Constant)
         if not (constant or tensor.is_empty() or tensor.inputs or id(tensor) in inputs):
             raise ModelError(
                 f"{what} has no origin for tensor '{tensor.name}', which {reader} reads; "

@@ -44,8 +44,8 @@ def _raise(graph: Graph, minimum: int) -> int:
         converted = version_converter.convert_version(model, minimum)
     except Exception as e:  # the converter raises RuntimeError and its own ConvertError
         raise ModelError(
-            f"opset {graph.opset} cannot be raised to {minimum}: {_blame(model, minimum, e)}; "
-            f"export the model again with opset {minimum} or later"
+            f"opset {graph.opset} cannot be raised to {minimum}: {_blame(model, minimum)} "
+            f"({str(e).splitlines()[0]}); export the model again with opset {minimum} or later"
         ) from e
     functions = list(graph.functions)
     fresh = from_proto(converted)
@@ -66,12 +66,26 @@ def _raise(graph: Graph, minimum: int) -> int:
     return 1
 
 
-def _blame(model: onnx.ModelProto, minimum: int, error: Exception) -> str:
-    """Which op stands in the way: one onnx does not know, or one its converter names."""
-    known = {s.name for s in onnx.defs.get_all_schemas_with_history() if s.domain == ""}
-    for node in model.graph.node:
-        if node.domain in ("", "ai.onnx") and node.op_type not in known:
-            return f"onnx does not know the op {node.op_type} of node '{node.name}'"
-    ops = sorted({n.op_type for n in model.graph.node if n.op_type in str(error)}, key=len)
-    op = f"op {ops[-1]}: " if ops else ""
-    return f"{op}{str(error).splitlines()[0]}"
+def _blame(model: onnx.ModelProto, minimum: int) -> str:
+    """The op and name of the first node that onnx cannot convert, found by halving the graph."""
+    fine, bad = 0, len(model.graph.node)
+    while bad - fine > 1:
+        middle = (fine + bad) // 2
+        fine, bad = (fine, middle) if _fails(model, middle, minimum) else (middle, bad)
+    node = model.graph.node[bad - 1]
+    return f"onnx cannot convert op {node.op_type} of node '{node.name}'"
+
+
+def _fails(model: onnx.ModelProto, count: int, minimum: int) -> bool:
+    """Whether the first `count` nodes cannot be converted."""
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.node[count:]
+    del part.graph.output[:]
+    names = [name for name in part.graph.node[-1].output if name]
+    part.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names)
+    try:
+        version_converter.convert_version(part, minimum)
+    except Exception:
+        return True
+    return False

@@ -54,7 +54,7 @@ def _uses(tensor: Tensor, mine: set[int]) -> dict[Hashable, list[tuple[Node, int
 
 def _use(node: Node, i: int) -> Hashable:
     if node.op in BIASED and i == 2:
-        return ("bias", node.name)
+        return ("bias", id(node))
     if node.op not in WEIGHTED or i > 1:
         return "plain"
     if i == 0:

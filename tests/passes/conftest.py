@@ -1,0 +1,52 @@
+"""What the pass tests share: graphs from ONNX text, and their numbers by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx.numpy_helper import to_array
+
+from onnxq.graph import Graph, from_proto, to_proto
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def graph_of() -> Callable[..., Graph]:
+    """`graph_of(body, weights={}, opset=17)`: the body is `(inputs) => (outputs) {nodes}`."""
+
+    def parse(body: str, weights: Arrays | None = None, opset: int = 17) -> Graph:
+        header = f'<ir_version: 8, opset_import: ["": {opset}, "my": 1]> g '
+        model = onnx.parser.parse_model(header + body)
+        constants = [a.t for n in model.graph.node for a in n.attribute if a.HasField("t")]
+        for tensor in (*model.graph.initializer, *constants):  # as exporters write them: raw
+            tensor.CopyFrom(onnx.numpy_helper.from_array(to_array(tensor), tensor.name))
+        for name, values in (weights or {}).items():
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        return from_proto(model)
+
+    return parse
+
+
+@pytest.fixture(scope="session")
+def run_graph() -> Callable[[Graph, Arrays], list[np.ndarray]]:
+    """The outputs of a graph, with ONNX Runtime's own fusions off: they would hide a pass."""
+
+    def run(graph: Graph, feeds: Arrays) -> list[np.ndarray]:
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = ort.InferenceSession(
+            to_proto(graph).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return session.run([t.name for t in graph.outputs], dict(feeds))
+
+    return run
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
