@@ -1,0 +1,96 @@
+"""Whole models: what exporters write comes out clean, and computes the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from onnxq.graph import Graph, load, to_proto
+from onnxq.passes.prepare import prepare
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = sorted((ROOT.parent / "shared" / "models").glob("*.onnx"))
+FIXTURES = sorted((ROOT / "fixtures").glob("*/*.onnx"))
+
+
+def shape_for(declared: list[int | str | None]) -> list[int]:
+    image = len(declared) == 4
+    sizes = [2, 3, 64, 64] if image else [2, 16, 9]
+    return [d if isinstance(d, int) else sizes[i] for i, d in enumerate(declared)]
+
+
+def feeds_for(graph: Graph) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        t.name: np.ones(shape_for(t.shape), t.dtype)
+        if np.dtype(t.dtype).kind == "i"
+        else rng.standard_normal(shape_for(t.shape)).astype(t.dtype)
+        for t in graph.inputs
+    }
+
+
+def outputs(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+def check_prepared(path: Path) -> None:
+    graph = load(path)
+    before = to_proto(graph)
+    prepared = prepare(graph)
+    after = to_proto(prepared)
+    assert to_proto(graph) == before
+    assert not {n.op for n in prepared.nodes} & {"BatchNormalization", "Constant", "Dropout"}
+    assert prepared.opset >= 13
+    names = [n.name for n in prepared.nodes]
+    assert all(names)
+    assert len(set(names)) == len(names)
+    assert [t.name for t in prepared.inputs] == [t.name for t in graph.inputs]
+    assert [t.name for t in prepared.outputs] == [t.name for t in graph.outputs]
+    assert to_proto(prepare(prepared)) == after
+    feeds = feeds_for(graph)
+    for ref, out in zip(outputs(before, feeds), outputs(after, feeds), strict=True):
+        # Folding reorders float32 sums in up to 90 layers; 1e-6 is the resolution of a sigmoid.
+        assert np.abs(ref - out).max() <= 1e-5 * np.abs(ref).max() + 1e-6
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda p: p.stem)
+def test_a_fixture_is_prepared(path):
+    check_prepared(path)
+
+
+@pytest.mark.skipif(not MODELS, reason="needs ../shared/models")
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+def test_a_public_model_is_prepared(path):
+    check_prepared(path)
+
+
+def test_the_pillar_encoder_becomes_a_matmul_with_a_bias():
+    prepared = prepare(load(ROOT / "fixtures" / "centerpoint" / "voxel_encoder.onnx"))
+    assert [n.op for n in prepared.nodes] == ["MatMul", "Add", "Relu", "ReduceMax"]
+
+
+def test_the_nodes_of_a_model_keep_their_names():
+    path = ROOT / "fixtures" / "centerpoint" / "backbone_neck_head.onnx"
+    graph = load(path)
+    convs = [n.name for n in graph.nodes if n.op in ("Conv", "ConvTranspose")]
+    assert [n.name for n in prepare(graph).nodes if n.op in ("Conv", "ConvTranspose")] == convs
+
+
+def test_preparing_does_not_import_onnxruntime():
+    path = ROOT / "fixtures" / "classifier" / "classifier.onnx"
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from onnxq.graph import load; from onnxq.passes.prepare import prepare\n"
+        f"print(len(prepare(load({str(path)!r})).nodes))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert int(done.stdout) > 10
