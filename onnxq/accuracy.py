@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxq.runtime import session
+from onnxq.runtime import Runtime, session
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
@@ -98,6 +98,7 @@ def measure(
     quantized: Model,
     feeds: Iterable[Feed],
     tick: Callable[[], None] = lambda: None,
+    runtime: Runtime | None = None,
 ) -> dict[str, Agreement]:
     """Agreement of every floating point output of two models, run through ONNX Runtime.
 
@@ -105,9 +106,9 @@ def measure(
     that memory stays near that of one model; pass few feeds.
     """
     samples = list(feeds)
-    ref = list(_outputs(reference, samples, tick))
+    ref = list(_outputs(reference, samples, tick, runtime))
     total: dict[str, Agreement] = {}
-    for a, b in zip(ref, _outputs(quantized, samples, tick), strict=True):
+    for a, b in zip(ref, _outputs(quantized, samples, tick, runtime), strict=True):
         for name, value in a.items():
             if np.issubdtype(value.dtype, np.floating):
                 total[name] = total.get(name, Agreement()) + agreement(value, b[name])
@@ -115,9 +116,9 @@ def measure(
 
 
 def _outputs(
-    model: Model, samples: list[Feed], tick: Callable[[], None]
+    model: Model, samples: list[Feed], tick: Callable[[], None], runtime: Runtime | None
 ) -> Iterator[dict[str, Array]]:
-    run = session(model)
+    run = session(model, runtime)
     names = [o.name for o in run.get_outputs()]
     for feed in samples:
         yield dict(zip(names, run.run(None, dict(feed)), strict=True))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from onnxq.errors import PlanError
+from onnxq.graph import replacing
 from onnxq.targets.options import PlanOptions
 
 
@@ -25,6 +29,7 @@ class Config:
     a seed, drawn with it. workers: samples in flight. check_samples: calibration samples held out
     to compare FP32 with INT8. requantize: take out the Q/DQ of a quantized input first.
     allow_nonfinite: drop samples with NaN or Inf. external_data: weights in a file of their own.
+    provider: where ONNX Runtime runs. ort_library: shared library of the model's custom ops.
     """
 
     placement: PlanOptions = field(default_factory=PlanOptions)
@@ -40,6 +45,7 @@ class Config:
     requantize: bool = False
     allow_nonfinite: bool = False
     external_data: bool = False
+    provider: str = "cpu"
     ort_library: str | None = None
 
     def __post_init__(self) -> None:
@@ -57,6 +63,11 @@ class Config:
     def min_opset(self) -> int:
         """The lowest opset that holds what is asked for."""
         return 13 if self.high_precision == "fp32" else 19
+
+    def save(self, path: str | Path) -> None:
+        """Write the configuration as YAML that `--config` reads."""
+        with replacing(Path(path)) as temporary:
+            temporary.write_text(yaml.safe_dump(self.flat(), sort_keys=False), "utf-8")
 
     def flat(self) -> dict[str, Any]:
         """One mapping of option names to values: the form `--config` reads."""

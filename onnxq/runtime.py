@@ -60,6 +60,11 @@ def providers(name: str) -> list[str]:
     return list(dict.fromkeys((wanted, PROVIDERS["cpu"])))
 
 
+def available() -> list[str]:
+    """The providers this ONNX Runtime has; raises RuntimeMissing where there is none."""
+    return list(_onnxruntime().get_available_providers())
+
+
 def session(
     model: Model, runtime: Runtime | None = None, threads: int = 0, optimize: str = "all"
 ) -> Session:
@@ -187,3 +192,32 @@ def run(
     except Exception as e:
         raise _explained(e) from e
     return values
+
+
+def bind(session: Session, arrays: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> Any:
+    """An IO binding of `session` that reads and writes `arrays` in place.
+
+    `arrays` holds inputs and outputs by name, contiguous; the caller keeps them alive. An input
+    that it lacks is bound later with `bind_input`.
+    """
+    binding = session.io_binding()
+    for name in outputs:
+        x = arrays[name]
+        binding.bind_output(name, "cpu", 0, x.dtype, x.shape, x.ctypes.data)
+    for name in (i.name for i in session.get_inputs()):
+        if name in arrays:
+            bind_input(binding, name, arrays[name])
+    return binding
+
+
+def bind_input(binding: Any, name: str, x: npt.NDArray[Any]) -> None:
+    """Let `binding` read the contiguous array `x`, in place of what it read before."""
+    binding.bind_input(name, "cpu", 0, x.dtype, x.shape, x.ctypes.data)
+
+
+def run_bound(session: Session, binding: Any) -> None:
+    """Run a session on bound arrays; raises ModelError where ONNX Runtime fails."""
+    try:
+        session.run_with_iobinding(binding)
+    except Exception as e:
+        raise _explained(e) from e

@@ -1,0 +1,67 @@
+"""`onnxq calibrate`: statistics and ranges alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxq.errors import DataError
+from onnxq_cli.configuring import config_of
+from onnxq_cli.options import (
+    IN,
+    OUT,
+    config_option,
+    data_options,
+    method_option,
+    ort_library_option,
+    placement_options,
+    provider_option,
+)
+from onnxq_cli.progress import Bars
+
+
+@click.command(
+    name="calibrate",
+    epilog="Example: onnxq calibrate fixtures/classifier/model.onnx "
+    "--calib fixtures/classifier/calib.npy --stats stats.npz -o ranges.json",
+)
+@click.argument("model", type=IN)
+@data_options(required=False)
+@placement_options
+@method_option
+@ort_library_option
+@provider_option
+@config_option
+@click.option("--plan", "plan_path", type=IN, help="Use this plan.yaml instead of planning.")
+@click.option("--stats", "stats_path", type=OUT, help="Write the statistics too.")
+@click.option("--from-stats", type=IN, help="Read a method off saved statistics; no model is run.")
+@click.option("-o", "--out", type=OUT, required=True, help="Where ranges.json goes.")
+def command(model: Path, out: Path, **options: Any) -> int:
+    """Run MODEL over calibration data once and read the range of every tensor that needs one."""
+    from onnxq import api
+    from onnxq.calib.stats import Stats
+    from onnxq.plan import Plan
+    from onnxq.report import text
+
+    calib, from_stats = options.pop("calib"), options["from_stats"]
+    if bool(calib) == bool(from_stats):
+        raise DataError("give either --calib DATA or --from-stats stats.npz")
+    config = config_of(options)
+    source = api.prepare(model, config)
+    plan = Plan.load(options["plan_path"]) if options["plan_path"] else api.plan(source, config)
+    plan.check_model(source.sha256)
+    if from_stats:
+        stats = Stats.load(from_stats)
+        stats.check_model(source.sha256)
+    else:
+        with Bars() as bars:
+            dataset = api.data(source, calib, config)
+            stats = api.calibrate(source, plan, dataset, config, bars)
+    ranges = api.read(plan, stats, config.method)
+    if options["stats_path"]:
+        stats.save(options["stats_path"])
+    ranges.save(out)
+    text.show(text.ranges_table(ranges, stats.samples))
+    return 0

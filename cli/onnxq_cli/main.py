@@ -1,0 +1,99 @@
+"""`onnxq`: the group of commands, and what every command does with errors.
+
+Exit codes: 0 done; 1 it ran and the answer is no; 2 it could not run, with one line that says
+what, where and how to mend it; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from onnxq import __version__
+from onnxq.errors import OnnxqError
+
+COMMANDS = ("quantize", "prepare", "plan", "calibrate", "merge-stats", "data", "doctor")
+
+
+class Commands(click.Group):
+    """Loads a command's module when it is asked for, so that `--help` is fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order of the pipeline."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"onnxq_cli.{cmd_name.replace('-', '_')}_command")
+        command: click.Command = module.command
+        return command
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: onnxq quantize fixtures/centerpoint/backbone_neck_head.onnx "
+    "--calib fixtures/centerpoint/calib.npy --skip deblocks",
+)
+@click.version_option(__version__, prog_name="onnxq")
+@click.option("-v", "--verbose", count=True, help="Log what the passes do (-vv: and why not).")
+@click.option("-q", "--quiet", is_flag=True, help="Log errors only.")
+def cli(verbose: int, quiet: bool) -> None:
+    """Quantize exported ONNX graphs for TensorRT."""
+    level = (
+        logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    )
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger().setLevel(level)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point: run a command, turn every user's mistake into one line and exit code 2."""
+    sys.exit(run(args))
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    try:
+        result = cli.main(args=args, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Abort:
+        return _say("interrupted; nothing was written", 130)
+    except KeyboardInterrupt:
+        return _say("interrupted; nothing was written", 130)
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except click.UsageError as e:
+        where = f" (see '{e.ctx.command_path} --help')" if e.ctx else ""
+        return _say(e.format_message() + where, 2)
+    except click.ClickException as e:
+        return _say(e.format_message(), 2)
+    except OnnxqError as e:
+        return _say(str(e), 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as e:
+        return _say(_os_error(e), 2)
+    except MemoryError:
+        return _say("out of memory; try fewer --workers, or a machine with more", 2)
+
+
+def _os_error(e: OSError) -> str:
+    where = f" '{e.filename}'" if e.filename else ""
+    if e.errno == errno.ENOSPC:
+        return f"the disk is full{where}; free some space, nothing half-written was left"
+    return f"cannot use{where}: {e.strerror or e}"
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"onnxq: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,23 @@
+"""`onnxq merge-stats`: shards of statistics added up."""
+
+from __future__ import annotations
+
+from functools import reduce
+from pathlib import Path
+
+import click
+
+from onnxq_cli.options import IN, OUT
+
+
+@click.command(name="merge-stats", epilog="Example: onnxq merge-stats a.npz b.npz -o all.npz")
+@click.argument("stats", type=IN, nargs=-1, required=True)
+@click.option("-o", "--out", type=OUT, required=True, help="Where the sum goes.")
+def command(stats: tuple[Path, ...], out: Path) -> int:
+    """Add up STATS of one model: exactly the statistics of one run over all the data."""
+    from onnxq.calib.stats import Stats, merge
+
+    merged = reduce(merge, (Stats.load(path) for path in stats))
+    merged.save(out)
+    click.echo(f"{len(stats)} files, {merged.samples} samples, {len(merged.histograms)} tensors")
+    return 0

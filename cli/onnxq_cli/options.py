@@ -1,0 +1,139 @@
+"""Options that several commands share, named like the configuration's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import yaml
+
+from onnxq.errors import PlanError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+OUT = click.Path(dir_okay=False, path_type=Path)
+IN = click.Path(path_type=Path)
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+    """Make the mapping in a `--config` file the defaults of this command's options."""
+    if value is None:
+        return None
+    if not value.is_file():
+        raise PlanError(f"no configuration at '{value}'; --config reads a YAML mapping of options")
+    try:
+        document = yaml.safe_load(value.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise PlanError(f"'{value}' is not YAML: {' '.join(str(e).split())}") from e
+    if isinstance(document, dict) and isinstance(document.get("config"), dict):
+        document = document["config"]  # a manifest, or what --save-config wrote
+    if not isinstance(document, dict):
+        raise PlanError(f"'{value}' is not a mapping of options, such as 'method: mse'")
+    known = {p.name for p in ctx.command.params}
+    settings = {str(k).replace("-", "_"): v for k, v in document.items()}
+    if unknown := sorted(settings.keys() - known):
+        raise PlanError(f"'{value}' sets '{unknown[0]}', which is no option of this command; "
+                        f"see 'onnxq {ctx.info_name} --help'")  # fmt: skip
+    ctx.default_map = {k: v for k, v in settings.items() if v is not None}
+    return value
+
+
+config_option = click.option(
+    "--config", type=IN, is_eager=True, expose_value=False, callback=_read_config,
+    help="YAML mapping of these options, or the manifest of an earlier run; "
+    "the command line wins.",
+)  # fmt: skip
+
+_PLACEMENT = (
+    click.option("--skip", multiple=True, metavar="PATTERN",
+                 help="Leave these nodes float: a substring or glob of the name, op:TYPE, "
+                 "tensor:NAME or @FILE. Repeatable."),
+    click.option("--only", multiple=True, metavar="PATTERN", help="Quantize these nodes alone."),
+    click.option("--skip-op", multiple=True, metavar="TYPE", help="Leave an op type float."),
+    click.option("--skip-between", multiple=True, metavar="FROM:TO",
+                 help="Leave every node on a path between two patterns float."),
+    click.option("--keep-first", type=click.IntRange(min=0), default=0, metavar="N",
+                 help="Leave the first N weighted ops after the inputs float."),
+    click.option("--keep-last", type=click.IntRange(min=0), default=0, metavar="N",
+                 help="Leave the last N weighted ops before the outputs float."),
+    click.option("--deconv", type=click.Choice(["float", "per-tensor", "per-channel"]),
+                 default="float", show_default=True, help="ConvTranspose: TensorRT runs it in "
+                 "float whatever is asked; build and compare if you change it."),
+    click.option("--concat", type=click.Choice(["share", "requant", "float"]), default="float",
+                 show_default=True, help="Q/DQ on the inputs of a Concat: one shared scale, a "
+                 "scale each, or none."),
+    click.option("--residual", type=click.Choice(["skip", "float"]), default="skip",
+                 show_default=True, help="Q/DQ on the skip branch of a residual Add, or none."),
+    click.option("--weights", type=click.Choice(["per-channel", "per-tensor"]),
+                 default="per-channel", show_default=True, help="Granularity of weight scales."),
+    click.option("--min-channels", type=click.IntRange(min=1), default=16, show_default=True,
+                 help="Narrower Conv, Gemm and MatMul stay float."),
+)  # fmt: skip
+
+_DATA = (
+    click.option("--samples", type=click.IntRange(min=1), default=None,
+                 help="Use this many samples, evenly spread; with --seed drawn at random."),
+    click.option("--seed", type=int, default=None, help="Seed for --samples and random data."),
+    click.option("--allow-nonfinite", is_flag=True, help="Drop samples that hold NaN or Inf."),
+    click.option("--workers", type=click.IntRange(min=1), default=None,
+                 help="Samples in flight; the ranges do not depend on it. Default: all cores."),
+)  # fmt: skip
+
+method_option = click.option(
+    "--method", default="mse", show_default=True, metavar="METHOD",
+    help="How ranges are read: max, percentile[:P], mse, entropy or auto.",
+)  # fmt: skip
+
+ort_library_option = click.option(
+    "--ort-library", type=IN, default=None, help="Shared library with custom ops."
+)
+
+
+def placement_options(command: Command) -> Command:
+    """Add the options that become PlanOptions."""
+    return _all(command, _PLACEMENT)
+
+
+def data_options(required: bool = True) -> Callable[[Command], Command]:
+    """Add the options that say what to calibrate on."""
+    calib = click.option(
+        "--calib", multiple=True, required=required, metavar="DATA",
+        help=".npy, .npz, folder, Polygraphy JSON, test_data_set folder, module:function or "
+        "'random'. Repeatable.",
+    )  # fmt: skip
+    return lambda command: calib(_all(command, _DATA))
+
+
+def _all(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+provider_option = click.option(
+    "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
+    help="Where ONNX Runtime runs.",
+)  # fmt: skip
+
+_RANGES = (
+    click.option("--weight-method", type=click.Choice(["max", "mse"]), default="max",
+                 show_default=True, help="How weight ranges are read."),
+    click.option("--weights-as", type=click.Choice(["int", "float"]), default="int",
+                 show_default=True, help="INT8 weights with a DequantizeLinear, or float weights "
+                 "with a Q/DQ pair."),
+    click.option("--high-precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32",
+                 show_default=True, help="Type of what is not quantized."),
+    click.option("--io", type=click.Choice(["keep", "half"]), default="keep", show_default=True,
+                 help="Types of the model's inputs and outputs in a half graph."),
+    click.option("--check-samples", type=click.IntRange(min=0), default=8, show_default=True,
+                 help="Samples held out of calibration to compare FP32 with INT8."),
+    click.option("--requantize", is_flag=True, help="Take the Q/DQ out of MODEL first."),
+    click.option("--external-data", is_flag=True, help="Weights in a file beside the model."),
+)  # fmt: skip
+
+
+def range_options(command: Command) -> Command:
+    """Add the options of ranges, weights and types."""
+    return _all(command, _RANGES)

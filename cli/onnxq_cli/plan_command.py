@@ -1,0 +1,32 @@
+"""`onnxq plan`: the decisions alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxq_cli.configuring import config_of
+from onnxq_cli.options import IN, OUT, config_option, placement_options
+
+
+@click.command(
+    name="plan",
+    epilog="Example: onnxq plan fixtures/centerpoint/backbone_neck_head.onnx -o plan.yaml",
+)
+@click.argument("model", type=IN)
+@placement_options
+@config_option
+@click.option("-o", "--out", type=OUT, required=True, help="Where plan.yaml goes.")
+def command(model: Path, out: Path, **options: Any) -> int:
+    """Decide where MODEL is quantized, and write why (and why not) to plan.yaml."""
+    from onnxq import api
+    from onnxq.report import manifest, text
+
+    config = config_of(options)
+    source = api.prepare(model, config)
+    made = api.plan(source, config)
+    made.save(out)
+    text.show(text.nodes_table(manifest.node_counts(source.graph, made)))
+    return 0

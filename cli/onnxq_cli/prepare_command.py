@@ -1,0 +1,34 @@
+"""`onnxq prepare`: the graph passes alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from onnxq_cli.options import IN, OUT
+
+
+@click.command(
+    name="prepare",
+    epilog="Example: onnxq prepare fixtures/classifier/model.onnx -o prepared.onnx",
+)
+@click.argument("model", type=IN)
+@click.option("-o", "--out", type=OUT, required=True, help="Where the prepared model goes.")
+@click.option("--requantize", is_flag=True, help="Take out the Q/DQ of a quantized MODEL first.")
+def command(model: Path, out: Path, requantize: bool) -> int:
+    """Fold BatchNorm and constants, name every node, raise the opset: MODEL as it is planned."""
+    from onnxq import api, graph
+    from onnxq.config import Config
+    from onnxq.report import text
+
+    before = graph.load(model)
+    source = api.prepare(model, Config(requantize=requantize))
+    graph.save(source.graph, out)
+    ops = (Counter(n.op for n in before.nodes), Counter(n.op for n in source.graph.nodes))
+    changed = [(op, ops[0][op], ops[1][op]) for op in sorted(ops[0] | ops[1])]
+    rows = [row for row in changed if row[1] != row[2]]
+    rows.append(("all nodes", len(before.nodes), len(source.graph.nodes)))
+    text.show(text.table(f"{model.name} -> {out.name}", ("op", "before", "after"), rows))
+    return 0

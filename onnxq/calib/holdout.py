@@ -1,0 +1,41 @@
+"""Samples kept out of calibration to judge it by, chosen by what they hold, not by where they lie.
+
+So shuffled, reversed or differently split data holds out the same samples, and the ranges read
+off the others are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from onnxq.calib.data import Dataset
+
+SHARE = 8  # at most one sample in eight is held out
+PROBES = 4096  # values of each input that the choice looks at
+
+
+def held_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
+    """(samples to calibrate on, at most `count` samples to judge by).
+
+    With fewer than eight samples none can be spared: then the judges are among the calibrated.
+    """
+    if count <= 0:
+        return dataset, dataset.select([])
+    order = sorted(range(len(dataset)), key=lambda i: (_key(dataset.sample(i)), i))
+    spared = min(count, len(dataset) // SHARE)
+    if not spared:
+        return dataset, dataset.select(order[:count])
+    chosen = set(order[:spared])
+    rest = [i for i in range(len(dataset)) if i not in chosen]
+    return dataset.select(rest), dataset.select(sorted(chosen))
+
+
+def _key(sample: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> bytes:
+    sha = hashlib.sha256()
+    for name, x in sorted(sample.items()):
+        flat = x.reshape(-1)
+        probes = flat[:: max(1, flat.size // PROBES)]
+        sha.update(name.encode() + np.ascontiguousarray(probes).tobytes())
+    return sha.digest()

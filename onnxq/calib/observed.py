@@ -1,0 +1,39 @@
+"""What a plan needs to know of the data: which tensors are observed, and what has no range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnxq.calib.ranges import Ranges
+from onnxq.graph import Graph, Node, constant_of
+from onnxq.plan import Plan
+from onnxq.spec import Edge
+
+
+def observed(graph: Graph, plan: Plan) -> list[str]:
+    """Names of the tensors whose ranges the plan needs, in graph order."""
+    names = dict.fromkeys(name for _, name in _activations(graph, plan))
+    names |= dict.fromkeys(name for group in plan.tied for name in group)
+    return list(names)
+
+
+def settle(graph: Graph, plan: Plan, ranges: Ranges) -> tuple[Plan, list[str]]:
+    """The plan without the nodes that read a tensor with range zero, and a note for each.
+
+    A tensor that was zero in every sample has no scale: its consumers stay float.
+    """
+    dead: dict[str, str] = {}
+    for node, name in _activations(graph, plan):
+        if ranges[name].amax == 0:
+            dead[node.name] = f"zero-range: '{name}' is zero in every sample"
+    for node_name, reason in dead.items():
+        plan = plan.without(node_name, reason=reason)
+    return plan, [f"'{name}' stays float: {reason}" for name, reason in dead.items()]
+
+
+def _activations(graph: Graph, plan: Plan) -> Iterator[tuple[Node, str]]:
+    """Every quantized activation input: the node that reads it, and the tensor observed for it."""
+    for node in graph.nodes:
+        for i, tensor in enumerate(node.inputs):
+            if Edge(node.name, i) in plan.edges and constant_of(tensor) is None:
+                yield node, plan.source.get(tensor.name, tensor.name)

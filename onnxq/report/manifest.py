@@ -1,0 +1,137 @@
+"""The manifest: everything a quantizing run decided and measured, as one JSON document.
+
+It is written beside the model as `<model>.manifest.json`; a digest of it goes into the model's own
+metadata_props, so that a model alone still says where it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import onnx
+
+from onnxq import __version__
+from onnxq.accuracy import Agreement
+from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import Stats
+from onnxq.config import Config
+from onnxq.graph import Graph, external_files, replacing
+from onnxq.plan import Plan
+
+KIND, VERSION = "onnxq.manifest", 1
+PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "numpy")
+
+Manifest = dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Versions of onnxq, Python and the packages that make the numbers."""
+    found = {"onnxq": __version__, "python": platform.python_version()}
+    return found | {name: v for name in PACKAGES if (v := version_of(name))}
+
+
+def version_of(package: str) -> str | None:
+    """Version of an installed package, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def node_counts(graph: Graph, plan: Plan) -> dict[str, Any]:
+    """How many nodes the plan quantizes, by op type, and why the others stay float."""
+    ops = {node.name: node.op for node in graph.nodes}
+    return {
+        "quantized": dict(Counter(ops[n] for n in plan.nodes).most_common()),
+        "float": dict(Counter(plan.skipped.values()).most_common()),
+        "in_graph": len(graph.nodes),
+    }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has to say beside its values.
+
+    notes: lines for the user. auto: method -> mean SQNR at the outputs, if `auto` chose.
+    kept: nodes kept in FP32 in a half graph. check_samples: held out. seconds: per stage.
+    """
+
+    notes: list[str]
+    auto: Mapping[str, float]
+    kept: Mapping[str, str]
+    check_samples: int
+    seconds: Mapping[str, float]
+
+
+class Values(Protocol):
+    """The values of a run that the manifest describes (`api.Quantized`)."""
+
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def stats(self) -> Stats: ...
+    @property
+    def ranges(self) -> Ranges: ...
+    @property
+    def agreement(self) -> Mapping[str, Agreement]: ...
+
+
+def describe(path: Path, config: Config, values: Values, outcome: Outcome) -> Manifest:
+    """The manifest of a run, before its output is written."""
+    plan, stats = values.plan, values.stats
+    files = external_files(onnx.load(str(path), load_external_data=False))
+    size = sum(f.stat().st_size for f in (path, *(path.parent / name for name in files)))
+    return {
+        "versions": versions(),
+        "config": config.flat(),
+        "model": {
+            "path": path.name,
+            "sha256": plan.model,
+            "bytes": size,
+            "external_data": files,
+        },
+        "data": {"digest": stats.data, "samples": stats.samples},
+        "nodes": node_counts(values.graph, plan),
+        "agreement": {
+            "samples": outcome.check_samples,
+            "outputs": {name: a.as_dict() for name, a in values.agreement.items()},
+        },
+        "tensors": {name: asdict(r) for name, r in values.ranges.tensors.items()},
+        "quantized_nodes": dict(plan.rules),
+        "float_nodes": dict(plan.skipped),
+        "kept_fp32": dict(outcome.kept),
+        "auto": dict(outcome.auto),
+        "notes": list(outcome.notes),
+        "seconds": dict(outcome.seconds),
+    }
+
+
+def digest(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What goes into the model's metadata_props: where the model came from, in short."""
+    text = json.dumps(manifest, sort_keys=True)
+    return {
+        "onnxq.version": __version__,
+        "onnxq.source_model": manifest["model"]["sha256"],
+        "onnxq.calibration_data": manifest["data"]["digest"],
+        "onnxq.method": manifest["config"]["method"],
+        "onnxq.quantized_nodes": str(sum(manifest["nodes"]["quantized"].values())),
+        "onnxq.float_nodes": str(sum(manifest["nodes"]["float"].values())),
+        "onnxq.manifest_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+def save(manifest: Manifest, path: Path) -> None:
+    """Write the manifest, whole or not at all."""
+    document = {"kind": KIND, "version": VERSION, **manifest}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
