@@ -111,8 +111,8 @@ class Histogram:
         """Raises OnnxqError, `where` before its text, if a value is infinite or NaN."""
         if bad := self.nonfinite:
             raise OnnxqError(
-                f"{where}{bad} of {self.count} values are infinite or NaN, so no range can be read; "
-                "check the calibration data and the float model, or leave the node out"
+                f"{where}{bad} of {self.count} values are infinite or NaN, so no range "
+                "can be read; check the data and the float model, or leave the node out"
             )
 
     def magnitude(self) -> Magnitude:

@@ -1,0 +1,98 @@
+"""NumPy files, mapped into memory rather than read; pickles are refused."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from onnxq.calib.histogram import Array
+from onnxq.errors import DataError
+
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def map_npy(path: Path) -> Array:
+    """The array of a .npy file, mapped."""
+    try:
+        x: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except UNREADABLE as e:
+        raise unreadable(path, e) from e
+    refuse_scalar(x, f"'{path}'")
+    return x
+
+
+def map_npz(path: Path) -> tuple[dict[str, Array], object]:
+    """Arrays of an archive: stored members are mapped in place, deflated ones extracted once.
+
+    The second value keeps the extracted files alive.
+    """
+    folder: tempfile.TemporaryDirectory[str] | None = None
+    arrays: dict[str, Array] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for k, info in enumerate(archive.infolist()):
+                if info.compress_type == zipfile.ZIP_STORED:
+                    x = _map_member(path, info)
+                else:
+                    folder = folder or tempfile.TemporaryDirectory(prefix="onnxq-data-")
+                    extracted = Path(folder.name) / f"{k}.npy"
+                    with archive.open(info) as member, open(extracted, "wb") as out:
+                        shutil.copyfileobj(member, out, 1 << 20)
+                    x = np.load(extracted, mmap_mode="r", allow_pickle=False)
+                arrays[info.filename.removesuffix(".npy")] = x
+    except UNREADABLE as e:
+        raise unreadable(path, e) from e
+    return arrays, folder
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """The arrays of an archive, read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (*UNREADABLE, AttributeError, TypeError) as e:
+        raise unreadable(path, e) from e
+
+
+def unreadable(path: Path, e: Exception) -> DataError:
+    """The error for a file that `e` was raised on."""
+    reason = str(e)
+    if "pickle" in reason or "Python objects" in reason:
+        return DataError(
+            f"'{path}' holds pickled Python objects, which can run code and are not read; "
+            "save arrays of numbers"
+        )
+    return DataError(f"'{path}' cannot be read or is cut short ({reason}); write it again")
+
+
+def refuse_scalar(x: Array, where: str) -> None:
+    """Raises DataError for an array without a sample axis."""
+    if x.ndim == 0:
+        raise DataError(f"{where} is a single number; the first axis is the sample axis")
+
+
+def _map_member(path: Path, info: zipfile.ZipInfo) -> Array:
+    with open(path, "rb") as file:
+        file.seek(info.header_offset + 26)  # ZIP local header: 30 bytes, then name and extra field
+        name_size, extra_size = np.frombuffer(file.read(4), "<u2").tolist()
+        file.seek(info.header_offset + 30 + name_size + extra_size)
+        shape, fortran, dtype = _npy_header(file)
+        if dtype.hasobject:
+            raise ValueError("object arrays are pickled")
+        order: Any = "F" if fortran else "C"
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype, "r", file.tell(), shape, order)
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    major, _ = np.lib.format.read_magic(file)
+    if major == 1:
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)

@@ -1,0 +1,253 @@
+"""The forms calibration data comes in. A source knows files, not models.
+
+A record is one feed of the model, or one sample of a feed: arrays by input name. `Rows` slices
+stacked arrays (first axis = samples) and keeps that axis with length 1; `Feeds` reads a record a
+file; `Random` draws. All are random access and leave the data on disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import importlib
+import io
+import json
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from onnxq.calib.data_numpy import UNREADABLE, map_npy, map_npz, read_npz, refuse_scalar, unreadable
+from onnxq.calib.histogram import Array
+from onnxq.errors import DataError
+
+Record = Mapping[str, Array]
+
+
+class Source(Protocol):
+    """Random access to records. `where(i)` names record i in messages."""
+
+    stacked: bool
+
+    def __len__(self) -> int: ...
+    def record(self, i: int) -> Record: ...
+    def where(self, i: int) -> str: ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row i of stacked arrays, with a leading axis of 1. `keep` holds temporary files alive."""
+
+    path: Path
+    arrays: Mapping[str, Array]
+    keep: object = None
+    stacked = True
+
+    def __len__(self) -> int:
+        return min(len(x) for x in self.arrays.values())
+
+    def record(self, i: int) -> Record:
+        return {name: x[i : i + 1] for name, x in self.arrays.items()}
+
+    def where(self, i: int) -> str:
+        return f"'{self.path}'"
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """A record a path, read by `read` when it is asked for."""
+
+    paths: Sequence[Path]
+    read: Callable[[Path], Record]
+    keep: object = None
+    stacked = False
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def record(self, i: int) -> Record:
+        return self.read(self.paths[i])
+
+    def where(self, i: int) -> str:
+        return f"'{self.paths[i]}'"
+
+
+def open_source(text: str, names: Sequence[str], limit: int | None) -> Source:
+    """The source that `text` names, for a model with inputs `names`; raises DataError."""
+    path = Path(text)
+    if path.is_dir():
+        return _open_folder(path, names)
+    if path.is_file():
+        return _open_file(path, names, limit)
+    if re.fullmatch(r"[\w.]+:\w+", text):
+        return _call(text, limit)
+    raise DataError(
+        f"no calibration data at '{text}'; give a .npy, .npz or Polygraphy .json file, a folder of "
+        "them or of test_data_set_*, module:function, or 'random'"
+    )
+
+
+def spool(feeds: Iterable[Record], where: str) -> Feeds:
+    """The feeds written to temporary files as they come, for random access."""
+    folder = tempfile.TemporaryDirectory(prefix="onnxq-data-")
+    paths: list[Path] = []
+    for i, feed in enumerate(feeds):
+        if not isinstance(feed, Mapping):
+            raise DataError(
+                f"{where} yields {type(feed).__name__} as record {i}; "
+                "yield a dict of input name to array"
+            )
+        path = Path(folder.name) / f"{i}.npz"
+        arrays = {name: np.asarray(x) for name, x in feed.items()}
+        for name, x in arrays.items():
+            _refuse_objects(x, f"{where} record {i}, '{name}'")
+        with zipfile.ZipFile(path, "w") as archive:  # np.savez cannot write an array named 'file'
+            for name, x in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, x, allow_pickle=False)
+        paths.append(path)
+    return Feeds(paths, read_npz, folder)
+
+
+def _open_file(path: Path, names: Sequence[str], limit: int | None) -> Source:
+    if path.stat().st_size == 0:
+        raise DataError(f"'{path}' is empty; write it again")
+    if path.suffix == ".npy":
+        if len(names) != 1:
+            listed = ", ".join(f"'{n}'" for n in names)
+            raise DataError(
+                f"'{path}' is for a model with one input, this one has {len(names)}: {listed}; "
+                "give an .npz or a folder with an array for each"
+            )
+        return Rows(path, {names[0]: map_npy(path)})
+    if path.suffix == ".npz":
+        return _rows(path, *map_npz(path))
+    if path.suffix == ".json":
+        feeds = _read_json(path)
+        return spool(islice(feeds, limit), f"'{path}'")
+    raise DataError(
+        f"'{path}' is no calibration data: expected .npy, .npz or a Polygraphy .json, found "
+        f"'{path.suffix or path.name}'; convert it, first axis = samples"
+    )
+
+
+def _open_folder(path: Path, names: Sequence[str]) -> Source:
+    if sets := _sorted(path.glob("test_data_set_*")):
+        return Feeds(sets, lambda folder: _read_test_data_set(folder, names))
+    if (path / "input_0.pb").is_file():
+        return Feeds([path], lambda folder: _read_test_data_set(folder, names))
+    found = {suffix: _sorted(path.glob(f"*{suffix}")) for suffix in (".npy", ".npz", ".json")}
+    kinds = [suffix for suffix, files in found.items() if files]
+    if len(kinds) != 1:
+        what = " and ".join(kinds) if kinds else "none of them"
+        raise DataError(
+            f"'{path}' must hold .npy files named by input, .npz samples, Polygraphy .json files "
+            f"or test_data_set_* folders, and one kind only; found {what}"
+        )
+    if found[".npz"]:
+        return Feeds(found[".npz"], read_npz)
+    if found[".json"]:
+        return Feeds(found[".json"], _read_one_json)
+    stem_of = {name.replace("/", "_"): name for name in names}  # '/' cannot be in a file name
+    arrays = {stem_of.get(file.stem, file.stem): map_npy(file) for file in found[".npy"]}
+    return _rows(path, arrays)
+
+
+def _rows(path: Path, arrays: Mapping[str, Array], keep: object = None) -> Rows:
+    if not arrays:
+        raise DataError(f"'{path}' holds no arrays; write one for each input of the model")
+    for name, x in arrays.items():
+        refuse_scalar(x, f"'{path}', '{name}'")
+    if len({len(x) for x in arrays.values()}) > 1:
+        lengths = ", ".join(f"'{name}' {len(x)}" for name, x in arrays.items())
+        raise DataError(
+            f"'{path}' holds different numbers of samples by input: {lengths}; "
+            "the first axis is the sample axis and must agree"
+        )
+    return Rows(path, arrays, keep)
+
+
+def _read_test_data_set(folder: Path, names: Sequence[str]) -> Record:
+    """`input_<k>.pb` files of an ONNX test data set; an unnamed tensor is the k-th input."""
+    record: dict[str, Array] = {}
+    for file in _sorted(folder.glob("input_*.pb")):
+        try:
+            tensor = onnx.TensorProto.FromString(file.read_bytes())
+            k = int(file.stem.removeprefix("input_"))
+            name = tensor.name if tensor.name in names else names[k]
+            record[name] = onnx.numpy_helper.to_array(tensor)
+        except (DecodeError, IndexError, TypeError, *UNREADABLE) as e:
+            raise unreadable(file, e) from e
+    return record
+
+
+def _read_json(path: Path) -> Iterator[Record]:
+    """Feeds of a Polygraphy `--save-inputs` file: a list of {name: encoded array}."""
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        feeds = document if isinstance(document, list) else [document]
+        for feed in feeds:
+            yield {name: _decode(entry) for name, entry in feed.items()}
+    except (*UNREADABLE, AttributeError, TypeError) as e:
+        raise DataError(
+            f"'{path}' is not what 'polygraphy run --save-inputs' writes ({type(e).__name__}: {e})"
+        ) from e
+
+
+def _read_one_json(path: Path) -> Record:
+    feeds = list(_read_json(path))
+    if len(feeds) != 1:
+        raise DataError(
+            f"'{path}' holds {len(feeds)} feeds, and a folder has a feed a file; "
+            "give the file itself as data"
+        )
+    return feeds[0]
+
+
+def _decode(entry: Mapping[str, str]) -> Array:
+    try:
+        packed = base64.b64decode(entry["array"], validate=True)
+    except binascii.Error:
+        packed = entry["array"].encode("latin-1")  # written by an old Polygraphy
+    return np.asarray(np.load(io.BytesIO(packed), allow_pickle=False))
+
+
+def _call(text: str, limit: int | None) -> Source:
+    module_name, function_name = text.split(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as e:
+        raise DataError(
+            f"'{text}' cannot be imported ({e}); write module:function, with the module on the "
+            "Python path or in the current folder"
+        ) from e
+    finally:
+        sys.path.pop(0)
+    feeds = function() if callable(function) else function
+    if not isinstance(feeds, Iterable):
+        raise DataError(f"'{text}' gives {type(feeds).__name__}; yield a dict of input to array")
+    return spool(islice(feeds, limit), f"'{text}'")
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    """By name, numbers by their value: sample_2 before sample_10."""
+    return sorted(paths, key=lambda p: [int(s) if s.isdigit() else s for s in _parts(p.name)])
+
+
+def _parts(name: str) -> list[str]:
+    return re.split(r"(\d+)", name)
+
+
+def _refuse_objects(x: Array, where: str) -> None:
+    if x.dtype.hasobject:
+        raise DataError(f"{where} is an array of Python objects; make it one of numbers")
