@@ -72,6 +72,25 @@ def constant(tensor: Tensor, what: str) -> Array:
     return values
 
 
+def per_channel(added: Array, node: Node) -> Array:
+    """A summand as one value, or one a channel, on the channel axis of the node's output.
+
+    Raises NotExact for one that has more values or adds a dimension.
+    """
+    if node.op in ("Conv", "ConvTranspose"):
+        rank = constant(node.inputs[1], f"weight of {node.op} '{node.name}'").ndim
+        axis = added.ndim - rank + 1
+    else:
+        shape = node.outputs[0].shape
+        rank = 1 if shape is None else len(shape)
+        axis = added.ndim - 1
+    if added.ndim > rank or any(d != 1 for i, d in enumerate(added.shape) if i != axis):
+        raise NotExact(
+            f"the constant behind {node.op} '{node.name}' has more than one value a channel"
+        )
+    return added.ravel()
+
+
 def behind(node: Node, added: Array | None, affine: Affine) -> Params:
     """Weight and bias of a Conv, ConvTranspose, Gemm or MatMul with `affine` behind it.
 

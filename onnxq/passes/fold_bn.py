@@ -19,11 +19,12 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import WEIGHTED, Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.graph import WEIGHTED, Graph, Node, constant_of, is_output
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, Array, NotExact, Params
 from onnxq.passes.name_nodes import unique_name
 from onnxq.passes.remove_identity import replace_tensor
+from onnxq.passes.weights import name_beside, set_bias, set_weight, sole_writer, take_output
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ def _fold(graph: Graph, bn: Node, map_: Affine, taken: set[str]) -> None:
             params = affine.ahead(conv, map_)
         except NotExact as after:
             raise NotExact(f"{before}; {after}") from None
-        _set_weight(conv, params.weight, taken)
-        _set_bias(conv, params.bias, taken)
+        set_weight(conv, params.weight, taken)
+        set_bias(conv, params.bias, taken)
         replace_tensor(bn.outputs[0], bn.inputs[0])
         bn.inputs.clear()
         bn.outputs.clear()
@@ -88,57 +89,31 @@ def _fold(graph: Graph, bn: Node, map_: Affine, taken: set[str]) -> None:
 
 
 def _chain_before(graph: Graph, bn: Node) -> Chain:
-    node = _writer(graph, bn.inputs[0])
+    node = sole_writer(graph, bn.inputs[0])
     transpose = add = added = None
     if node.op == "Transpose":
         perm = node.attrs.get("perm", [])
         if len(perm) < 2 or perm[1] != len(perm) - 1:
             raise NotExact(f"Transpose '{node.name}' before it does not move the last axis to 1")
-        transpose, node = node, _writer(graph, node.inputs[0])
+        transpose, node = node, sole_writer(graph, node.inputs[0])
     if node.op == "Add":
         add = node
         side = 0 if constant_of(add.inputs[0]) is not None else 1
         added = affine.constant(add.inputs[side], f"summand of Add '{add.name}'")
-        node = _writer(graph, add.inputs[1 - side])
+        node = sole_writer(graph, add.inputs[1 - side])
     if node.op not in WEIGHTED:
         raise NotExact(f"{node.op} '{node.name}' before it has no weight")
     if (node.op == "MatMul") != (transpose is not None) and not _is_matrix(node, transpose):
         raise NotExact(f"{node.op} '{node.name}' before it has its channels on another axis")
     if added is not None:
-        added = _per_channel(added, node)
+        added = affine.per_channel(added, node)
     return Chain(node, add, added, transpose)
-
-
-def _writer(graph: Graph, tensor: Tensor) -> Node:
-    """The node that writes `tensor` for one consumer and nobody else; raises NotExact."""
-    node = producer(tensor)
-    if node is None:
-        raise NotExact("an input or a constant is before it")
-    if is_output(graph, tensor):
-        raise NotExact(f"the output of {node.op} '{node.name}' before it is an output of the graph")
-    if len(tensor.outputs) > 1:
-        raise NotExact(f"{node.op} '{node.name}' before it has a second consumer")
-    return node
 
 
 def _is_matrix(node: Node, transpose: Node | None) -> bool:
     """Whether a MatMul, straight before the BN, writes two dimensions: the last is then axis 1."""
     shape = node.outputs[0].shape
     return node.op == "MatMul" and transpose is None and shape is not None and len(shape) == 2
-
-
-def _per_channel(added: Array, node: Node) -> Array:
-    """A summand as one value, or one a channel, on the channel axis of the node's output."""
-    if node.op in ("Conv", "ConvTranspose"):
-        rank = affine.constant(node.inputs[1], "weight").ndim
-        axis = added.ndim - rank + 1
-    else:
-        shape = node.outputs[0].shape
-        rank = 1 if shape is None else len(shape)
-        axis = added.ndim - 1
-    if added.ndim > rank or any(d != 1 for i, d in enumerate(added.shape) if i != axis):
-        raise NotExact("the Add before it adds more than one value a channel")
-    return added.ravel()
 
 
 def _conv_after(graph: Graph, bn: Node) -> Node:
@@ -152,16 +127,16 @@ def _conv_after(graph: Graph, bn: Node) -> Node:
 
 
 def _rewrite_biased(bn: Node, node: Node, params: Params, taken: set[str]) -> None:
-    _set_weight(node, params.weight, taken)
-    _set_bias(node, params.bias, taken)
+    set_weight(node, params.weight, taken)
+    set_bias(node, params.bias, taken)
     if node.op == "Gemm":
         node.attrs["beta"] = 1.0
-    _take_output(bn, node)
+    take_output(bn, node)
 
 
 def _rewrite_matmul(graph: Graph, bn: Node, chain: Chain, params: Params, taken: set[str]) -> None:
     node, add = chain.weighted, chain.add
-    _set_weight(node, params.weight, taken)
+    set_weight(node, params.weight, taken)
     product = node.outputs[0]
     if add is None:
         name = unique_name(node.name.removesuffix("MatMul") + "Add", taken)
@@ -170,45 +145,6 @@ def _rewrite_matmul(graph: Graph, bn: Node, chain: Chain, params: Params, taken:
         add = gs.Node("Add", name, outputs=[total])
         graph.nodes.insert(next(i for i, n in enumerate(graph.nodes) if n is node) + 1, add)
         replace_tensor(product, total)
-    bias = gs.Constant(_name_beside(node, "bias", taken), params.bias)
+    bias = gs.Constant(name_beside(node, "bias", taken), params.bias)
     add.inputs = [product, bias]
-    _take_output(bn, chain.transpose or add)
-
-
-def _take_output(bn: Node, node: Node) -> None:
-    """Let `node` write what the BN wrote; the BN goes."""
-    out = bn.outputs[0]
-    bn.inputs.clear()
-    bn.outputs.clear()
-    node.outputs = [out]
-
-
-def _set_weight(node: Node, values: Array, taken: set[str]) -> None:
-    node.inputs[1] = _successor(node.inputs[1], values, taken)
-
-
-def _set_bias(node: Node, values: Array, taken: set[str]) -> None:
-    if len(node.inputs) < 3:
-        node.inputs.append(gs.Constant(_name_beside(node, "bias", taken), values))
-    elif node.inputs[2].is_empty():
-        node.inputs[2] = gs.Constant(_name_beside(node, "bias", taken), values)
-    else:
-        node.inputs[2] = _successor(node.inputs[2], values, taken)
-
-
-def _successor(tensor: Tensor, values: Array, taken: set[str]) -> Tensor:
-    """A constant in the place of `tensor`; under its name if nobody else reads that."""
-    if len(tensor.outputs) == 1:
-        return gs.Constant(tensor.name, values)
-    name = unique_name(f"{tensor.name}.folded", taken)
-    taken.add(name)
-    return gs.Constant(name, values)
-
-
-def _name_beside(node: Node, role: str, taken: set[str]) -> str:
-    """`layer.bias` beside `layer.weight`, or else after the node's name."""
-    weight = node.inputs[1].name
-    stem = weight.removesuffix("weight") if weight.endswith(".weight") else f"{node.name}."
-    name = unique_name(stem + role, taken)
-    taken.add(name)
-    return name
+    take_output(bn, chain.transpose or add)

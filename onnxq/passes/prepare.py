@@ -9,6 +9,7 @@ from __future__ import annotations
 from onnxq.graph import Graph
 from onnxq.passes.apply import Pass, apply
 from onnxq.passes.cancel_transposes import cancel_transposes
+from onnxq.passes.fold_affine import fold_affine
 from onnxq.passes.fold_bn import fold_bn
 from onnxq.passes.fold_constants import fold_constants
 from onnxq.passes.infer_shapes import infer_shapes
@@ -26,7 +27,9 @@ PREPARE: tuple[Pass, ...] = (
     remove_identity,
     infer_shapes,
     fold_constants,
+    fold_affine,
     fold_bn,
+    fold_affine,
     cancel_transposes,
     split_shared,
     infer_shapes,

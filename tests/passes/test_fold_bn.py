@@ -259,7 +259,11 @@ def test_half_weights_stay_half(graph_of):
         ("(a,g,s,m,v)", "(a,g,s,m,negative)", "not finite"),
         ("(a,g,s,m,v)", "(x,g,s,m,v)", "an input or a constant is before it"),
         ("Conv(x, w)", "Conv(x, w5)", "6 channels do not fit 5 of Conv 'first'"),
-        ("a = Conv(x, w)", "p = Conv(x, w) a = Add(p, wide)", "more than one value a channel"),
+        (
+            "a = Conv(x, w)",
+            "p = Conv(x, w) a = Add(p, wide)",
+            "constant behind Conv 'first' has more than one value a channel",
+        ),
         ("a = Conv(x, w)", "p = Conv(x, w) a = Add(p, x)", "summand of Add '' is not constant"),
         (
             "a = Conv(x, w)",
