@@ -13,6 +13,7 @@ from onnxq.passes.fold_affine import fold_affine
 from onnxq.passes.fold_bn import fold_bn
 from onnxq.passes.fold_constants import fold_constants
 from onnxq.passes.infer_shapes import infer_shapes
+from onnxq.passes.inline_functions import inline_functions
 from onnxq.passes.name_nodes import name_nodes
 from onnxq.passes.raise_opset import raise_opset
 from onnxq.passes.remove_identity import remove_identity
@@ -20,6 +21,7 @@ from onnxq.passes.split_shared import split_shared
 
 PREPARE: tuple[Pass, ...] = (
     name_nodes,
+    inline_functions,
     raise_opset,
     name_nodes,
     infer_shapes,

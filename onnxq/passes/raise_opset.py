@@ -12,9 +12,9 @@ import onnx
 from onnx import version_converter
 
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, from_proto
+from onnxq.graph import Graph
 from onnxq.passes.apply import Pass
-from onnxq.passes.weightless import weightless
+from onnxq.passes.weightless import refill, weightless
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +47,7 @@ def _raise(graph: Graph, minimum: int) -> int:
             f"opset {graph.opset} cannot be raised to {minimum}: {_blame(model, minimum)} "
             f"({str(e).splitlines()[0]}); export the model again with opset {minimum} or later"
         ) from e
-    functions = list(graph.functions)
-    fresh = from_proto(converted)
-    for tensor in [t for t in fresh.inputs if t.name in weights]:
-        tensor.to_constant(weights[tensor.name].values)
-    fresh.inputs = [t for t in fresh.inputs if t.name not in weights]
-    graph.nodes, graph.inputs, graph.outputs = fresh.nodes, fresh.inputs, fresh.outputs
-    graph.functions = functions
-    graph.opset = minimum
-    graph.import_domains = [
-        onnx.helper.make_opsetid(o.domain, minimum if o.domain in ("", "ai.onnx") else o.version)
-        for o in model.opset_import
-    ]
+    refill(graph, converted, weights)
     graph.ir_version = max(
         graph.ir_version or 0,
         onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", minimum)]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Tensor, to_proto
+from onnxq.graph import Graph, Tensor, from_proto, to_proto
 
 KEEP_BYTES = 1024
 
@@ -34,3 +34,15 @@ def weightless(graph: Graph) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
         tensor.type = "tensor_type"
         copy.inputs.append(tensor)
     return to_proto(copy), large
+
+
+def refill(graph: Graph, model: onnx.ModelProto, large: dict[str, Tensor]) -> None:
+    """Let `graph` be what `model`, made from its weightless copy, says; weights come back."""
+    fresh = from_proto(model)
+    for tensor in [t for t in fresh.inputs if t.name in large]:
+        tensor.to_constant(large[tensor.name].values)
+    fresh.inputs = [t for t in fresh.inputs if t.name not in large]
+    graph.nodes, graph.inputs, graph.outputs = fresh.nodes, fresh.inputs, fresh.outputs
+    graph.opset = fresh.opset
+    graph.import_domains = list(fresh.import_domains)
+    graph.functions = list(fresh.functions)

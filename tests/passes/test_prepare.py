@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
 
@@ -104,3 +105,15 @@ def test_preparing_does_not_import_onnxruntime():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert int(done.stdout) > 10
+
+
+def test_a_model_past_two_gigabytes_is_prepared_without_serializing_its_weights():
+    side = 24_000  # 2.3 GB of zeros, which the system gives out only when they are written
+    x = gs.Variable("x", np.float32, ["N", side])
+    y = gs.Variable("y", np.float32, ["N", side])
+    weight = gs.Constant("w", np.zeros((side, side), np.float32))
+    node = gs.Node("MatMul", inputs=[x, weight], outputs=[y])
+    prepared = prepare(gs.Graph([node], [x], [y], opset=12, ir_version=7))
+    assert prepared.opset == 13
+    assert prepared.nodes[0].name == "MatMul_0"
+    assert prepared.nodes[0].inputs[1].values is weight.values

@@ -1,0 +1,35 @@
+"""Put the bodies of model-local functions in place of their calls.
+
+Exporters that write layers as functions hide the Convs and MatMuls inside from every rule that
+looks at the graph; TensorRT quantizes what stands in the main graph. onnx's inliner does it, on a
+copy without the large weights.
+"""
+
+from __future__ import annotations
+
+import onnx.inliner
+
+from onnxq.errors import ModelError
+from onnxq.graph import Graph
+from onnxq.passes.weightless import refill, weightless
+
+
+def inline_functions(graph: Graph) -> int:
+    """Inline every local function; how many there were. Raises ModelError where onnx cannot."""
+    count = len(graph.functions)
+    if not count:
+        return 0
+    model, weights = weightless(graph)
+    model.graph.value_info.extend(  # the inliner asks for types there, not at the initializers
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in model.graph.initializer
+    )
+    try:
+        inlined = onnx.inliner.inline_local_functions(model, convert_version=True)
+    except Exception as e:  # onnx raises RuntimeError and its own errors
+        raise ModelError(
+            f"the model's functions cannot be inlined: {str(e).splitlines()[0]}; "
+            "export it again without functions"
+        ) from e
+    refill(graph, inlined, weights)
+    return count
