@@ -33,6 +33,7 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
     out.producer_name, out.producer_version = graph.producer_name, graph.producer_version
     out.import_domains = list(graph.import_domains) if graph.import_domains else None
     tidy(out)
+    tidy(out)
     for one in passes:
         name = getattr(one, "__name__", repr(one))
         count = one(out)

@@ -7,6 +7,7 @@ copy without the large weights.
 
 from __future__ import annotations
 
+import onnx
 import onnx.inliner
 
 from onnxq.errors import ModelError
@@ -20,12 +21,8 @@ def inline_functions(graph: Graph) -> int:
     if not count:
         return 0
     model, weights = weightless(graph)
-    model.graph.value_info.extend(  # the inliner asks for types there, not at the initializers
-        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
-        for t in model.graph.initializer
-    )
     try:
-        inlined = onnx.inliner.inline_local_functions(model, convert_version=True)
+        inlined = onnx.inliner.inline_local_functions(_typed(model), convert_version=True)
     except Exception as e:  # onnx raises RuntimeError and its own errors
         raise ModelError(
             f"the model's functions cannot be inlined: {str(e).splitlines()[0]}; "
@@ -33,3 +30,14 @@ def inline_functions(graph: Graph) -> int:
         ) from e
     refill(graph, inlined, weights)
     return count
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a type for every value: the inliner needs them to convert a function's opset,
+    and does not look at initializers for theirs."""
+    typed = onnx.shape_inference.infer_shapes(model)
+    typed.graph.value_info.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in typed.graph.initializer
+    )
+    return typed

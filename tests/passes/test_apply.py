@@ -39,6 +39,20 @@ def test_sorting_keeps_the_order_of_nodes_that_are_in_order(graph_of):
     assert [n.op for n in graph.nodes] == ["Relu", "Neg", "Identity", "Abs", "Add"]
 
 
+def test_a_pass_is_given_a_sorted_graph_without_unused_nodes(graph_of):
+    seen = []
+
+    def look(graph):
+        seen.extend(n.op for n in graph.nodes)
+        return 0
+
+    graph = graph_of(TWO_BRANCHES.replace("y = Add", "e = Exp(x) y = Add"))
+    graph.nodes = graph.nodes[::-1]
+    apply(graph, look)
+    assert sorted(seen) == ["Abs", "Add", "Identity", "Neg", "Relu"]
+    assert seen[-1] == "Add"
+
+
 def test_sorting_moves_a_node_behind_its_inputs(graph_of):
     graph = graph_of(TWO_BRANCHES)
     graph.nodes = [graph.nodes[i] for i in (4, 0, 1, 2, 3)]
