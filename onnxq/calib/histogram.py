@@ -11,6 +11,7 @@ An `Accumulator` counts; a `Histogram` is the frozen, sparse value that is merge
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -42,7 +43,8 @@ class Accumulator:
     """Counts values as they pass. One thread at a time: give each worker its own, then merge."""
 
     def __init__(self) -> None:
-        self.counts: Int64 = np.zeros(BINS + SPARE, np.int64)  # untouched pages cost nothing
+        # Zero pages from the system, where untouched ones cost nothing; malloc may clear old ones.
+        self.counts: Int64 = np.frombuffer(mmap.mmap(-1, (BINS + SPARE) * 8), np.int64)
         self.minmax = np.array([np.inf, -np.inf], np.float32)
 
     def observe(self, x: npt.ArrayLike) -> None:
