@@ -1,0 +1,234 @@
+"""Build an engine: `python -m onnxq.trt.worker` does it in a process of its own.
+
+TensorRT can bring its process down (a scale that the graph computes does), and a process of its
+own lets Polygraphy choose between TensorRT and TensorRT-RTX, which it does once, when imported.
+The child gets one line of JSON and writes one line an event: progress, and at last the outcome.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onnxq.errors import ModelError, OnnxqError
+from onnxq.trt.backend import Backend, find_backend, has_gpu
+from onnxq.trt.shapes import parse_shapes, suggest
+
+ARCHITECTURE = "sm89"  # what TensorRT-RTX builds for on a machine without a GPU
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to build.
+
+    backend: "tensorrt" or "tensorrt-rtx"; None takes what is installed. shapes: one
+    `name:min:opt:max` for each dynamic input. arch: what TensorRT-RTX builds for, such as "sm89";
+    None is the GPU that is here, or sm89 without one. timing_cache: read if there and written
+    back, where there is a GPU to time kernels on. workspace: MiB that kernels may use. plugins:
+    libraries to load first. timeout: seconds.
+    """
+
+    backend: str | None = None
+    shapes: tuple[str, ...] = ()
+    arch: str | None = None
+    timing_cache: Path | None = None
+    workspace: int | None = None
+    plugins: tuple[Path, ...] = ()
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a model was refused: TensorRT's message and, where it names one, the ONNX node."""
+
+    message: str
+    node: str = ""
+    op: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.op} '{self.node}': {self.message}" if self.node else self.message
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What came of a build. `engine` is None where TensorRT refused; `problems` says why.
+
+    log: TensorRT's warnings and errors, in order, each once. seconds: building alone.
+    """
+
+    backend: str
+    version: str
+    arch: str
+    engine: Path | None
+    size: int = 0
+    seconds: float = 0.0
+    problems: tuple[Problem, ...] = ()
+    log: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an engine."""
+        return self.engine is not None
+
+
+def build(
+    model: str | Path,
+    out: str | Path,
+    *,
+    options: BuildOptions | None = None,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Build the engine of an ONNX file (external data beside it) and write it to `out`.
+
+    The network is strongly typed: precision is what the graph says. A model that TensorRT
+    refuses, or that crashes it, gives a result with `problems`. Raises OnnxqError for what the
+    user can mend first: no model, no TensorRT, a wrong option, a dynamic input without a shape.
+    """
+    options = options or BuildOptions()
+    model, out = Path(model), Path(out)
+    if not model.is_file():
+        raise ModelError(f"no model at '{model}'; check the path")
+    backend = find_backend(options.backend)
+    arch = _architecture(backend, options.arch)
+    if not out.parent.is_dir():
+        raise OnnxqError(f"no folder '{out.parent}' to write '{out.name}' to; make it first")
+    with tempfile.TemporaryDirectory(prefix=".onnxq-", dir=out.parent) as folder:
+        unfinished = Path(folder) / out.name
+        request = _request(model, unfinished, backend, arch, options)
+        events, ending = _run(request, backend, options.timeout, progress or _silent)
+        result = _result(events, ending, backend, arch)
+        if result.engine is None:
+            return result
+        unfinished.replace(out)
+    return replace(result, engine=out)
+
+
+def _architecture(backend: Backend, asked: str | None) -> str:
+    if asked is not None and not re.fullmatch(r"sm\d{2,3}", asked):
+        raise OnnxqError(f"unknown architecture '{asked}'; write it as sm89")
+    if not backend.is_rtx:
+        if asked is not None:
+            raise OnnxqError(
+                "TensorRT builds for the GPU that is here; --arch needs --backend tensorrt-rtx"
+            )
+        return "gpu"
+    return asked or ("gpu" if has_gpu() else ARCHITECTURE)
+
+
+def _request(
+    model: Path, out: Path, backend: Backend, arch: str, options: BuildOptions
+) -> dict[str, Any]:
+    for plugin in options.plugins:
+        if not plugin.is_file():
+            raise OnnxqError(f"no plugin library at '{plugin}'; check the path")
+    return {
+        "model": str(model.resolve()),
+        "out": str(out.resolve()),
+        "backend": backend.name,
+        "arch": arch,
+        "shapes": [asdict(row) for row in parse_shapes(options.shapes)],
+        "timing_cache": str(options.timing_cache.resolve()) if options.timing_cache else None,
+        "workspace": options.workspace,
+        "plugins": [str(p.resolve()) for p in options.plugins],
+    }
+
+
+def _run(
+    request: dict[str, Any], backend: Backend, timeout: float | None, progress: Progress
+) -> tuple[list[dict[str, Any]], str]:
+    """The events of the child, and how it ended: "" if by itself."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "POLYGRAPHY_USE_TENSORRT_RTX": "1" if backend.is_rtx else "0",
+    }
+    child = subprocess.Popen(
+        [sys.executable, "-m", "onnxq.trt.worker", json.dumps(request)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        encoding="utf-8",
+        errors="replace",
+    )
+    timer = threading.Timer(timeout or threading.TIMEOUT_MAX, child.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        events = list(_events(child.stdout or (), progress))
+        code = child.wait()
+    finally:
+        expired = timeout is not None and not timer.is_alive()
+        timer.cancel()
+        child.kill()
+        child.wait()
+    if expired:
+        return events, f"not built within {timeout:g} s; give it more time"
+    return events, _ending(code)
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+        return f"TensorRT crashed (signal {-code}, {name})"
+    return f"TensorRT's process ended with exit code {code}" if code else ""
+
+
+def _events(lines: Iterable[str], progress: Progress) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if not line.startswith('{"event"'):  # a library's print
+            yield {"event": "print", "text": line.strip()}
+            continue
+        event = json.loads(line)
+        if event["event"] == "progress":
+            progress(event["stage"], event["done"], event["total"])
+        else:
+            yield event
+
+
+def _result(events: list[dict[str, Any]], ending: str, backend: Backend, arch: str) -> BuildResult:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        found.setdefault(event["event"], []).append(event)
+    if "dynamic" in found:
+        raise OnnxqError(_needs_shapes(found["dynamic"]))
+    if "error" in found:
+        raise OnnxqError(found["error"][0]["text"])
+    result = BuildResult(
+        backend.name,
+        backend.version,
+        arch,
+        engine=None,
+        problems=tuple(Problem(e["message"], e["node"], e["op"]) for e in found.get("problem", ())),
+        log=tuple(dict.fromkeys(e["text"] for e in found.get("log", ()))),
+    )
+    if "built" in found and not ending:
+        built = found["built"][0]
+        return replace(result, engine=Path(), size=built["size"], seconds=built["seconds"])
+    if result.problems:
+        return result
+    said = [e["text"] for e in found.get("log", ()) if e["severity"] == "error"]
+    said = said or [e["text"] for e in found.get("print", ()) if e["text"]][-1:]
+    messages = [ending, *said] if ending else said or ["TensorRT built nothing and did not say why"]
+    return replace(result, problems=tuple(Problem(m) for m in dict.fromkeys(messages)))
+
+
+def _needs_shapes(inputs: list[dict[str, Any]]) -> str:
+    listed = ", ".join(f"'{e['name']}' {tuple(e['dims'])}" for e in inputs)
+    hints = " ".join(f"--shapes {suggest(e['name'], e['dims'])}" for e in inputs)
+    return f"these inputs are dynamic: {listed}; give name:min:opt:max for each, such as {hints}"
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
