@@ -23,7 +23,10 @@ from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor
 from onnxq.passes.infer_shapes import infer_shapes
 
+Shapes = Mapping[str, tuple[int, ...]]
+
 SEGMENT_BYTES = 1 << 20  # observed output a segment: fits the cache of a core
+USUAL_AXIS = 640
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,11 @@ class Segment:
     dead: tuple[str, ...]
 
 
-def specialize(
-    graph: Graph, outputs: Sequence[str], shapes: Mapping[str, tuple[int, ...]] | None = None
-) -> Graph:
+def restrict(graph: Graph, outputs: Sequence[str]) -> Graph:
     """A copy of `graph` that computes `outputs` alone, with every type that can be inferred.
 
-    `shapes` fixes the shapes of graph inputs. Constants are shared with `graph`, Constant nodes
-    become constants, nodes are in topological order. Raises ModelError for an output that the
-    main graph does not write.
+    Constants are shared with `graph`, Constant nodes become constants, nodes are in topological
+    order. Raises ModelError for an output that the main graph does not write.
     """
     copy = graph.copy()
     tensors = copy.tensors()
@@ -57,21 +57,49 @@ def specialize(
         raise ModelError(f"the graph '{graph.name}' has no tensor '{missing[0]}'; check the name")
     copy.outputs = [tensors[name] for name in outputs]
     copy.cleanup(remove_unused_node_outputs=False).toposort()
-    for node in [n for n in copy.nodes if n.op == "Constant" and "value" in n.attrs]:
-        value = graphs.constant_of(node.outputs[0])
+    for node in [n for n in copy.nodes if n.op == "Constant"]:
+        out = node.outputs[0]
+        value = graphs.constant_of(out)
         if value is not None:
-            out = node.outputs[0]
             node.outputs.clear()
             out.to_constant(value)
     copy.nodes[:] = [n for n in copy.nodes if n.outputs]
-    for tensor in copy.inputs:
-        if shapes and tensor.name in shapes:
-            tensor.shape = list(shapes[tensor.name])
-    for tensor in copy.outputs:
+    _infer(copy)
+    return copy
+
+
+def _infer(graph: Graph) -> None:
+    for tensor in graph.outputs:
         if tensor.inputs and tensor.inputs[0].domain in (None, ""):
             tensor.shape = None  # inference believes what an output declares
-    infer_shapes(copy)
-    return copy
+    infer_shapes(graph)
+
+
+def shapes_at(graph: Graph, inputs: Shapes) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of `graph` where its inputs have the shapes `inputs`, as far as they
+    can be known.
+    """
+    if any(static_shape(t) != inputs.get(t.name) for t in graph.inputs):
+        graph = graph.copy()
+        for tensor in graph.inputs:
+            if tensor.name in inputs:
+                tensor.shape = list(inputs[tensor.name])
+        _infer(graph)
+    known = ((name, static_shape(t)) for name, t in graph.tensors().items())
+    return {name: shape for name, shape in known if shape is not None}
+
+
+def _usual_inputs(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Shapes to weigh cuts by. They leave the data out, or its first sample would decide where the
+    graph is cut and thereby how ONNX Runtime fuses it and rounds.
+    """
+    return {
+        t.name: tuple(
+            d if isinstance(d, int) else USUAL_AXIS if axis else 1 for axis, d in enumerate(t.shape)
+        )
+        for t in graph.inputs
+        if t.shape is not None
+    }
 
 
 def static_shape(tensor: Tensor) -> tuple[int, ...] | None:
@@ -81,27 +109,29 @@ def static_shape(tensor: Tensor) -> tuple[int, ...] | None:
     return tuple(tensor.shape)
 
 
-def _bytes(tensor: Tensor) -> int:
-    shape = static_shape(tensor)
-    if shape is None or tensor.dtype is None:
-        return 0
-    return prod(shape) * int(np.dtype(tensor.dtype).itemsize)
-
-
-def cut(
-    graph: Graph, observed: Collection[str], segment_bytes: int = SEGMENT_BYTES
-) -> list[Segment]:
+def cut(graph: Graph, observed: Collection[str], segment_bytes: int = 0) -> list[Segment]:
     """The segments of `graph`, in order, each with about `segment_bytes` of observed output.
 
     Every name in `observed` that the graph writes is an output of one segment. A cut is never
     made where a tensor of unknown type would cross it: with no types at all there is one segment.
-    Expects a graph from `specialize`.
+    An axis of unknown length counts as USUAL_AXIS, the first as 1; 0 stands for SEGMENT_BYTES.
+    Expects a graph from `restrict`.
     """
     reads = [[t for t in _reads(node) if not isinstance(t, gs.Constant)] for node in graph.nodes]
     last_read = {t.name: p for p, tensors in enumerate(reads) for t in tensors}
-    costs = list(_cut_costs(graph, observed, last_read))
-    sizes = [sum(_bytes(t) for t in node.outputs if t.name in observed) for node in graph.nodes]
-    ends = _choose(costs, sizes, segment_bytes)
+    shapes = shapes_at(graph, _usual_inputs(graph))
+    sizes = {
+        t.name: prod(shapes[t.name]) * np.dtype(t.dtype).itemsize
+        for node in graph.nodes
+        for t in node.outputs
+        if t.name in shapes and _can_cross(t)
+    }
+    costs = list(_cut_costs(graph, observed, last_read, sizes))
+    filling = [
+        sum(sizes.get(t.name, 0) for t in node.outputs if t.name in observed)
+        for node in graph.nodes
+    ]
+    ends = _choose(costs, filling, segment_bytes or SEGMENT_BYTES)
     return [
         _segment(graph, range(start, end), reads, last_read, observed)
         for start, end in zip([0, *ends], ends, strict=False)
@@ -118,7 +148,10 @@ def _reads(node: Node) -> Iterator[Tensor]:
 
 
 def _cut_costs(
-    graph: Graph, observed: Collection[str], last_read: Mapping[str, int]
+    graph: Graph,
+    observed: Collection[str],
+    last_read: Mapping[str, int],
+    sizes: Mapping[str, int],
 ) -> Iterator[int | None]:
     """For the position after each node: bytes that cross it unobserved; None: cannot cut here."""
     live: dict[str, int | None] = {}
@@ -126,13 +159,13 @@ def _cut_costs(
     for p, node in enumerate(graph.nodes):
         for t in node.outputs:
             if t.name and last_read.get(t.name, p) > p:
-                size = 0 if t.name in observed else _bytes(t)
+                size = 0 if t.name in observed else sizes.get(t.name, 0)
                 live[t.name] = size if _can_cross(t) else None
                 ending.setdefault(last_read[t.name], []).append(t.name)
         for name in ending.pop(p, ()):
             del live[name]
-        sizes = list(live.values())
-        yield None if None in sizes else sum(s or 0 for s in sizes)
+        crossing = list(live.values())
+        yield None if None in crossing else sum(size or 0 for size in crossing)
 
 
 def _can_cross(tensor: Tensor) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnxq import graph as graphs
 from onnxq import runtime
 from onnxq.errors import ModelError
-from onnxq.segments import cut, specialize, static_shape, subgraph
+from onnxq.segments import cut, restrict, shapes_at, subgraph
 
 RESIDUAL = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -51,9 +51,7 @@ def load(text: str) -> graphs.Graph:
 
 
 def run_whole(graph, outputs, feeds):
-    session = runtime.session(
-        graphs.to_proto(specialize(graph, outputs)), threads=1, optimize="none"
-    )
+    session = runtime.session(graphs.to_proto(restrict(graph, outputs)), threads=1, optimize="none")
     return dict(zip(outputs, session.run(list(outputs), feeds), strict=True))
 
 
@@ -75,7 +73,7 @@ def run_segments(graph, observed, feeds, segment_bytes):
 def test_segments_in_order_equal_the_whole_graph(segment_bytes):
     x = np.random.default_rng(0).standard_normal((2, 8)).astype(np.float32)
     outputs = ["a", "c", "d", "y", "z"]
-    graph = specialize(load(RESIDUAL), outputs, {"x": x.shape})
+    graph = restrict(load(RESIDUAL), outputs)
     seen, live = run_segments(graph, set(outputs), {"x": x}, segment_bytes)
     for name, value in run_whole(load(RESIDUAL), outputs, {"x": x}).items():
         np.testing.assert_array_equal(seen[name], value)
@@ -83,13 +81,13 @@ def test_segments_in_order_equal_the_whole_graph(segment_bytes):
 
 
 def test_small_segments_are_many_and_large_ones_are_one():
-    graph = specialize(load(RESIDUAL), ["a", "b", "c", "d", "y"], {"x": (2, 8)})
+    graph = restrict(load(RESIDUAL), ["a", "b", "c", "d", "y"])
     assert len(cut(graph, {"a", "b", "c", "d", "y"}, 1)) == 5
     assert len(cut(graph, {"a", "b", "c", "d", "y"}, 1 << 20)) == 1
 
 
 def test_nodes_that_no_output_needs_are_left_out():
-    graph = specialize(load(RESIDUAL), ["b"], {"x": (2, 8)})
+    graph = restrict(load(RESIDUAL), ["b"])
     assert [node.op for node in graph.nodes] == ["Relu", "Neg"]
 
 
@@ -106,11 +104,11 @@ def test_the_cut_is_taken_where_least_crosses():
         }
         """
     )
-    first, second = cut(specialize(graph, ["a", "y"], {"x": (1, 64)}), {"a", "y"}, 256)
+    first, second = cut(restrict(graph, ["a", "y"]), {"a", "y"}, 256)
     assert (first.outputs, second.inputs) == (("a",), ("a", "x"))
     # 'a' is observed, so it crosses for nothing; unobserved, the narrow point is behind 'one'
     graph.nodes[0].op = "Neg"
-    first, second = cut(specialize(graph, ["one", "y"], {"x": (1, 64)}), {"one", "y"}, 4)
+    first, second = cut(restrict(graph, ["one", "y"]), {"one", "y"}, 4)
     assert second.inputs == ("one", "x")
 
 
@@ -119,7 +117,7 @@ def test_what_a_branch_captures_from_outside_crosses_the_cut(taken):
     x = np.random.default_rng(0).standard_normal((2, 8)).astype(np.float32)
     feeds = {"x": x, "p": np.array(taken)}
     outputs = ["a", "b", "c", "y"]
-    graph = specialize(load(BRANCH), outputs, {n: v.shape for n, v in feeds.items()})
+    graph = restrict(load(BRANCH), outputs)
     assert len(cut(graph, set(outputs), 1)) == 4
     seen, _ = run_segments(graph, set(outputs), feeds, 1)
     np.testing.assert_array_equal(seen["y"], run_whole(load(BRANCH), ["y"], feeds)["y"])
@@ -139,19 +137,22 @@ def test_no_cut_where_a_tensor_of_unknown_type_would_cross():
         """
     )
     outputs = ["a", "c", "y"]
-    segments = cut(specialize(graph, outputs, {"x": (2, 8)}), set(outputs), 1)
+    segments = cut(restrict(graph, outputs), set(outputs), 1)
     assert [[node.op for node in s.nodes] for s in segments] == [
         ["Relu"],
         ["Mystery", "Neg", "Add"],
     ]
 
 
-def test_specialize_replaces_stale_shapes_and_leaves_the_graph_alone():
+def test_shapes_follow_from_those_of_the_inputs_and_the_graph_is_left_alone():
     graph = load(RESIDUAL)
-    special = specialize(graph, ["d"], {"x": (3, 8)})
-    assert static_shape(special.tensors()["d"]) == (3, 8)
+    graph.outputs[0].shape = [7, 7]  # stale
+    part = restrict(graph, ["d", "y"])
+    assert shapes_at(part, {"x": (3, 8)})["y"] == (3, 8)
+    assert "y" not in shapes_at(part, {})
     assert graph.tensors()["x"].shape == ["N", 8]
     assert [t.name for t in graph.outputs] == ["y", "z"]
+    assert graph.outputs[0].shape == [7, 7]
 
 
 def test_constants_are_not_boundaries():
@@ -166,13 +167,13 @@ def test_constants_are_not_boundaries():
         }
         """
     )
-    segments = cut(specialize(graph, ["a", "y"], {"x": (2, 8)}), {"a", "y"}, 1)
+    segments = cut(restrict(graph, ["a", "y"]), {"a", "y"}, 1)
     assert [s.inputs for s in segments] == [("x",), ("a",)]
 
 
 def test_an_unknown_output_is_an_error_that_names_it():
     with pytest.raises(ModelError, match="no tensor 'nope'"):
-        specialize(load(RESIDUAL), ["nope"])
+        restrict(load(RESIDUAL), ["nope"])
 
 
 @settings(max_examples=25, deadline=None)
@@ -189,7 +190,7 @@ def test_any_graph_any_cut_gives_the_same_values(data):
     net (float[2, 3] x) => (float[2, 3] t{count - 1}) {{ {text} }}"""
     observed = data.draw(st.lists(st.sampled_from(names[1:]), min_size=1, unique=True))
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    graph = specialize(load(model), observed, {"x": (2, 3)})
+    graph = restrict(load(model), observed)
     seen, _ = run_segments(graph, set(observed), {"x": x}, data.draw(st.integers(1, 100)))
     for name, value in run_whole(load(model), observed, {"x": x}).items():
         np.testing.assert_array_equal(seen[name], value)

@@ -14,12 +14,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Protocol
 
 from onnxq import runtime as ort
 from onnxq.calib.histogram import Accumulator, Array, Histogram, merge
-from onnxq.calib.program import Program, ShapesVary, compile_program, steps_of
+from onnxq.calib.program import BufferMismatch, Program, compile_program, free_steps, planned_steps
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
 from onnxq.errors import DataError, ModelError
 from onnxq.graph import Graph
@@ -57,10 +58,11 @@ def collect(
     runtime = runtime or ort.Runtime()
     names = _computed(graph, tensors)
     first = {name: tuple(x.shape) for name, x in data.sample(0).items()}
+    program = compile_program(graph, names, runtime, first)
     try:
-        crew = _run(compile_program(graph, names, runtime, first), data, workers, progress)
-    except ShapesVary:
-        crew = _run(compile_program(graph, names, runtime, None), data, workers, progress)
+        crew = _run(program, data, workers, progress)
+    except BufferMismatch:
+        crew = _run(replace(program, types=None), data, workers, progress)
     merged = {name: _merged(crew, name) for name in dict.fromkeys(tensors)}
     return Stats(model, merged, len(data), add_digests(*(worker.digest for worker in crew)))
 
@@ -87,13 +89,14 @@ class _Worker:
         self.program = program
         self.counts = {name: Accumulator() for name in program.observed}
         self.digest = NO_DATA
-        self.steps = steps_of(program)
+        self.free = free_steps(program)
+        self.planned = planned_steps(program)
 
     def observe(self, sample: Mapping[str, Array], stop: threading.Event) -> None:
         """Run `sample` and count it; returns early, having counted in part, on `stop`."""
         live = self.program.checked(sample)
         self._count(live)
-        for step in self.steps:
+        for step in self.planned if self.program.planned_for(live) else self.free:
             if stop.is_set():
                 return
             self._count(step(live))

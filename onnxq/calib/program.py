@@ -20,15 +20,15 @@ from onnxq import segments
 from onnxq.calib.histogram import Array
 from onnxq.errors import DataError, ModelError
 from onnxq.graph import Graph
-from onnxq.segments import Segment
+from onnxq.segments import Segment, Shapes
 
-Shapes = Mapping[str, tuple[int, ...]]
 Live = dict[str, Array]
 Step = Callable[[Live], Live]
+Types = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
-class ShapesVary(Exception):
-    """A sample, or a tensor inside the model, has another shape than the program was made for."""
+class BufferMismatch(Exception):
+    """ONNX Runtime refused the planned buffers: a tensor has another shape than was inferred."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Program:
 
     inputs: names of the graph's inputs.
     observed: names of the tensors to count, graph inputs included.
-    shapes: of the inputs; None where samples may differ in shape.
+    shapes: of the inputs, for which `types` holds.
     types: dtype and shape of every boundary; None where one is not known.
     """
 
     segments: tuple[tuple[Segment, ort.Session], ...]
     inputs: tuple[str, ...]
     observed: tuple[str, ...]
-    shapes: Shapes | None
-    types: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]] | None
+    shapes: Shapes
+    types: Types | None
 
     def checked(self, sample: Mapping[str, Array]) -> Live:
         """The inputs of one run, contiguous; raises DataError where one is missing."""
@@ -55,38 +55,53 @@ class Program:
                     f"a sample has no input '{name}', it has {sorted(sample)}; "
                     f"the model's inputs are {sorted(self.inputs)}"
                 )
-        shapes = self.shapes
-        if shapes and any(sample[name].shape != shapes[name] for name in self.inputs):
-            raise ShapesVary
         return {name: np.ascontiguousarray(sample[name]) for name in self.inputs}
+
+    def planned_for(self, live: Mapping[str, Array]) -> bool:
+        """Whether the buffers have the shapes that these inputs lead to."""
+        return self.types is not None and all(
+            live[name].shape == self.shapes.get(name) for name in self.inputs
+        )
 
 
 def compile_program(
-    graph: Graph, observed: Sequence[str], runtime: ort.Runtime, shapes: Shapes | None
+    graph: Graph, observed: Sequence[str], runtime: ort.Runtime, shapes: Shapes
 ) -> Program:
-    """The program that computes `observed`, for inputs of `shapes` or, with None, of any shape."""
+    """The program that computes `observed`; it runs inputs of any shape, and those of `shapes` in
+    planned buffers. Segments and sessions do not depend on `shapes`, so that no result does.
+    """
     inputs = tuple(t.name for t in graph.inputs)
-    special = segments.specialize(graph, [n for n in observed if n not in inputs], shapes)
+    part = segments.restrict(graph, [n for n in observed if n not in inputs])
     pairs = []
-    for segment in segments.cut(special, set(observed)):
-        model = graphs.to_proto(segments.subgraph(special, segment))
+    for segment in segments.cut(part, set(observed)):
+        model = graphs.to_proto(segments.subgraph(part, segment))
         pairs.append((segment, ort.session(model, runtime, threads=1)))
     ort.release_free_memory()
-    tensors = special.tensors()
-    types: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] | None = {}
-    for name in (n for segment, _ in pairs for n in segment.outputs):
-        shape = segments.static_shape(tensors[name])
-        if shapes is None or tensors[name].dtype is None or not shape or not prod(shape):
-            types = None
-            break
-        types[name] = (np.dtype(tensors[name].dtype), shape)
+    types = _types(part, [segment for segment, _ in pairs], shapes)
     return Program(tuple(pairs), inputs, tuple(observed), shapes, types)
 
 
-def steps_of(program: Program) -> list[Step]:
-    """What one worker calls in turn on its live tensors; each returns what its segment wrote."""
+def _types(graph: Graph, order: Sequence[Segment], inputs: Shapes) -> Types | None:
+    """Dtype and shape of every boundary; None where one is not known or holds nothing."""
+    tensors, shapes = graph.tensors(), segments.shapes_at(graph, inputs)
+    types = {}
+    for name in (name for segment in order for name in segment.outputs):
+        dtype, shape = tensors[name].dtype, shapes.get(name)
+        if dtype is None or shape is None or not prod(shape):
+            return None
+        types[name] = (np.dtype(dtype), shape)
+    return types
+
+
+def free_steps(program: Program) -> list[Step]:
+    """What a worker calls in turn on its live tensors; each returns what its segment wrote."""
+    return [_unbound(segment, session) for segment, session in program.segments]
+
+
+def planned_steps(program: Program) -> list[Step]:
+    """The same in buffers of the worker's own, for inputs that the program is planned for."""
     if program.types is None:
-        return [_unbound(segment, session) for segment, session in program.segments]
+        return []
     buffers = _planned([segment for segment, _ in program.segments], program.types)
     return [_bound(segment, session, buffers) for segment, session in program.segments]
 
@@ -114,15 +129,13 @@ def _bound(segment: Segment, session: ort.Session, buffers: Mapping[str, Array])
         try:
             ort.run_bound(session, binding)
         except ModelError as e:
-            raise ShapesVary from e  # or a real error, which the unbound run then shows
+            raise BufferMismatch from e  # or a real error, which a free run then shows
         return values
 
     return step
 
 
-def _planned(
-    order: Sequence[Segment], types: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
-) -> dict[str, Array]:
+def _planned(order: Sequence[Segment], types: Types) -> dict[str, Array]:
     """An array for every boundary; those that are not alive together share memory."""
     free: list[Array] = []
     used: dict[str, Array] = {}

@@ -13,7 +13,7 @@ from onnxq import runtime
 from onnxq.calib import histogram, stats
 from onnxq.calib.collect import collect
 from onnxq.errors import DataError, ModelError
-from onnxq.segments import specialize
+from onnxq.segments import restrict
 
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -61,12 +61,16 @@ def samples():
     return [rng.standard_normal((1, 3, 64, 64)).astype(np.float32) for _ in range(7)]
 
 
+def parse(text):
+    return graphs.from_proto(onnx.parser.parse_model(text))
+
+
 def same(a, b):
     return (a.histograms, a.samples, a.data) == (b.histograms, b.samples, b.data)
 
 
 def test_histograms_are_those_of_the_tensors_that_a_plain_run_sees(net, samples):
-    model = graphs.to_proto(specialize(net, ["b", "f"]))
+    model = graphs.to_proto(restrict(net, ["b", "f"]))
     session = runtime.session(model, threads=1, optimize="none")
     seen = [session.run(["b", "f"], {"x": x}) for x in samples]
     result = collect(net, OBSERVED, Rows(samples), model="m")
@@ -112,9 +116,8 @@ def test_infinities_inside_the_network_are_seen_in_the_histogram(net, samples):
 
 
 def test_a_tensor_in_a_branch_has_an_empty_histogram():
-    net = graphs.from_proto(
-        onnx.parser.parse_model(
-            """
+    net = parse(
+        """
             <ir_version: 9, opset_import: ["" : 17]>
             net (float[1, 4] x) => (float[1, 4] y)
             {
@@ -125,7 +128,6 @@ def test_a_tensor_in_a_branch_has_an_empty_histogram():
               >
             }
             """
-        )
     )
     data = Rows([np.ones((1, 4), np.float32)])
     result = collect(net, ["inner", "y"], data)
@@ -134,13 +136,11 @@ def test_a_tensor_in_a_branch_has_an_empty_histogram():
 
 
 def test_half_precision_tensors_are_counted():
-    net = graphs.from_proto(
-        onnx.parser.parse_model(
-            """
+    net = parse(
+        """
             <ir_version: 9, opset_import: ["" : 17]>
             net (float[1, 4] x) => (float16[1, 4] y) { h = Cast <to = 10> (x) y = Neg(h) }
             """
-        )
     )
     x = np.array([[0.1, 2, 3, 4]], np.float32)
     assert collect(net, ["h"], Rows([x]))["h"] == histogram.histogram_of(x.astype(np.float16))
@@ -196,3 +196,79 @@ def test_the_graph_is_left_alone(net, samples):
     before = graphs.to_proto(net).SerializeToString()
     collect(net, OBSERVED, Rows(samples[:2]))
     assert graphs.to_proto(net).SerializeToString() == before
+
+
+def test_fixed_buffers_and_free_shapes_count_the_same_bits(net, samples):
+    fixed = collect(net, OBSERVED, Rows(samples))
+    other = samples[0][:, :, :32, :32].copy()  # one sample of another shape: no fixed buffers
+    mixed = collect(net, OBSERVED, Rows([*samples, other]))
+    assert same(mixed, stats.merge(fixed, collect(net, OBSERVED, Rows([other]))))
+
+
+def test_a_shape_that_the_file_claims_wrongly_does_not_cut_the_counts():
+    net = parse(
+        """
+        <ir_version: 9, opset_import: ["" : 17, "com.microsoft" : 1]>
+        net (float[1, N] x) => (float[1, M] y)
+        <float[1, 4] a>
+        {
+          a = com.microsoft.Gelu(x)
+          b = Relu(a)
+          y = Neg(b)
+        }
+        """
+    )
+    x = np.arange(8, dtype=np.float32).reshape(1, 8)
+    result = collect(net, ["a", "b"], Rows([x, x]))
+    assert (result["a"].count, result["b"].count) == (16, 16)
+
+
+def test_shapes_that_depend_on_the_data_are_counted_all():
+    net = parse(
+        """
+        <ir_version: 9, opset_import: ["" : 17]>
+        net (float[8] x) => (float[K] y)
+        {
+          p = Relu(x)
+          q = NonZero(p)
+          f = Cast <to = 1> (q)
+          y = Neg(f)
+        }
+        """
+    )
+    x = np.array([-1, 1, 1, -1, 1, -1, -1, -1], np.float32)
+    result = collect(net, ["p", "f"], Rows([x, -x]))
+    assert (result["p"].count, result["f"].count) == (16, 8)
+
+
+def test_what_no_observed_tensor_needs_is_never_run():
+    net = parse(
+        """
+        <ir_version: 9, opset_import: ["" : 17, "custom" : 1]>
+        net (float[1, 4] x) => (float[1, 4] y) { a = Relu(x) y = custom.Postprocess(a) }
+        """
+    )
+    data = Rows([np.ones((1, 4), np.float32)])
+    assert collect(net, ["a"], data)["a"].count == 4
+    with pytest.raises(ModelError, match=r"no op '\S*Postprocess'"):
+        collect(net, ["y"], data)
+
+
+def test_a_sample_without_an_input_says_which(net):
+    class Misnamed(Rows):
+        def sample(self, i):
+            return {"image": self.samples[i]}
+
+    with pytest.raises(DataError, match=r"no input 'x'.*\['image'\]"):
+        collect(net, OBSERVED, Misnamed([np.zeros((1, 3, 8, 8), np.float32)]))
+
+
+def test_data_of_a_wrong_dtype_is_refused(net, samples):
+    with pytest.raises(ModelError, match="cannot run the model"):
+        collect(net, OBSERVED, Rows([x.astype(np.float64) for x in samples]))
+
+
+def test_a_tensor_that_crosses_several_segments_is_counted_once_a_sample(monkeypatch, net, samples):
+    monkeypatch.setattr("onnxq.segments.SEGMENT_BYTES", 1)
+    small = collect(net, OBSERVED, Rows(samples), workers=1)
+    assert small["b"].count == 8 * 64 * 64 * len(samples)
