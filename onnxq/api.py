@@ -25,9 +25,11 @@ from onnxq.calib.methods import Auto, parse_method
 from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Ranges, read_ranges
 from onnxq.calib.stats import Stats
+from onnxq.calib.weights import weight_mse
 from onnxq.config import Config
 from onnxq.errors import ModelError, PlanError
 from onnxq.graph import Graph
+from onnxq.numerics import amax_of
 from onnxq.passes.apply import apply, tidy
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
 from onnxq.passes.prepare import prepare as prepare_graph
@@ -145,7 +147,8 @@ def insert(source: Source, plan: Plan, ranges: Ranges, config: Config | None = N
     """A copy of the graph with the plan's Q/DQ."""
     config = config or Config()
     graph = source.graph.copy()
-    options = InsertOptions(config.weights_as, config.scale_dtype)
+    weight_range = weight_mse if config.weight_method == "mse" else amax_of
+    options = InsertOptions(config.weights_as, config.scale_dtype, weight_range)
     insert_qdq(graph, plan, ranges.amax, options)
     tidy(graph)
     return graph

@@ -23,6 +23,7 @@ from onnxq.plan import Plan
 from onnxq.spec import QuantSpec
 
 Array = npt.NDArray[Any]
+DEAD_CHANNEL = 2.0**-16  # least scale of a channel, as a share of the weight's largest
 STORAGE = {"int8": np.int8, "int16": np.int16}
 
 
@@ -76,7 +77,7 @@ def _quantized(
 ) -> Tensor:
     values = constant_of(tensor)
     if values is not None:
-        scale = scale_of(options.weight_range(values, spec), spec, options.scale_dtype)
+        scale = weight_scale(values, spec, options)
         if options.weights_as == "int":
             codes = quantize(values, scale, spec).astype(STORAGE[spec.dtype])
             stored = gs.Constant(f"{tensor.name}_quantized", codes)
@@ -88,6 +89,18 @@ def _quantized(
             f"no range for tensor '{source}'; run 'onnxq calibrate' on this model and plan"
         )
     return _pair(graph, tensor, scale_of(amax[source], spec, options.scale_dtype), spec)
+
+
+def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Array:
+    """The scale of a weight: per tensor, or one per channel.
+
+    A channel that is all but zero gets at least `DEAD_CHANNEL` of the largest scale. Its weights
+    round to zero either way, but runtimes hold the bias in steps of (input scale x weight scale)
+    as INT32, and a smaller step would overflow it.
+    """
+    amax = np.asarray(options.weight_range(values, spec), np.float64)
+    floor = DEAD_CHANNEL * amax.max(initial=0.0)
+    return scale_of(np.maximum(amax, floor), spec, options.scale_dtype)
 
 
 def _pair(graph: Graph, tensor: Tensor, scale: Array, spec: QuantSpec) -> Tensor:

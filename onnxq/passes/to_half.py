@@ -152,7 +152,8 @@ class _Caster:
         """Put a Cast before every output of the graph whose type changed."""
         if not self.keep_io:
             return
-        for tensor in [t for t in self.graph.outputs if self.half.get(t.name) is t]:
+        changed: list[Tensor] = [t for t in self.graph.outputs if self.half.get(t.name) is t]
+        for tensor in changed:
             inner = gs.Variable(f"{tensor.name}_half", self._dtype(), tensor.shape)
             maker = tensor.inputs[0]
             maker.outputs[maker.outputs.index(tensor)] = inner

@@ -173,7 +173,12 @@ def _residual_adds(
     rules: dict[str, str],
     skipped: dict[str, str],
 ) -> None:
-    """Q/DQ on the skip branch of an Add that the last quantized Conv before it can absorb."""
+    """The skip branch of an Add that the last quantized Conv before it absorbs reads Q/DQ too.
+
+    Only where the skip tensor is quantized anyway: its float copy then need not be written. Q/DQ of
+    its own would add a rounding and save nothing (projection shortcuts, chained and n-ary sums).
+    """
+    quantized = _quantized_tensors(graph, edges)
     order = {node.name: i for i, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         if node.op != "Add" or any(constant_of(t) is not None for t in node.inputs):
@@ -186,6 +191,8 @@ def _residual_adds(
             skipped[node.name] = asked[node.name]
             continue
         last = max(convs, key=lambda i: order[node.inputs[i].inputs[0].name])
+        if same_source(node.inputs[1 - last]).name not in quantized:
+            continue
         edges[Edge(node.name, 1 - last)] = ACTIVATION
         rules[node.name] = "residual-skip"
 
