@@ -14,6 +14,7 @@ gives an engine that is not readable, and a node whose operation is not recognis
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+Operand = tuple[str, int | None]  # type and bytes
 Precision = Literal["int8", "fp8", "int4", "fp16", "bf16", "fp32", "folded", "unknown"]
 
 KNOWN_VERSIONS = (5,)
@@ -35,6 +37,11 @@ PRECISIONS: dict[str, Precision] = {
 FLOAT_ALONE: tuple[set[Precision], ...] = ({"fp32"}, {"fp16"}, {"bf16"})
 PRODUCTS = ("corrltn", "deconvolution", "fully_connected")
 FUSED_PRODUCTS = ("Corr", "Fc", "_gemm_mha")  # in the names of compiled kernels
+BITS = {"int4": 4, "int8": 8, "uint8": 8, "bool": 8, "fp8_e4m3": 8, "half": 16, "bf16": 16}
+BITS |= {"float": 32, "int32": 32, "int64": 64}
+OPERAND = (
+    r'\n  (?:sub_)?tensor=\{[^\n]*? dims=\{ ([^}]*)\}[^\n]*? name="([^"]+)"[^\n]* type=(\w+) \}'
+)
 LAYER = r'\[ONNX Layer: ([^\n]*?)\](?=["\[\x1f])'  # ASCII 31 between them
 NOT_KERNELS = ("signal", "wait", "shape_call")  # stream synchronisation, shape arithmetic
 MOVES = ("Move", "Tran", "Resh", "Conc", "Slic")  # how kernel names abbreviate data movement
@@ -47,6 +54,7 @@ class Kernel:
 
     kind: what the listing calls it ("corrltn" is Conv, "function" a fused pointwise kernel).
     layers: names of the ONNX nodes in it. inputs, outputs: their types, as the listing has them.
+    traffic: bytes that it reads and writes, weights included; None where a shape is dynamic.
     """
 
     kind: str
@@ -54,6 +62,7 @@ class Kernel:
     layers: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    traffic: int | None
 
     @property
     def is_product(self) -> bool:
@@ -101,6 +110,12 @@ class Engine:
         return sum(k.quantizes for k in self.kernels)
 
     @property
+    def traffic(self) -> int | None:
+        """Bytes that all kernels read and write; None where a shape is dynamic."""
+        parts = [k.traffic for k in self.kernels]
+        return None if None in parts else sum(p for p in parts if p is not None)
+
+    @property
     def move_kernels(self) -> int:
         """How many kernels only move data: reformats at inputs, outputs and between layouts."""
         return sum(k.moves for k in self.kernels)
@@ -132,34 +147,45 @@ def read_engine(engine: bytes | mmap.mmap) -> Engine:
     if version not in KNOWN_VERSIONS:
         known = ", ".join(map(str, KNOWN_VERSIONS))
         return Engine(reason=f"its listing is version {version}; this onnxq reads {known}")
-    types = dict(
-        re.findall(r'\n  (?:sub_)?tensor=\{[^\n]*? name="([^"]+)"[^\n]* type=(\w+) \}', head)
-    )
-    kernels = tuple(k for k in _operations(body, types) if k.kind not in NOT_KERNELS)
+    operands = {name: (kind, _size(dims, kind)) for dims, name, kind in re.findall(OPERAND, head)}
+    kernels = tuple(k for k in _operations(body, operands) if k.kind not in NOT_KERNELS)
     if not kernels:
         return Engine(reason="its listing has no operations")
     arch = re.search(r"\n  accelerators=\{([^}]*)\}", head)
     return Engine(kernels, tuple(arch[1].split()) if arch else ())
 
 
-def _operations(body: str, types: Mapping[str, str]) -> Iterable[Kernel]:
+def _operations(body: str, operands: Mapping[str, Operand]) -> Iterable[Kernel]:
     starts = list(re.finditer(r"\n +(\w+)=\{ ", body))
     ends = [m.start() for m in starts[1:]] + [len(body)]
     for match, end in zip(starts, ends, strict=True):
         text = body[match.end() : end]
         name = re.match(r'name="?([^" ]*)"?', text)
+        inputs = _operands(r"\binput(?:_args)?=\{([^}]*)\}", text, operands)
+        outputs = _operands(r"\boutput(?:_args)?=\{([^}]*)\}", text, operands)
+        sizes = [size for _, size in inputs + outputs]
         yield Kernel(
             match[1],
             name[1] if name else "",
             tuple(dict.fromkeys(re.findall(LAYER, text))),
-            _types(r"\binput(?:_args)?=\{([^}]*)\}", text, types),
-            _types(r"\boutput(?:_args)?=\{([^}]*)\}", text, types),
+            tuple(kind for kind, _ in inputs),
+            tuple(kind for kind, _ in outputs),
+            None if None in sizes else sum(s for s in sizes if s is not None),
         )
 
 
-def _types(pattern: str, text: str, types: Mapping[str, str]) -> tuple[str, ...]:
+def _operands(pattern: str, text: str, operands: Mapping[str, Operand]) -> list[Operand]:
     found = re.search(pattern, text)
-    return tuple(types.get(t, "?") for t in re.findall(r'"([^"]+)"', found[1])) if found else ()
+    names = re.findall(r'"([^"]+)"', found[1]) if found else []
+    return [operands.get(name, ("?", None)) for name in names]
+
+
+def _size(dims: str, kind: str) -> int | None:
+    """Bytes of a tensor; None if a dimension is a name or the type is not known."""
+    numbers = dims.split()
+    if kind not in BITS or not all(n.isdecimal() for n in numbers):
+        return None
+    return math.prod(map(int, numbers)) * BITS[kind] // 8
 
 
 def precision_of(engine: Engine, node: str) -> Precision:
