@@ -1,5 +1,29 @@
-"""onnxq: quantize exported ONNX graphs for TensorRT."""
+"""onnxq: quantize exported ONNX graphs for TensorRT.
+
+    result = onnxq.quantize("model.onnx", ["calib.npy"])
+    onnxq.write(result, "model.int8.onnx")
+
+The verbs live in `onnxq.api` and are loaded when first used, so that `import onnxq` is fast.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+_VERBS = ("calibrate", "compare", "data", "insert", "plan", "prepare", "quantize", "read", "write")
+_VALUES = {"Config": "onnxq.config", "PlanOptions": "onnxq.targets.options"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        return getattr(importlib.import_module("onnxq.api"), name)
+    if name in _VALUES:
+        return getattr(importlib.import_module(_VALUES[name]), name)
+    raise AttributeError(f"module 'onnxq' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_VERBS, *_VALUES]
