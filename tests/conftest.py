@@ -1,4 +1,4 @@
-"""What the pass tests share: graphs from ONNX text, and their numbers by ONNX Runtime."""
+"""What the tests share: graphs from ONNX text, and their numbers by ONNX Runtime."""
 
 from __future__ import annotations
 
