@@ -26,7 +26,7 @@ from onnxq.passes.infer_shapes import infer_shapes
 Shapes = Mapping[str, tuple[int, ...]]
 
 SEGMENT_BYTES = 1 << 20  # observed output a segment: fits the cache of a core
-USUAL_AXIS = 640
+USUAL_AXIS = 512  # most image sizes and sequence lengths are near, and strides divide it
 
 
 @dataclass(frozen=True)
@@ -79,27 +79,27 @@ def shapes_at(graph: Graph, inputs: Shapes) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors of `graph` where its inputs have the shapes `inputs`, as far as they
     can be known.
     """
-    if any(static_shape(t) != inputs.get(t.name) for t in graph.inputs):
-        graph = graph.copy()
-        for tensor in graph.inputs:
-            if tensor.name in inputs:
-                tensor.shape = list(inputs[tensor.name])
-        _infer(graph)
-    known = ((name, static_shape(t)) for name, t in graph.tensors().items())
+    known = ((name, static_shape(t)) for name, t in _at(graph, inputs).tensors().items())
     return {name: shape for name, shape in known if shape is not None}
 
 
-def _usual_inputs(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Shapes to weigh cuts by. They leave the data out, or its first sample would decide where the
-    graph is cut and thereby how ONNX Runtime fuses it and rounds.
-    """
-    return {
-        t.name: tuple(
-            d if isinstance(d, int) else USUAL_AXIS if axis else 1 for axis, d in enumerate(t.shape)
-        )
-        for t in graph.inputs
-        if t.shape is not None
-    }
+def _at(graph: Graph, inputs: Shapes) -> Graph:
+    """`graph`, or a copy of it with the shapes that follow from those of the inputs."""
+    if all(static_shape(t) == inputs.get(t.name) for t in graph.inputs):
+        return graph
+    copy = graph.copy()
+    for tensor in copy.inputs:
+        if tensor.name in inputs:
+            tensor.shape = list(inputs[tensor.name])
+    _infer(copy)
+    return copy
+
+
+def _usual(shape: Sequence[int | str | None]) -> tuple[int, ...]:
+    """A shape with a usual length for every axis of unknown length: 1 for the first."""
+    return tuple(
+        d if isinstance(d, int) else USUAL_AXIS if axis else 1 for axis, d in enumerate(shape)
+    )
 
 
 def static_shape(tensor: Tensor) -> tuple[int, ...] | None:
@@ -119,13 +119,7 @@ def cut(graph: Graph, observed: Collection[str], segment_bytes: int = 0) -> list
     """
     reads = [[t for t in _reads(node) if not isinstance(t, gs.Constant)] for node in graph.nodes]
     last_read = {t.name: p for p, tensors in enumerate(reads) for t in tensors}
-    shapes = shapes_at(graph, _usual_inputs(graph))
-    sizes = {
-        t.name: prod(shapes[t.name]) * np.dtype(t.dtype).itemsize
-        for node in graph.nodes
-        for t in node.outputs
-        if t.name in shapes and _can_cross(t)
-    }
+    sizes = _usual_sizes(graph)
     costs = list(_cut_costs(graph, observed, last_read, sizes))
     filling = [
         sum(sizes.get(t.name, 0) for t in node.outputs if t.name in observed)
@@ -136,6 +130,18 @@ def cut(graph: Graph, observed: Collection[str], segment_bytes: int = 0) -> list
         _segment(graph, range(start, end), reads, last_read, observed)
         for start, end in zip([0, *ends], ends, strict=False)
     ]
+
+
+def _usual_sizes(graph: Graph) -> dict[str, int]:
+    """About how many bytes the tensors of `graph` have. The data is left out of it, or its first
+    sample would decide where the graph is cut and thereby how ONNX Runtime fuses it and rounds.
+    """
+    inputs = {t.name: _usual(t.shape) for t in graph.inputs if t.shape is not None}
+    return {
+        name: prod(_usual(t.shape)) * np.dtype(t.dtype).itemsize
+        for name, t in _at(graph, inputs).tensors().items()
+        if t.shape is not None and _can_cross(t)
+    }
 
 
 def _reads(node: Node) -> Iterator[Tensor]:

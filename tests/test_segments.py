@@ -194,3 +194,23 @@ def test_any_graph_any_cut_gives_the_same_values(data):
     seen, _ = run_segments(graph, set(observed), {"x": x}, data.draw(st.integers(1, 100)))
     for name, value in run_whole(load(model), observed, {"x": x}).items():
         np.testing.assert_array_equal(seen[name], value)
+
+
+def test_tensors_of_partly_known_shape_are_cut_at_too():
+    graph = load(
+        """
+        <ir_version: 9, opset_import: ["" : 17]>
+        net (float[N, T, 384] x, int64[N, S] index) => (float[N, S, 384] y)
+        {
+          two = Constant <value = int64[1] {2}> ()
+          a = Relu(x)
+          b = Tile(a, repeats)
+          y = Neg(b)
+          size = Shape(index)
+          wanted = Mul(size, two)
+          repeats = Concat <axis = 0> (wanted, one)
+          one = Constant <value = int64[1] {1}> ()
+        }
+        """
+    )
+    assert len(cut(restrict(graph, ["a", "b", "y"]), {"a", "b", "y"})) == 3
