@@ -3,7 +3,7 @@
     result = onnxq.quantize("model.onnx", ["calib.npy"])
     onnxq.write(result, "model.int8.onnx")
 
-The verbs live in `onnxq.api` and are loaded when first used, so that `import onnxq` is fast.
+All verbs live in `onnxq.api`; these two are loaded when first used, so `import onnxq` is fast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_VERBS = ("calibrate", "compare", "data", "insert", "plan", "prepare", "quantize", "read", "write")
+_VERBS = ("quantize", "write")  # not `plan`: that is a module of this package
 _VALUES = {"Config": "onnxq.config", "PlanOptions": "onnxq.targets.options"}
 
 

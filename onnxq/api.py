@@ -94,6 +94,12 @@ def prepare(model: str | Path, config: Config | None = None) -> Source:
     return Source(graph, path, graphs.fingerprint(path))
 
 
+def open_model(model: str | Path) -> Source:
+    """A model file as it is, not prepared; raises ModelError as `prepare` does."""
+    path = Path(model)
+    return Source(graphs.load(path), path, graphs.fingerprint(path))
+
+
 def plan(source: Source, config: Config | None = None) -> Plan:
     """Where and how to quantize a prepared graph; raises PlanError as `targets` does."""
     config = config or Config()
@@ -137,7 +143,7 @@ def calibrate(
         observed(source.graph, plan),
         dataset,
         model=source.sha256,
-        runtime=_runtime(config),
+        runtime=runtime_of(config),
         workers=config.workers,
         progress=lambda done, total: progress("calibrate", done, total),
     )
@@ -228,7 +234,7 @@ def compare(
         graphs.to_proto(quantized),
         feeds,
         lambda: progress("compare", next(done), 2 * len(feeds)),
-        _runtime(config),
+        runtime_of(config),
     )
 
 
@@ -245,7 +251,7 @@ def to_high_precision(
     if config.high_precision == "fp16":
         few = dataset.subset(min(HALF_SAMPLES, len(dataset)))
         floats = [t.name for n in source.graph.nodes for t in n.outputs if t.dtype == np.float32]
-        stats = collect(source.graph, floats, few, runtime=_runtime(config), workers=1)
+        stats = collect(source.graph, floats, few, runtime=runtime_of(config), workers=1)
         large = {
             node.name: f"'{t.name}' reaches {stats[t.name].amax:.4g}, near the end of FP16"
             for node in source.graph.nodes
@@ -283,7 +289,8 @@ def _choose(
     return found[best][1], {m: round(score, 3) for m, (score, _) in found.items()}
 
 
-def _runtime(config: Config) -> Runtime:
+def runtime_of(config: Config) -> Runtime:
+    """Where this configuration runs models."""
     library = Path(config.ort_library) if config.ort_library else None
     return Runtime(config.provider, library)
 

@@ -19,8 +19,13 @@ from onnxq_cli.options import IN, OUT, data_options
 )
 @click.option("--model", type=IN, required=True, help="The model the data is for.")
 @data_options()
-@click.option("-o", "--out", type=OUT, required=True,
-              help=".json for polygraphy --load-inputs, .py for --data-loader-script, .npz.")  # fmt: skip
+@click.option(
+    "-o",
+    "--out",
+    type=OUT,
+    required=True,
+    help=".json for polygraphy --load-inputs, .py for --data-loader-script, .npz.",
+)
 def command(model: Path, out: Path, **options: Any) -> int:
     """Check calibration data against MODEL and write it in another form.
 

@@ -1,0 +1,39 @@
+"""A comparison as tables: outputs, then inner tensors with the worst first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from onnxq.report.text import table
+
+COLUMNS = ("output", "SQNR dB", "PSNR dB", "cosine", "mean |d|", "max |d|", "top-1 %")
+
+
+def render(document: dict[str, Any], top: int) -> RenderableType:
+    """Tables of a `Comparison.as_dict()`; `top` inner tensors are shown."""
+    title = f"Outputs over {document['samples']} samples"
+    parts: list[RenderableType] = [
+        table(title, COLUMNS, (_row(n, t) for n, t in document["outputs"].items()))
+    ]
+    if document["tensors"]:
+        worst = sorted(document["tensors"].items(), key=lambda item: item[1]["sqnr_db"])
+        rows = ((n, f"{t['sqnr_db']:.2f}", f"{t['cosine']:.5f}") for n, t in worst[:top])
+        parts.append(table("Inner tensors, worst first", ("tensor", "SQNR dB", "cosine"), rows))
+        parts.append(Text(f"largest drop in graph order: {document['first_offender']}"))
+    parts += [Text(f"FAILED {failure}", style="red") for failure in document["failures"]]
+    return Group(*parts)
+
+
+def _row(name: str, t: dict[str, float]) -> tuple[object, ...]:
+    return (
+        name,
+        f"{t['sqnr_db']:.2f}",
+        f"{t['psnr_db']:.2f}",
+        f"{t['cosine']:.5f}",
+        f"{t['mean_abs']:.3g}",
+        f"{t['max_abs']:.3g}",
+        f"{100 * t['top1_agreement']:.1f}",
+    )
