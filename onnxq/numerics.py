@@ -9,6 +9,7 @@ Source: ONNX operator specification, QuantizeLinear and DequantizeLinear.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,13 @@ def scale_of(amax: npt.ArrayLike, spec: QuantSpec, scale_dtype: str = "float32")
 
     `scale_dtype` "float16" or "bfloat16" rounds the scale to what the graph will hold, so that
     weights are rounded with the scale the engine multiplies by. Raises OnnxqError where a range
-    is not finite or negative, or overflows FP16.
+    is negative, not finite or gives a scale beyond the type's range.
     """
     a = np.asarray(amax, np.float64)
     if not np.all(np.isfinite(a)) or np.any(a < 0):
         raise OnnxqError(f"a range must be finite and not negative, got {a.min()} to {a.max()}")
+    if np.any(a > np.finfo(np.float32).max):
+        raise OnnxqError(f"the range {a.max():.4g} is beyond float32; look for the node it is from")
     scale = np.asarray(np.maximum(a / spec.row.qmax, MIN_SCALE), np.float32)
     if scale_dtype == "float32":
         return scale
@@ -40,7 +43,8 @@ def scale_of(amax: npt.ArrayLike, spec: QuantSpec, scale_dtype: str = "float32")
 
 def _rounded_to(scale: Array, scale_dtype: str) -> Array:
     if scale_dtype == "float16":
-        half = scale.astype(np.float16).astype(np.float32)
+        with np.errstate(over="ignore"):
+            half = scale.astype(np.float16).astype(np.float32)
         if not np.all(np.isfinite(half)):
             raise OnnxqError(f"scale {scale.max()} overflows FP16; use bf16 or fp32")
         return half
@@ -60,9 +64,15 @@ def amax_of(x: Array, spec: QuantSpec) -> Array:
 
 
 def quantize(x: Array, scale: Array, spec: QuantSpec) -> Array:
-    """Integer codes of `x` as int32, same shape; `scale` is a scalar or 1-D along `spec.axis`."""
+    """Integer codes of `x` as int32, same shape; `scale` is a scalar or 1-D along `spec.axis`.
+
+    Raises OnnxqError for fp8, whose codes are not integers.
+    """
+    if spec.dtype == "fp8":
+        raise OnnxqError("fp8 values are no integer codes; choose int8, int16 or int4")
     s = _along_axis(scale, x.ndim, spec)
-    q = np.rint(x.astype(np.float32) / s)
+    with np.errstate(over="ignore"):  # x / s beyond float32 is clamped like any large value
+        q = np.rint(x.astype(np.float32) / s)
     return np.clip(q, spec.row.qmin, spec.row.qmax).astype(np.int32)
 
 
@@ -87,7 +97,16 @@ def _along_axis(scale: Array, ndim: int, spec: QuantSpec) -> Array:
 
 
 def sqnr_db(ref: Array, test: Array) -> float:
-    """10 log10(sum(ref^2) / sum((ref - test)^2)) in dB; inf where they are equal."""
+    """10 log10(sum(ref^2) / sum((ref - test)^2)) in dB.
+
+    inf where they are equal, -inf where only the reference is all zero.
+    """
     r = ref.astype(np.float64)
-    noise = float(((r - test.astype(np.float64)) ** 2).sum())
-    return 10 * float(np.log10(float((r**2).sum()) / noise)) if noise else float("inf")
+    return decibels(float((r**2).sum()), float(((r - test.astype(np.float64)) ** 2).sum()))
+
+
+def decibels(power: float, noise: float) -> float:
+    """10 log10(power / noise), of two sums of squares; inf without noise, -inf without power."""
+    if noise == 0:
+        return math.inf
+    return 10 * (math.log10(power) - math.log10(noise)) if power else -math.inf

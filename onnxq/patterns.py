@@ -1,7 +1,9 @@
 """Patterns that name nodes: `--skip deblocks`, `op:ConvTranspose`, `tensor:/neck/out`.
 
 A pattern is a glob or a plain substring of the node's name, of its op type with `op:` (whole
-type), or of a tensor it writes with `tensor:`. '.' and '/' count as the same separator.
+type), or of a tensor it writes with `tensor:`. '.' and '/' count as the same separator, and a
+scope that the next one repeats may be left out, so that a module's path in PyTorch,
+`neck.deblocks.0.0`, names `/neck/deblocks.0/deblocks.0.0/Conv`.
 """
 
 from __future__ import annotations
@@ -19,11 +21,18 @@ def _normal(text: str) -> str:
     return text.replace(".", "/")
 
 
+def _module_path(name: str) -> str:
+    """`name` without the scopes that the scope after them begins with."""
+    scopes = name.split("/")
+    following = [*scopes[1:], ""]
+    kept = [s for s, after in zip(scopes, following, strict=True) if not after.startswith(f"{s}.")]
+    return "/".join(kept)
+
+
 def _matches_text(pattern: str, text: str) -> bool:
-    pattern, text = _normal(pattern), _normal(text)
-    if any(c in pattern for c in "*?["):
-        return fnmatch.fnmatchcase(text, pattern)
-    return pattern in text
+    pattern = _normal(pattern)
+    forms = (_normal(text), _normal(_module_path(text)))
+    return any(pattern in form or fnmatch.fnmatchcase(form, pattern) for form in forms)
 
 
 def matches(pattern: str, node: Node) -> bool:
@@ -42,6 +51,8 @@ def select(graph: Graph, patterns: Iterable[str]) -> dict[str, str]:
     """
     chosen: dict[str, str] = {}
     for pattern in expand(patterns):
+        if not pattern.removeprefix("tensor:").strip():
+            raise PlanError(f"pattern '{pattern}' is empty and would match every node; use '*'")
         found = [node.name for node in graph.nodes if matches(pattern, node)]
         if not found:
             raise PlanError(_nothing_matches(graph, pattern))
@@ -60,7 +71,11 @@ def expand(patterns: Iterable[str]) -> list[str]:
         path = Path(pattern[1:])
         if not path.is_file():
             raise PlanError(f"no pattern list at '{path}'; '@' reads patterns from a file")
-        lines = (line.split("#", 1)[0].strip() for line in path.read_text("utf-8").splitlines())
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError as e:
+            raise PlanError(f"the pattern list '{path}' is not UTF-8 text: {e}") from e
+        lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
         out += [line for line in lines if line]
     return out
 
@@ -72,8 +87,8 @@ def _nothing_matches(graph: Graph, pattern: str) -> str:
         names = [t.name for node in graph.nodes for t in node.outputs]
     else:
         names = [node.name for node in graph.nodes]
-    bare = pattern.split(":", 1)[-1].strip("*")
-    near = difflib.get_close_matches(_normal(bare), [_normal(n) for n in names], n=3, cutoff=0.0)
+    bare = pattern.removeprefix("op:").removeprefix("tensor:").strip("*")
     by_normal = {_normal(n): n for n in names}
+    near = difflib.get_close_matches(_normal(bare), list(by_normal), n=3, cutoff=0.0)
     listed = ", ".join(f"'{by_normal[n]}'" for n in near)
     return f"pattern '{pattern}' matches no node; the nearest names are {listed}"

@@ -92,7 +92,8 @@ class Plan:
             "same_values": dict(self.source),
             "tied": [list(group) for group in self.tied],
         }
-        return yaml.safe_dump(document, sort_keys=False, width=100, allow_unicode=True)
+        text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+        return str(text)
 
     @staticmethod
     def load(path: str | Path) -> Plan:
@@ -102,27 +103,21 @@ class Plan:
             raise PlanError(f"no plan at '{path}'; 'onnxq plan MODEL -o plan.yaml' makes one")
         try:
             document = yaml.safe_load(path.read_text("utf-8"))
-            if document.get("kind") != KIND or document.get("version") != VERSION:
-                raise PlanError(
-                    f"'{path}' is not a plan this version reads: expected kind '{KIND}' version "
-                    f"{VERSION}, found '{document.get('kind')}' version {document.get('version')}"
-                )
-            quantized = document["quantized"] or {}
-            return Plan(
-                model=document["model"],
-                target=document["target"],
-                edges={
-                    Edge(node, int(i)): _spec_from_text(text)
-                    for node, entry in quantized.items()
-                    for i, text in entry["inputs"].items()
-                },
-                rules={node: entry.get("rule", "") for node, entry in quantized.items()},
-                skipped=document.get("float") or {},
-                source=document.get("same_values") or {},
-                tied=tuple(tuple(g) for g in document.get("tied") or ()),
+        except (yaml.YAMLError, ValueError) as e:
+            raise PlanError(f"'{path}' is not a plan: {e}") from e
+        if not isinstance(document, dict):
+            raise PlanError(f"'{path}' is not a plan; 'onnxq plan MODEL -o plan.yaml' makes one")
+        if document.get("kind") != KIND or document.get("version") != VERSION:
+            raise PlanError(
+                f"'{path}' is not a plan this version reads: expected kind '{KIND}' version "
+                f"{VERSION}, found '{document.get('kind')}' version {document.get('version')}"
             )
-        except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as e:
-            raise PlanError(f"'{path}' is not a plan: {type(e).__name__} {e}") from e
+        try:
+            return _from_document(document)
+        except KeyError as e:
+            raise PlanError(f"'{path}' is not a whole plan: it has no {e}") from e
+        except (PlanError, AttributeError, TypeError, ValueError) as e:
+            raise PlanError(f"'{path}' is not a plan that can be read: {e}") from e
 
     def check_model(self, model: str) -> None:
         """Raises PlanError unless the plan was made for the model with this hash."""
@@ -131,6 +126,48 @@ class Plan:
                 f"the plan was made for model {self.model[:12]}, this one is "
                 f"{model[:12]}; run 'onnxq plan' on this model"
             )
+
+
+def _from_document(document: Mapping[str, Any]) -> Plan:
+    quantized = document["quantized"] or {}
+    edges: dict[Edge, QuantSpec] = {}
+    for node, entry in quantized.items():
+        edges |= _edges_of(node, entry)
+    return Plan(
+        model=document["model"],
+        target=document["target"],
+        edges=edges,
+        rules={node: entry.get("rule", "") for node, entry in quantized.items()},
+        skipped=document.get("float") or {},
+        source=document.get("same_values") or {},
+        tied=tuple(tuple(group) for group in document.get("tied") or ()),
+    )
+
+
+def _edges_of(node: str, entry: Mapping[str, Any]) -> dict[Edge, QuantSpec]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("inputs"), dict):
+        raise PlanError(f"node '{node}' has no 'inputs' as 'NUMBER: SPEC'")
+    edges = {}
+    for i, text in entry["inputs"].items():
+        if not isinstance(i, int):
+            raise PlanError(f"node '{node}': input '{i}' is not a number")
+        try:
+            edges[Edge(node, i)] = _spec_from_text(str(text))
+        except PlanError as e:
+            raise PlanError(f"node '{node}', input {i}: {e}") from e
+    return edges
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes node names as `name:` up to what YAML reads; its emitter stops at 128 characters."""
+
+    def check_simple_key(self) -> bool:
+        if isinstance(self.event, yaml.ScalarEvent):
+            name = self.event.value
+            if name.isascii() and name.isprintable() and len(name) < 1000:
+                self.analysis = self.analyze_scalar(name)
+                return bool(name)
+        return bool(super().check_simple_key())
 
 
 def _spec_to_text(spec: QuantSpec) -> str:
@@ -142,6 +179,6 @@ def _spec_from_text(text: str) -> QuantSpec:
     words = text.split()
     if len(words) == 2 and words[1] == "per-tensor":
         return QuantSpec(words[0])
-    if len(words) == 4 and words[1:3] == ["per-channel", "axis"]:
+    if len(words) == 4 and words[1:3] == ["per-channel", "axis"] and words[3].isdecimal():
         return QuantSpec(words[0], "channel", int(words[3]))
     raise PlanError(f"'{text}' is not a spec; write 'int8 per-tensor' or 'int8 per-channel axis 0'")

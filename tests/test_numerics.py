@@ -1,0 +1,212 @@
+"""The numbers, bit for bit: against a formula of their own and against ONNX Runtime."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from onnx import TensorProto, helper
+
+from onnxq.errors import OnnxqError
+from onnxq.numerics import (
+    MIN_SCALE,
+    amax_of,
+    dequantize,
+    fake_quant,
+    quantize,
+    scale_of,
+    sqnr_db,
+)
+from onnxq.spec import QuantSpec
+
+TENSOR = QuantSpec()
+DTYPES = {"int8": TensorProto.INT8, "int16": TensorProto.INT16}
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+RANGES = st.floats(min_value=2.0**-149, max_value=2.0**100, width=32)
+
+
+def channel(axis: int, dtype: str = "int8") -> QuantSpec:
+    return QuantSpec(dtype, "channel", axis)
+
+
+def by_hand(x: float, scale: float, qmin: int, qmax: int) -> int:
+    """The code of one value, in exact arithmetic after the one float32 division."""
+    with np.errstate(over="ignore"):
+        ratio = np.float32(x) / np.float32(scale)
+    if not np.isfinite(ratio):
+        return qmax if ratio > 0 else qmin
+    return min(max(round(Fraction(float(ratio))), qmin), qmax)  # round() is half to even
+
+
+def by_onnx_runtime(x: np.ndarray, scale: np.ndarray, spec: QuantSpec) -> list[np.ndarray]:
+    """Codes and values of a QuantizeLinear and DequantizeLinear pair."""
+    axis = {} if spec.axis is None else {"axis": spec.axis}
+    zero = helper.make_tensor("z", DTYPES[spec.dtype], scale.shape, [0] * scale.size)
+    graph = helper.make_graph(
+        [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], **axis),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], **axis),
+        ],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape),
+            helper.make_tensor_value_info("s", TensorProto.FLOAT, scale.shape),
+        ],
+        [
+            helper.make_tensor_value_info("q", DTYPES[spec.dtype], x.shape),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, x.shape),
+        ],
+        [zero],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"x": x, "s": scale})
+
+
+def awkward(scale: float) -> np.ndarray:
+    """Halves, ends of the range and beyond, zeros, subnormals, the largest floats."""
+    steps = np.arange(-130, 131, dtype=np.float32) / 2
+    ends = np.array([126.5, 127, 127.49, 127.5, 128, 128.5, 1e4, 40000], np.float32)
+    tiny = np.array([0, 1e-45, 1e-40, 2.0**-24, 2.0**-25, 3.4e38], np.float32)
+    both = np.concatenate([steps * np.float32(scale), ends * np.float32(scale), tiny])
+    return np.concatenate([both, -both])
+
+
+@given(amax=RANGES, dtype=st.sampled_from(["int8", "int16", "int4"]))
+def test_a_scale_is_amax_over_qmax_rounded_once_and_never_too_small_for_fp16(amax, dtype):
+    spec = QuantSpec(dtype)
+    expected = max(np.float32(amax) / np.float32(spec.row.qmax), np.float32(2.0**-24))
+    scale = scale_of(amax, spec)
+    assert scale.dtype == np.float32
+    assert scale == expected
+    assert np.float16(min(float(scale), 65504.0)) > 0
+
+
+@given(amax=st.floats(0, 8e6, width=32))
+def test_a_scale_for_a_half_graph_is_the_scale_that_graph_holds(amax):
+    scale = scale_of(amax, TENSOR)
+    assert scale_of(amax, TENSOR, "float16") == scale.astype(np.float16)
+    assert scale_of(amax, TENSOR, "float16") > 0
+    assert scale_of(amax, TENSOR, "bfloat16") == scale.astype(ml_dtypes.bfloat16)
+
+
+def test_scales_keep_the_shape_of_their_ranges():
+    for amax in (3.0, [1.0, 2.0, 0.0], np.ones((2, 3))):
+        for dtype in ("float32", "float16", "bfloat16"):
+            assert scale_of(amax, TENSOR, dtype).shape == np.shape(amax)
+
+
+@pytest.mark.parametrize("amax", [-1.0, math.nan, math.inf, [1.0, -0.5], 1e300])
+def test_a_range_that_is_negative_or_beyond_float32_is_refused(amax):
+    with pytest.raises(OnnxqError, match="range"):
+        scale_of(amax, TENSOR)
+
+
+def test_a_scale_beyond_fp16_is_refused_and_fits_bf16():
+    with pytest.raises(OnnxqError, match="overflows FP16; use bf16 or fp32"):
+        scale_of(65536.0 * 127, TENSOR, "float16")
+    assert scale_of(65536.0 * 127, TENSOR, "bfloat16") == 65536
+    with pytest.raises(OnnxqError, match="choose float32, float16 or bfloat16"):
+        scale_of(1.0, TENSOR, "float64")
+
+
+@given(x=FLOATS, amax=RANGES, dtype=st.sampled_from(["int8", "int16", "int4"]))
+@settings(max_examples=300)
+def test_codes_are_the_formula_in_exact_arithmetic(x, amax, dtype):
+    spec = QuantSpec(dtype)
+    scale = scale_of(amax, spec)
+    code = quantize(np.array([x], np.float32), scale, spec)
+    assert code.tolist() == [by_hand(x, float(scale), int(spec.row.qmin), int(spec.row.qmax))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1.0, 0.1, 2.0**-24, 1 / 3, 1e30])
+def test_awkward_values_match_onnx_runtime_bit_for_bit(scale, dtype):
+    spec, s = QuantSpec(dtype), np.array(scale, np.float32)
+    x = awkward(scale)
+    codes, values = by_onnx_runtime(x, s, spec)
+    np.testing.assert_array_equal(quantize(x, s, spec), codes)
+    np.testing.assert_array_equal(dequantize(codes.astype(np.int32), s, spec), values)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_channel_axis_matches_onnx_runtime_bit_for_bit(axis, dtype):
+    x = np.random.default_rng(axis).standard_normal((3, 4, 5, 6)).astype(np.float32)
+    spec = channel(axis, dtype)
+    amax = amax_of(x, spec) * np.linspace(0.3, 1, x.shape[axis])  # some values are clamped
+    scale = scale_of(amax, spec)
+    codes, values = by_onnx_runtime(x, scale, spec)
+    np.testing.assert_array_equal(quantize(x, scale, spec), codes)
+    np.testing.assert_array_equal(fake_quant(x, amax, spec), values)
+
+
+def test_halves_round_to_even_and_codes_end_at_minus_128_and_127():
+    x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, -128.5, 1e9, -1e9], np.float32)
+    codes = quantize(x, np.array(1, np.float32), TENSOR)
+    assert codes.dtype == np.int32
+    assert codes.tolist() == [0, 2, 2, 0, -2, 126, 127, -128, 127, -128]
+
+
+@given(arrays(np.float32, st.integers(1, 30), elements=st.floats(-100, 100, width=32)))
+def test_fake_quant_is_idempotent_and_off_by_half_a_step_at_most(x):
+    amax = amax_of(x, TENSOR)
+    once = fake_quant(x, amax, TENSOR)
+    np.testing.assert_array_equal(fake_quant(once, amax, TENSOR), once)
+    scale = float(scale_of(amax, TENSOR))
+    # half a step, and the rounding of x / scale and q * scale: 2 x 2^-24 of at most 127 steps
+    limit = scale * (0.5 + 127 * 2.0**-23)
+    assert np.abs(once.astype(np.float64) - x).max() <= limit
+
+
+def test_zeros_stay_zeros_even_with_a_range_of_zero():
+    x = np.zeros((2, 3), np.float32)
+    assert amax_of(x, TENSOR) == 0
+    assert scale_of(0.0, TENSOR) == MIN_SCALE
+    assert not fake_quant(x, 0.0, TENSOR).any()
+    assert not fake_quant(x, amax_of(x, channel(1)), channel(1)).any()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_channel_range_is_the_largest_magnitude_along_the_other_axes(axis):
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    expected = [np.abs(x.take(i, axis)).max() for i in range(x.shape[axis])]
+    assert amax_of(x, channel(axis)).tolist() == expected
+
+
+def test_an_empty_tensor_has_the_range_zero():
+    assert amax_of(np.zeros((0, 3), np.float32), TENSOR) == 0
+    assert amax_of(np.zeros((0, 3), np.float32), channel(1)).tolist() == [0, 0, 0]
+
+
+def test_half_data_is_quantized_as_its_float32_values():
+    x = np.random.default_rng(0).standard_normal(100).astype(np.float16)
+    np.testing.assert_array_equal(
+        fake_quant(x, 2.0, TENSOR), fake_quant(x.astype(np.float32), 2.0, TENSOR)
+    )
+
+
+def test_fp8_has_no_integer_codes():
+    with pytest.raises(OnnxqError, match="fp8"):
+        quantize(np.ones(1, np.float32), np.array(1, np.float32), QuantSpec("fp8"))
+
+
+def test_sqnr_is_ten_decibels_for_a_tenth_of_the_power():
+    ref = np.array([3.0, 4.0])
+    assert sqnr_db(ref, np.array([3, 4 + math.sqrt(2.5)])) == pytest.approx(
+        10
+    )  # last bit of the logs
+    assert sqnr_db(ref, ref) == math.inf
+    assert sqnr_db(np.zeros(2), ref) == -math.inf
+    assert sqnr_db(ref * 1e-160, ref * 1e150) == pytest.approx(-6200)  # last bits of the logs
