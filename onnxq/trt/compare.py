@@ -234,9 +234,8 @@ def _within(
         rtol=thresholds.tolerance,
         check_error_stat=thresholds.error_stat,
     )
-    return bool(
-        judge(IterationResult({name: ref[name]}), IterationResult({name: test[name]}))[name]
-    )
+    one, two = (comparator.IterationResult({name: side[name]}) for side in (ref, test))
+    return bool(judge(one, two)[name])
 
 
 def _failures(outputs: Mapping[str, Tensor], samples: int, asked: Thresholds) -> Iterator[str]:
