@@ -1,0 +1,141 @@
+"""Scores of a quantized model beside its float model, through the shared folder's tasks.
+
+SQNR in dB = 10 log10(sum(ref^2) / sum((ref - test)^2)) of the scored output over all samples; for
+detectors of boxes (rows 0 to 3) and of class scores (the others) apart. Agreement is how often the
+top class is the same: for detectors over the anchors that the float model gives more than 0.25.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from average_precision import Boxes, Matches, Truth, matches, mean_average_precision
+from average_precision import paired_bootstrap as bootstrap
+from cases import Bench, Case, feeds, quantized, say
+from numpy.typing import NDArray
+
+from onnxq.graph import fingerprint
+
+CONFIDENT = 0.25
+# Makes the float bias of a Conv under Q/DQ an INT32 one, which TensorRT does not do; in an FP16
+# graph its scale (input scale times weight scale) underflows and the outputs are ruined.
+BIAS_QUANTIZATION = "WeightBiasQuantization"
+Outputs = NDArray[np.float32]
+
+
+def run(bench: Bench, case: Case, model: Path) -> Outputs:
+    """The scored output of every evaluation sample, [samples, ...]."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        str(model),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=[BIAS_QUANTIZATION],
+    )
+    names = [value.name for value in session.get_inputs()]
+    output = bench.task(case).output or session.get_outputs()[0].name
+    found = []
+    for feed in feeds(bench, case, "val"):
+        named = feed if isinstance(feed, dict) else {names[0]: feed}
+        found.append(session.run([output], {name: named[name] for name in names})[0])
+    return np.stack(found)
+
+
+def reference(bench: Bench, case: Case) -> Outputs:
+    """The float model's outputs, kept in the cache."""
+    kept = bench.cache / f"float-{case.name}-{fingerprint(bench.model(case))[:12]}.npy"
+    if not kept.is_file():
+        say(f"{case.title}: float outputs")
+        np.save(kept, run(bench, case, bench.model(case)))
+    outputs: Outputs = np.load(kept, mmap_mode="r")
+    return outputs
+
+
+def sqnr_db(ref: Outputs, test: Outputs) -> float:
+    """The SQNR of all values together, in dB; infinite where they are equal."""
+    power = noise = 0.0
+    for r, t in zip(ref, test, strict=True):
+        r64 = r.astype(np.float64)
+        power += float((r64**2).sum())
+        noise += float(((r64 - t) ** 2).sum())
+    return 10 * math.log10(power / noise) if noise else math.inf
+
+
+def closeness(case: Case, ref: Outputs, test: Outputs) -> dict[str, float]:
+    """SQNR and agreement of the test outputs."""
+    if case.detector:
+        return {
+            "sqnr_boxes_db": sqnr_db(ref[:, 0, :4], test[:, 0, :4]),
+            "sqnr_classes_db": sqnr_db(ref[:, 0, 4:], test[:, 0, 4:]),
+            "agreement": _anchor_agreement(ref, test),
+        }
+    found = {"sqnr_db": sqnr_db(ref, test)}
+    if case.metric == "top1":
+        n = len(ref)
+        same = ref.reshape(n, -1).argmax(axis=1) == test.reshape(n, -1).argmax(axis=1)
+        found["agreement"] = 100 * float(same.mean())
+    return found
+
+
+def _anchor_agreement(ref: Outputs, test: Outputs) -> float:
+    same = total = 0
+    for r, t in zip(ref, test, strict=True):
+        sure = r[0, 4:].max(axis=0) > CONFIDENT
+        same += int((r[0, 4:, sure].argmax(axis=1) == t[0, 4:, sure].argmax(axis=1)).sum())
+        total += int(sure.sum())
+    return 100 * same / max(total, 1)
+
+
+def score(bench: Bench, case: Case, outputs: Outputs) -> tuple[float, list[Matches]]:
+    """The task's metric and, for detectors, what it can be resampled from.
+
+    The detections are taken from the task's own scoring, so that both judge the same boxes.
+    """
+    seen: list[tuple[list[Boxes], list[Truth]]] = []
+    precision = bench.tasks._average_precision
+
+    def watched(detections: list[Boxes], truths: list[Truth]) -> tuple[float, float]:
+        seen.append((detections, truths))
+        found: tuple[float, float] = precision(detections, truths)
+        return found
+
+    bench.tasks._average_precision = watched
+    try:
+        metric = float(bench.task(case).score(list(outputs))[case.metric])
+    finally:
+        bench.tasks._average_precision = precision
+    if not seen:
+        return metric, []
+    found = matches(*seen[0], bench.tasks._iou)
+    again = 100 * mean_average_precision(found, np.ones(len(outputs), int))
+    if abs(again - metric) > 0.01:
+        raise RuntimeError(f"{case.title}: mAP {metric:.3f} by the task, {again:.3f} by matches")
+    return metric, found
+
+
+def accuracy(bench: Bench, case: Case) -> dict[str, Any]:
+    """Metric of float, INT8 and INT8 in an FP16 graph; SQNR and agreement of the latter two."""
+    ref, float_score = reference(bench, case), None
+    found: dict[str, Any] = {"samples": len(ref)}
+    if case.metric:
+        say(f"{case.title}: scoring the float model")
+        float_score = score(bench, case, ref)
+        found["float"] = float_score[0]
+    for key, options in {"int8": (), "fp16": ("--high-precision", "fp16")}.items():
+        model = quantized(bench, case, *options)
+        say(f"{case.title}: scoring {key}")
+        test = run(bench, case, model.path)
+        entry: dict[str, float] = closeness(case, ref, test)
+        if float_score:
+            entry["metric"], resampled = score(bench, case, test)
+            if resampled:
+                entry["gap"], entry["gap_error"] = (
+                    100 * v for v in bootstrap(float_score[1], resampled)
+                )
+        found[key] = entry
+    return found

@@ -1,0 +1,121 @@
+"""Time and memory beside plain inference, and whether ranges depend on how the data are split."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cases import HERE, ROOT, Bench, Case, calibration, onnxq, quantize, say, watched
+
+REPEATS = 3
+FLAT = (50, 500)
+CENTERPOINT = ROOT / "fixtures" / "centerpoint"
+
+
+def plain(bench: Bench, case: Case) -> dict[str, float]:
+    """wall_s and peak_mb of plain inference over the calibration samples, and its parts."""
+    model, data = bench.model(case), calibration(bench, case)
+    figures, output = watched([sys.executable, str(HERE / "plain.py"), str(model), str(data)])
+    seconds: dict[str, float] = json.loads(output)
+    return figures | seconds
+
+
+def time(bench: Bench, case: Case) -> dict[str, Any]:
+    """Medians of plain inference and `onnxq quantize`, taken in turns, and the stages' seconds."""
+    calibration(bench, case)
+    load, pairs = os.getloadavg()[0], []
+    say(f"{case.title}: load average {load:.1f}{' (busy: judge by ratios)' if load > 0.5 else ''}")
+    for i in range(REPEATS):
+        say(f"{case.title}: time {i + 1} of {REPEATS}")
+        pairs.append((plain(bench, case), quantize(bench, case)))
+    ratios = [q.figures["wall_s"] / p["inference_s"] for p, q in pairs]
+    middle = sorted(range(REPEATS), key=lambda i: ratios[i])[REPEATS // 2]
+    return {
+        "plain": {k: statistics.median(p[k] for p, _ in pairs) for k in pairs[0][0]},
+        "quantize": {
+            k: statistics.median(q.figures[k] for _, q in pairs) for k in ("wall_s", "peak_mb")
+        },
+        "ratio": ratios[middle],
+        "beyond_3x_s": statistics.median(
+            q.figures["wall_s"] - 3 * p["inference_s"] for p, q in pairs
+        ),
+        "memory_ratio": statistics.median(q.figures["peak_mb"] / p["peak_mb"] for p, q in pairs),
+        "stages": pairs[middle][1].manifest["seconds"],
+        "load_before": load,
+    }
+
+
+def memory(bench: Bench, case: Case) -> dict[str, float]:
+    """Peak memory in MB of `onnxq quantize` for each number of samples in FLAT."""
+    samples, found = np.load(calibration(bench, case), mmap_mode="r"), {}
+    with tempfile.TemporaryDirectory(dir=bench.cache) as folder:
+        for count in FLAT:
+            say(f"{case.title}: memory with {count} samples")
+            data = Path(folder) / f"{count}.npy"
+            np.save(data, samples[np.arange(count) % len(samples)])
+            out = Path(folder) / "out.onnx"
+            figures = onnxq("quantize", bench.model(case), "--calib", data, "-o", out)
+            found[str(count)] = figures["peak_mb"]
+            data.unlink()
+    return found
+
+
+def identity(bench: Bench, case: Case) -> dict[str, bool]:
+    """For every other order, split and number of workers: is `ranges.json` the same to the byte?"""
+    samples = np.load(calibration(bench, case), mmap_mode="r")
+    order = np.random.default_rng(0).permutation(len(samples))
+    third = len(samples) // 3
+    with tempfile.TemporaryDirectory(dir=bench.cache) as folder:
+
+        def ranges(*parts: Any, workers: int | None = None) -> bytes:
+            out, options = Path(folder) / "ranges.json", []
+            for i, part in enumerate(parts):
+                path = Path(folder) / f"{i}.npy"
+                np.save(path, part)
+                options += ["--calib", str(path)]
+            options += ["--workers", str(workers)] if workers else []
+            onnxq("calibrate", bench.model(case), *options, "-o", out)
+            return out.read_bytes()
+
+        say(f"{case.title}: ranges of the same data in other orders and splits")
+        first = ranges(samples)
+        return {
+            "reversed": ranges(samples[::-1]) == first,
+            "shuffled": ranges(samples[order]) == first,
+            "three files": ranges(samples[:third], samples[third : third + 7], samples[third + 7 :])
+            == first,
+            "1 worker": ranges(samples, workers=1) == first,
+            "2 workers": ranges(samples, workers=2) == first,
+            "3 workers": ranges(samples, workers=3) == first,
+        }
+
+
+def centerpoint(cache: Path) -> dict[str, float]:
+    """mAP of the centerpoint fixture: float, deblocks skipped, defaults, deconvolutions in INT8."""
+    model, data = CENTERPOINT / "backbone_neck_head.onnx", CENTERPOINT / "calib.npy"
+    variants = {
+        "`--skip deblocks`": ("--skip", "deblocks"),
+        "defaults": (),
+        "`--deconv per-tensor`": ("--deconv", "per-tensor"),
+    }
+    say("centerpoint: the float model")
+    found = {"float": _fixture_map(model)}
+    for name, options in variants.items():
+        say(f"centerpoint: {name}")
+        out = cache / "centerpoint.onnx"
+        onnxq("quantize", model, "--calib", data, "-o", out, *options)
+        found[name] = _fixture_map(out)
+    return found
+
+
+def _fixture_map(model: Path) -> float:
+    command = [sys.executable, str(CENTERPOINT / "score.py"), str(model)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout)["mAP"])

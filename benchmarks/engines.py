@@ -1,0 +1,69 @@
+"""Does TensorRT-RTX build the quantized models, and what do the engines run on INT8 inputs?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import onnx
+from cases import Bench, Case, Output, feeds, quantized, say
+
+from onnxq.trt.build import BuildOptions, build
+from onnxq.trt.engine import coverage, load_engine
+
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+TOOL = "tensorrt-rtx"
+
+
+def engines(bench: Bench, case: Case) -> dict[str, dict[str, Any]]:
+    """The verdict on the INT8 model with the rest in FP32 and with the rest in FP16."""
+    return {
+        "int8": verdict(bench, case, quantized(bench, case)),
+        "fp16": verdict(bench, case, quantized(bench, case, "--high-precision", "fp16")),
+    }
+
+
+def verdict(bench: Bench, case: Case, model: Output) -> dict[str, Any]:
+    """Whether it builds, and how many of the planned products run in INT8.
+
+    others: precision -> how many planned products run in it instead. error: why there is no engine,
+    or why it cannot be read.
+    """
+    say(f"{case.title}: building {model.path.name}")
+    out = model.path.with_suffix(".engine")
+    options = BuildOptions(backend=TOOL, shapes=_shapes(bench, case, model))
+    result = build(model.path, out, options=options)
+    planned = planned_products(model)
+    found: dict[str, Any] = {
+        "tool": f"{result.backend} {result.version}",
+        "arch": result.arch,
+        "builds": result.ok,
+        "planned": len(planned),
+    }
+    if not result.ok:
+        return found | {"error": "; ".join(map(str, result.problems))}
+    engine = load_engine(out)
+    if not engine.readable:
+        return found | {"error": engine.reason}
+    ran = Counter(coverage(engine, planned).values())
+    int8 = ran.pop("int8", 0)
+    return found | {"int8": int8, "others": dict(ran), "kernels": len(engine.kernels)}
+
+
+def planned_products(model: Output) -> list[str]:
+    """Names of the nodes the plan quantizes that multiply by weights or one another."""
+    graph = onnx.load(str(model.path), load_external_data=False).graph
+    ops = {node.name: node.op_type for node in graph.node}
+    return [name for name in model.manifest["quantized_nodes"] if ops[name] in PRODUCTS]
+
+
+def _shapes(bench: Bench, case: Case, model: Output) -> tuple[str, ...]:
+    """The shape of one evaluation sample for every dynamic input."""
+    inputs = onnx.load(str(model.path), load_external_data=False).graph.input
+    feed = next(feeds(bench, case, "val"))
+    named = feed if isinstance(feed, dict) else {inputs[0].name: feed}
+    return tuple(
+        f"{value.name}:{'x'.join(map(str, named[value.name].shape))}"
+        for value in inputs
+        if any(not axis.HasField("dim_value") for axis in value.type.tensor_type.shape.dim)
+    )

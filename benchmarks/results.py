@@ -1,0 +1,120 @@
+"""Measure `onnxq quantize` on real models beside plain FP32 inference, against the bars.
+
+    python benchmarks/results.py [--shared DIR] [--minilm FILE] [--cache DIR]
+        [--only PART,...] [--models NAME,...] [--write docs/results.md]
+
+Results of parts are kept in CACHE/results.json, so that one can be measured anew. Needs pillow (and
+tokenizers for MiniLM) besides onnxq; engines need tensorrt-rtx. Exit code 1: a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from accuracy import accuracy  # noqa: E402
+from bars import Results, bars  # noqa: E402
+from cases import CASES, ROOT, Bench, Case, say  # noqa: E402
+from checks import centerpoint, identity, memory, time  # noqa: E402
+from engines import engines  # noqa: E402
+from page import page  # noqa: E402
+
+PARTS: dict[str, Callable[[Bench, Case], Any]] = {
+    "time": time,
+    "accuracy": accuracy,
+    "engines": engines,
+    "memory": memory,
+    "identity": identity,
+}
+LITE0_ALONE = ("memory", "identity")  # parts that one model answers
+PACKAGES = ("onnxruntime", "numpy", "tensorrt-rtx")
+
+
+def main() -> int:
+    """Measure what is asked for, merge it with what the cache holds, print the bars."""
+    args = _arguments()
+    cache = args.cache.resolve()
+    cache.mkdir(parents=True, exist_ok=True)
+    bench = Bench(args.shared.resolve(), args.minilm and args.minilm.resolve(), cache)
+    kept = cache / "results.json"
+    results: Results = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    for name, part, measure in _chosen(bench, args):
+        results.setdefault(name, {})[part] = measure()
+        kept.write_text(json.dumps(results, indent=1), "utf-8")
+    found = bars(results, {case.name: case.title for case in CASES})
+    for bar in found:
+        print(f"{'pass' if bar.passed else 'MISS'}  {bar.model}: {bar.asked}: {bar.measured}")
+    if args.write:
+        absent = [
+            f"{case.title} ({why})"
+            for case in CASES
+            if case.name not in results and (why := bench.missing(case))
+        ]
+        args.write.write_text(page(results, _setup(), absent), "utf-8")
+    return 0 if all(bar.passed for bar in found) else 1
+
+
+def _chosen(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    """(result's name, part, the measurement) for everything asked for that can be measured."""
+    for case in CASES:
+        if case.name not in args.models:
+            continue
+        if why := bench.missing(case):
+            say(f"{case.title}: not measured: {why}")
+            continue
+        for part, measure in PARTS.items():
+            if part not in args.only or (part in LITE0_ALONE and case is not CASES[0]):
+                continue
+            if part == "engines" and importlib.util.find_spec("tensorrt_rtx") is None:
+                say("engines: not measured: no tensorrt_rtx; pip install 'onnxq[rtx]'")
+                continue
+            yield case.name, part, lambda measure=measure, case=case: measure(bench, case)
+    if "centerpoint" in args.only:
+        yield "centerpoint", "map", lambda: centerpoint(bench.cache)
+
+
+def _arguments() -> argparse.Namespace:
+    def names(known: list[str]) -> Callable[[str], list[str]]:
+        def parse(text: str) -> list[str]:
+            if unknown := sorted(set(text.split(",")) - set(known)):
+                raise argparse.ArgumentTypeError(f"no '{unknown[0]}'; choose of {', '.join(known)}")
+            return text.split(",")
+
+        return parse
+
+    parts, models = [*PARTS, "centerpoint"], [case.name for case in CASES]
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", metavar="DIR")
+    parser.add_argument("--minilm", type=Path, metavar="FILE", help="MiniLM-L3's ONNX file")
+    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "results", metavar="DIR")
+    parser.add_argument("--only", type=names(parts), default=parts, help=", ".join(parts))
+    parser.add_argument("--models", type=names(models), default=models, help=", ".join(models))
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page")
+    return parser.parse_args()
+
+
+def _setup() -> str:
+    """On what the figures were measured, in words that name no machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return f"{cores} cores ({platform.machine()}), {', '.join(versions)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
