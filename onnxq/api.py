@@ -104,10 +104,14 @@ def plan(source: Source, config: Config | None = None) -> Plan:
     """Where and how to quantize a prepared graph; raises PlanError as `targets` does."""
     config = config or Config()
     result = tensorrt.plan(source.graph, config.placement, source.sha256)
-    if not result.edges:
-        reasons = sorted(set(result.skipped.values())) or ["it has no Conv, Gemm or MatMul"]
-        raise PlanError(f"nothing to quantize in '{source.path}': {'; '.join(reasons[:3])}")
+    _refuse_empty(result, source)
     return result
+
+
+def _refuse_empty(plan: Plan, source: Source) -> None:
+    if not plan.edges:
+        reasons = sorted(set(plan.skipped.values())) or ["it has no Conv, Gemm or MatMul"]
+        raise PlanError(f"nothing to quantize in '{source.path}': {'; '.join(reasons[:3])}")
 
 
 def data(source: Source, calib: Sequence[str], config: Config | None = None) -> Dataset:
@@ -121,7 +125,7 @@ def data(source: Source, calib: Sequence[str], config: Config | None = None) -> 
         for t in source.graph.inputs
     }
     dataset = open_data(calib, inputs, limit=config.samples, seed=config.seed or 0)
-    if config.samples is not None and config.samples < len(dataset):
+    if config.samples is not None:
         dataset = dataset.subset(config.samples, config.seed)
     if config.allow_nonfinite:
         return drop_nonfinite(dataset)
@@ -189,6 +193,7 @@ def quantize(
     with clock("plan"):
         chosen = plan_from or plan(source, config)
         chosen.check_model(source.sha256)
+        _refuse_empty(chosen, source)
     with clock("calibrate"):
         dataset = data(source, calib, config)
         rest, check = held_out(dataset, config.check_samples)
@@ -197,6 +202,7 @@ def quantize(
     with clock("ranges"):
         ranges, scores = _choose(source, chosen, stats, check, config, progress)
         chosen, notes = settle(source.graph, chosen, ranges)
+        _refuse_empty(chosen, source)
     with clock("insert"):
         graph = insert(source, chosen, ranges, config)
     with clock("half"):
@@ -210,17 +216,17 @@ def quantize(
 
 
 def write(result: Quantized, out: str | Path, config: Config | None = None) -> None:
-    """Write the model to `out` and its manifest to `<out>.manifest.json`, each whole or not at all.
+    """Write the model to `out` and its manifest to `<out>.manifest.json`, both or neither.
 
     The manifest in `result` gains the output's path and size; a digest of it goes into the model.
     """
     config = config or Config()
     out = Path(out)
     external = config.external_data or bool(result.manifest["model"].get("external_data"))
-    graphs.save(result.graph, out, manifests.digest(result.manifest), external)
-    size = sum(f.stat().st_size for f in (out, out.with_name(out.name + ".data")) if f.exists())
-    result.manifest["output"] = {"path": out.name, "bytes": size}
-    manifests.save(result.manifest, out.with_name(out.name + ".manifest.json"))
+    with graphs.together():
+        size = graphs.save(result.graph, out, manifests.digest(result.manifest), external)
+        result.manifest["output"] = {"path": out.name, "bytes": size}
+        manifests.save(result.manifest, out.with_name(out.name + ".manifest.json"))
 
 
 def compare(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
+from onnxq.calib.methods import Auto, parse_method
 from onnxq.errors import PlanError
 from onnxq.graph import replacing
 from onnxq.targets.options import PlanOptions
@@ -53,6 +54,10 @@ class Config:
             raise PlanError(f"--samples {self.samples}: at least one sample is needed")
         if self.workers < 1:
             raise PlanError(f"--workers {self.workers}: at least one worker is needed")
+        if isinstance(parse_method(self.method), Auto) and not self.check_samples:
+            raise PlanError(
+                "--method auto judges by held-out samples; --check-samples 0 keeps none"
+            )
 
     @property
     def scale_dtype(self) -> str:

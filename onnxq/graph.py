@@ -11,6 +11,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ Node: TypeAlias = Any  # gs.Node
 Tensor: TypeAlias = Any  # gs.Tensor: gs.Variable or gs.Constant
 
 PROTOBUF_LIMIT = 2 * 1024**3 - 64 * 1024**2  # a protobuf message ends at 2 GB
+_FILES: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("files", default=None)
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -37,6 +39,8 @@ def load_proto(path: str | Path) -> onnx.ModelProto:
     Raises ModelError for a file that is missing, is not ONNX, is truncated or lacks its data.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ModelError(f"'{path}' is a folder; name the .onnx file in it")
     if not path.is_file():
         raise ModelError(f"no model at '{path}'; check the path")
     try:
@@ -59,15 +63,36 @@ def load_proto(path: str | Path) -> onnx.ModelProto:
 
 
 def external_files(model: onnx.ModelProto) -> list[str]:
-    """Names of the external data files that the initializers of `model` point to, sorted."""
-    names = {
-        entry.value
-        for tensor in model.graph.initializer
-        if uses_external_data(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return sorted(names)
+    """Names of the external data files that the tensors of `model` point to, sorted."""
+    return sorted({entry.value for entry in _locations(model)})
+
+
+def _locations(model: onnx.ModelProto) -> Iterator[onnx.StringStringEntryProto]:
+    """Every entry that names an external data file, those of subgraphs and attributes too."""
+    owners: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    for owner in owners:
+        for tensor in _stored_tensors(owner):
+            if uses_external_data(tensor):
+                yield from (e for e in tensor.external_data if e.key == "location")
+
+
+def _stored_tensors(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
+    if isinstance(owner, onnx.GraphProto):
+        yield from owner.initializer
+    for node in owner.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for body in (attribute.g, *attribute.graphs):
+                yield from _stored_tensors(body)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata_props of the model file at `path`: class names, strides and the like.
+
+    A `Graph` does not carry them; whoever writes a model that stands for this one hands them on.
+    """
+    model = onnx.load(str(path), load_external_data=False)
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def load(path: str | Path) -> Graph:
@@ -96,8 +121,8 @@ def save(
     path: str | Path,
     metadata: Mapping[str, str] | None = None,
     external_data: bool = False,
-) -> None:
-    """Write a graph to `path`, whole or not at all.
+) -> int:
+    """Write a graph to `path`, whole or not at all; returns how many bytes that took.
 
     Weights go to `<name>.data` beside it if asked, or if the model would pass 2 GB.
     """
@@ -105,8 +130,7 @@ def save(
     model = to_proto(graph, metadata)
     if not external_data and weight_bytes(graph) < PROTOBUF_LIMIT:
         with replacing(path) as temporary:
-            temporary.write_bytes(model.SerializeToString())
-        return
+            return temporary.write_bytes(model.SerializeToString())
     data = path.with_name(path.name + ".data")
     with replacing(data) as temporary_data, replacing(path) as temporary:
         temporary_data.unlink(missing_ok=True)
@@ -114,17 +138,42 @@ def save(
             model, location=temporary_data.name, size_threshold=1024
         )
         onnx.external_data_helper.write_external_data_tensors(model, str(path.parent))
-        for tensor in model.graph.initializer:
-            for entry in tensor.external_data:
-                if entry.key == "location":
-                    entry.value = data.name
+        for entry in _locations(model):
+            entry.value = data.name
         temporary_data.touch()
-        temporary.write_bytes(model.SerializeToString())
+        written = temporary.write_bytes(model.SerializeToString())
+        return written + temporary_data.stat().st_size
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Files that `replacing` writes within appear at the end, or, on an error, none of them."""
+    files: list[tuple[Path, Path]] = []
+    token = _FILES.set(files)
+    try:
+        yield
+        umask = os.umask(0)
+        os.umask(umask)
+        for temporary, path in files:
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+    finally:
+        _FILES.reset(token)
+        for temporary, _ in files:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it at the end, or goes away on an error."""
+    """A temporary path beside `path` that replaces it at the end, or goes away on an error.
+
+    Within `together` the end is the end of that.
+    """
+    files = _FILES.get()
+    if files is None:
+        with together(), replacing(path) as temporary:
+            yield temporary
+        return
     if not path.parent.is_dir():
         raise ModelError(f"no folder '{path.parent}' to write '{path.name}' to; make it first")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -132,12 +181,10 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    files.append((temporary, path))
 
 
 def fingerprint(path: str | Path) -> str:
@@ -155,7 +202,7 @@ def fingerprint(path: str | Path) -> str:
 def weight_bytes(graph: Graph) -> int:
     """Bytes of all constants of the graph."""
     constants = (t for t in graph.tensors().values() if isinstance(t, gs.Constant))
-    return sum(int(np.prod(t.shape)) * np.dtype(t.dtype).itemsize for t in constants)
+    return sum(int(t._values.nbytes) for t in constants)  # .values would load them
 
 
 def node_by_name(graph: Graph) -> dict[str, Node]:
