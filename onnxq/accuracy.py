@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxq.runtime import Runtime, session
+from onnxq.errors import ModelError
+from onnxq.numerics import decibels
+from onnxq.runtime import Runtime, run, session
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
@@ -44,20 +46,18 @@ class Agreement:
             self.noise + other.noise,
             self.dot + other.dot,
             self.abs_sum + other.abs_sum,
-            max(self.abs_max, other.abs_max),
+            float(np.maximum(self.abs_max, other.abs_max)),  # unlike max(), keeps NaN
         )
 
     @property
     def sqnr_db(self) -> float:
         """SQNR in dB; inf where the outputs are equal, -inf where the reference is all zero."""
-        if self.noise == 0:
-            return math.inf
-        return 10 * math.log10(self.ref_power / self.noise) if self.ref_power else -math.inf
+        return decibels(self.ref_power, self.noise)
 
     @property
     def cosine(self) -> float:
         """Cosine similarity of all values; 1 where both are all zero."""
-        norm = math.sqrt(self.ref_power * self.test_power)
+        norm = math.sqrt(self.ref_power) * math.sqrt(self.test_power)
         return self.dot / norm if norm else float(self.ref_power == self.test_power)
 
     @property
@@ -76,8 +76,16 @@ class Agreement:
 
 
 def agreement(ref: Array, test: Array) -> Agreement:
-    """Agreement of one array with its reference, of the same shape."""
+    """Agreement of one array with its reference.
+
+    Every figure is NaN where a value is NaN or infinite. Raises ModelError for two shapes.
+    """
+    if ref.shape != test.shape:
+        raise ModelError(f"shape {ref.shape} in one model and {test.shape} in the other; "
+                         "compare a model with its own quantized form")  # fmt: skip
     r, t = ref.astype(np.float64).ravel(), test.astype(np.float64).ravel()
+    if not (np.isfinite(r).all() and np.isfinite(t).all()):
+        return Agreement(r.size, *[math.nan] * 6)
     gap = np.abs(r - t)
     return Agreement(
         r.size,
@@ -103,23 +111,33 @@ def measure(
     """Agreement of every floating point output of two models, run through ONNX Runtime.
 
     The reference's outputs are held while the second model is loaded, one session at a time, so
-    that memory stays near that of one model; pass few feeds.
+    that memory stays near that of one model; pass few feeds. Feeds are in the reference's types.
+    Raises ModelError for models that differ in the names or shapes of their outputs.
     """
     samples = list(feeds)
     ref = list(_outputs(reference, samples, tick, runtime))
     total: dict[str, Agreement] = {}
     for a, b in zip(ref, _outputs(quantized, samples, tick, runtime), strict=True):
         for name, value in a.items():
-            if np.issubdtype(value.dtype, np.floating):
+            if not isinstance(value, np.ndarray) or not np.issubdtype(value.dtype, np.floating):
+                continue
+            if name not in b:
+                raise ModelError(f"the second model has no output '{name}', only "
+                                 f"{', '.join(map(repr, b))}")  # fmt: skip
+            try:
                 total[name] = total.get(name, Agreement()) + agreement(value, b[name])
+            except ModelError as e:
+                raise ModelError(f"output '{name}' has {e}") from e
     return total
 
 
 def _outputs(
     model: Model, samples: list[Feed], tick: Callable[[], None], runtime: Runtime | None
 ) -> Iterator[dict[str, Array]]:
-    run = session(model, runtime)
-    names = [o.name for o in run.get_outputs()]
+    loaded = session(model, runtime)
+    names = [o.name for o in loaded.get_outputs()]
+    halves = {i.name for i in loaded.get_inputs() if i.type == "tensor(float16)"}
     for feed in samples:
-        yield dict(zip(names, run.run(None, dict(feed)), strict=True))
+        typed = {k: x.astype(np.float16) if k in halves else x for k, x in feed.items()}
+        yield dict(zip(names, run(loaded, names, typed), strict=True))
         tick()
