@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from onnxq.errors import DataError
+from onnxq.errors import DataError, PlanError
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import (
     IN,
@@ -19,12 +19,13 @@ from onnxq_cli.options import (
     placement_options,
     provider_option,
 )
+from onnxq_cli.paths import keep_apart
 from onnxq_cli.progress import Bars
 
 
 @click.command(
     name="calibrate",
-    epilog="Example: onnxq calibrate fixtures/classifier/model.onnx "
+    epilog="Example: onnxq calibrate fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --stats stats.npz -o ranges.json",
 )
 @click.argument("model", type=IN)
@@ -42,6 +43,7 @@ def command(model: Path, out: Path, **options: Any) -> int:
     """Run MODEL over calibration data once and read the range of every tensor that needs one."""
     from onnxq import api
     from onnxq.calib.stats import Stats
+    from onnxq.graph import together
     from onnxq.plan import Plan
     from onnxq.report import text
 
@@ -49,6 +51,9 @@ def command(model: Path, out: Path, **options: Any) -> int:
     if bool(calib) == bool(from_stats):
         raise DataError("give either --calib DATA or --from-stats stats.npz")
     config = config_of(options)
+    if config.method.strip().lower() == "auto":
+        raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
+    keep_apart((out, options["stats_path"]), (model, options["plan_path"], from_stats, *calib))
     source = api.prepare(model, config)
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else api.plan(source, config)
     plan.check_model(source.sha256)
@@ -60,8 +65,9 @@ def command(model: Path, out: Path, **options: Any) -> int:
             dataset = api.data(source, calib, config)
             stats = api.calibrate(source, plan, dataset, config, bars)
     ranges = api.read(plan, stats, config.method)
-    if options["stats_path"]:
-        stats.save(options["stats_path"])
-    ranges.save(out)
+    with together():
+        if options["stats_path"]:
+            stats.save(options["stats_path"])
+        ranges.save(out)
     text.show(text.ranges_table(ranges, stats.samples))
     return 0

@@ -10,6 +10,7 @@ import click
 from onnxq.errors import DataError
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, OUT, data_options
+from onnxq_cli.paths import keep_apart
 
 
 @click.command(
@@ -19,6 +20,11 @@ from onnxq_cli.options import IN, OUT, data_options
 )
 @click.option("--model", type=IN, required=True, help="The model the data is for.")
 @data_options()
+@click.option(
+    "--check-samples",
+    type=click.IntRange(min=1),
+    help="Only those that 'onnxq quantize --check-samples N' holds out. Default: all.",
+)
 @click.option(
     "-o",
     "--out",
@@ -34,22 +40,28 @@ def command(model: Path, out: Path, **options: Any) -> int:
     import numpy as np
 
     from onnxq import api
+    from onnxq.calib.holdout import held_out
     from onnxq.graph import replacing
     from onnxq.trt import polygraphy_data
 
-    calib = options.pop("calib")
+    calib, check_samples = options.pop("calib"), options.pop("check_samples")
+    if out.suffix not in (".json", ".py", ".npz"):
+        raise DataError(f"'{out}' names no form; end it in .json, .py or .npz")
+    keep_apart([out], [model, *calib])
     config = config_of(options)
-    dataset = api.data(api.prepare(model, config), calib, config)
+    if out.suffix == ".py" and (config.samples or check_samples):
+        raise DataError(f"'{out}' would load every sample; write .json or .npz to choose samples")
+    dataset = api.data(api.open_model(model), calib, config)
+    if check_samples is not None:
+        dataset = held_out(dataset, check_samples)[1]
     if out.suffix == ".json":
         polygraphy_data.save_json(dataset, out)
     elif out.suffix == ".py":
         polygraphy_data.save_script(model, calib, out)
-    elif out.suffix == ".npz":
+    else:
         samples = list(dataset)
         stacked = {name: np.concatenate([s[name] for s in samples]) for name in samples[0]}
         with replacing(out) as temporary, open(temporary, "wb") as file:
             np.savez(file, **stacked)  # type: ignore[arg-type]
-    else:
-        raise DataError(f"'{out}' names no form; end it in .json, .py or .npz")
     click.echo(f"{len(dataset)} samples -> {out}")
     return 0

@@ -10,6 +10,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -51,19 +52,29 @@ def cli(verbose: int, quiet: bool) -> None:
     level = (
         logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     )
-    logging.basicConfig(level=level, format="%(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger().setLevel(level)
+    log = logging.getLogger("onnxq")
+    log.setLevel(level)
+    if not any(isinstance(handler, _Stderr) for handler in log.handlers):
+        log.addHandler(_Stderr())
+
+
+class _Stderr(logging.Handler):
+    """Writes a line to stderr as it is now, so that it goes above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"onnxq: {record.levelname.lower()}: {record.getMessage()}", err=True)
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: run a command, turn every user's mistake into one line and exit code 2."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: temporary files go away
     sys.exit(run(args))
 
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     try:
-        result = cli.main(args=args, standalone_mode=False)
+        result = cli.main(args=args, prog_name="onnxq", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
         return _say("interrupted; nothing was written", 130)
@@ -71,6 +82,9 @@ def run(args: Sequence[str] | None = None) -> int:
         return _say("interrupted; nothing was written", 130)
     except click.exceptions.Exit as e:
         return e.exit_code
+    except click.exceptions.NoArgsIsHelpError as e:
+        click.echo(e.format_message(), err=True)
+        return 2
     except click.UsageError as e:
         where = f" (see '{e.ctx.command_path} --help')" if e.ctx else ""
         return _say(e.format_message() + where, 2)

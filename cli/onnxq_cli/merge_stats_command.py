@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from onnxq_cli.options import IN, OUT
+from onnxq_cli.paths import keep_apart
 
 
 @click.command(name="merge-stats", epilog="Example: onnxq merge-stats a.npz b.npz -o all.npz")
@@ -17,6 +18,7 @@ def command(stats: tuple[Path, ...], out: Path) -> int:
     """Add up STATS of one model: exactly the statistics of one run over all the data."""
     from onnxq.calib.stats import Stats, merge
 
+    keep_apart([out], stats)
     merged = reduce(merge, (Stats.load(path) for path in stats))
     merged.save(out)
     click.echo(f"{len(stats)} files, {merged.samples} samples, {len(merged.histograms)} tensors")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import yaml
 
+from onnxq.config import Config
 from onnxq.errors import PlanError
+from onnxq.targets.options import PlanOptions
+from onnxq_cli.paths import OutFile
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-OUT = click.Path(dir_okay=False, path_type=Path)
+OUT = OutFile()
 IN = click.Path(path_type=Path)
 
 
@@ -31,12 +35,17 @@ def _read_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> 
         document = document["config"]  # a manifest, or what --save-config wrote
     if not isinstance(document, dict):
         raise PlanError(f"'{value}' is not a mapping of options, such as 'method: mse'")
-    known = {p.name for p in ctx.command.params}
+    known = {p.name: p for p in ctx.command.params if p.name}
+    elsewhere = {f.name for f in (*fields(Config), *fields(PlanOptions))} - known.keys()
     settings = {str(k).replace("-", "_"): v for k, v in document.items()}
-    if unknown := sorted(settings.keys() - known):
+    if unknown := sorted(settings.keys() - known.keys() - elsewhere):
         raise PlanError(f"'{value}' sets '{unknown[0]}', which is no option of this command; "
                         f"see 'onnxq {ctx.info_name} --help'")  # fmt: skip
-    ctx.default_map = {k: v for k, v in settings.items() if v is not None}
+    ctx.default_map = {
+        k: [v] if known[k].multiple and not isinstance(v, list) else v
+        for k, v in settings.items()
+        if v is not None and k in known
+    }
     return value
 
 

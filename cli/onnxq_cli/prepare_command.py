@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from onnxq_cli.options import IN, OUT
+from onnxq_cli.paths import keep_apart
 
 
 @click.command(
     name="prepare",
-    epilog="Example: onnxq prepare fixtures/classifier/model.onnx -o prepared.onnx",
+    epilog="Example: onnxq prepare fixtures/classifier/classifier.onnx -o prepared.onnx",
 )
 @click.argument("model", type=IN)
 @click.option("-o", "--out", type=OUT, required=True, help="Where the prepared model goes.")
@@ -23,6 +24,7 @@ def command(model: Path, out: Path, requantize: bool) -> int:
     from onnxq.config import Config
     from onnxq.report import text
 
+    keep_apart([out], [model])
     before = graph.load(model)
     source = api.prepare(model, Config(requantize=requantize))
     graph.save(source.graph, out)

@@ -20,7 +20,11 @@ from onnxq_cli.options import (
     provider_option,
     range_options,
 )
+from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
+from onnxq_cli.repeat import lines
+
+SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 
 
 @click.command(
@@ -53,28 +57,36 @@ def command(**options: Any) -> int:
     """
     from onnxq import api
     from onnxq.calib.stats import Stats
+    from onnxq.graph import together
     from onnxq.plan import Plan
     from onnxq.report import text
 
     model, calib = options.pop("model"), options.pop("calib")
     config = config_of(options)
     out = options["out"] or model.with_name(f"{model.stem}.int8.onnx")
+    saved = {key: options[key] for key in SAVED}
+    keep_apart((out, *saved.values()), (model, options["plan_path"], options["stats_path"], *calib))
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
     if options["dry_run"]:
         source = api.prepare(model, config)
         made = plan or api.plan(source, config)
+        made.check_model(source.sha256)
         _save(made, options["save_plan"])
         click.echo(made.to_yaml(), nl=False)
         return 0
+    if model.is_file():  # if it is not, that is what is said
+        check_folder(out)
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     with Bars() as bars:
         result = api.quantize(model, calib, config, plan_from=plan, stats_from=stats, progress=bars)
-    api.write(result, out, config)
-    _save(result.plan, options["save_plan"])
-    _save(result.stats, options["save_stats"])
-    _save(result.ranges, options["save_ranges"])
-    _save(config, options["save_config"])
-    result.manifest["repeat"] = _repeat(model, out, calib, config.check_samples)
+    if config.io == "keep":
+        result.manifest["repeat"] = lines(model, out, calib, config, result.agreement)
+    with together():
+        api.write(result, out, config)
+        for key, value in zip(
+            SAVED, (result.plan, result.stats, result.ranges, config), strict=True
+        ):
+            _save(value, saved[key])
     if options["as_json"]:
         click.echo(json.dumps(result.manifest, indent=1))
     else:
@@ -85,13 +97,3 @@ def command(**options: Any) -> int:
 def _save(value: Any, path: Path | None) -> None:
     if path is not None:
         value.save(path)
-
-
-def _repeat(model: Path, out: Path, calib: tuple[str, ...], samples: int) -> list[str]:
-    sources = " ".join(f"--calib {c}" for c in calib)
-    return [
-        f"onnxq data --model {model} {sources} --samples {samples} -o inputs.json",
-        f"polygraphy run {model} --onnxrt --load-inputs inputs.json --save-outputs float.json",
-        f"polygraphy run {out} --onnxrt --load-inputs inputs.json --load-outputs float.json "
-        "--compare-func simple --check-error-stat mean --atol 0.1",
-    ]

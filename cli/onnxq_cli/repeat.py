@@ -1,0 +1,55 @@
+"""The Polygraphy command lines that repeat the comparison a quantizing run made.
+
+Polygraphy compares sample by sample; a mean absolute error fails beyond
+
+    min(3 x the error measured, 0.3 x the root mean square of the float output)
+
+The first term leaves room for the spread between samples and between backends, the second (an SQNR
+of about 10 dB) fails a model that was ruined from the start.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from onnxq.accuracy import Agreement
+from onnxq.config import Config
+
+MARGIN, RUINED = 3.0, 0.3
+EQUAL = 1e-4  # share of the root mean square: outputs that were equal may differ elsewhere
+
+
+def lines(
+    model: Path, out: Path, calib: Sequence[str], config: Config, found: Mapping[str, Agreement]
+) -> list[str]:
+    """Three lines for a shell: write the samples, run the float model, compare the quantized."""
+    if not any(a.count for a in found.values()):
+        return []
+    data = ["onnxq", "data", "--model", str(model)]
+    for source in calib:
+        data += ["--calib", source]
+    for option, value in (("--samples", config.samples), ("--seed", config.seed)):
+        data += [] if value is None else [option, str(value)]
+    data += ["--allow-nonfinite"] if config.allow_nonfinite else []
+    data += ["--check-samples", str(config.check_samples), "-o", "inputs.json"]
+    limits = [f"{name}:{tolerance(a):.3g}" for name, a in found.items()]
+    run = ["polygraphy", "run"]
+    onnxrt = ["--onnxrt", "--load-inputs", "inputs.json"]
+    compare = ["--load-outputs", "float.json", "--compare-func", "simple"]
+    compare += ["--check-error-stat", "mean", "--rtol", "0", "--atol", *limits]
+    return [
+        shlex.join(data),
+        shlex.join([*run, str(model), *onnxrt, "--save-outputs", "float.json"]),
+        shlex.join([*run, str(out), *onnxrt, *compare]),
+    ]
+
+
+def tolerance(a: Agreement) -> float:
+    """The largest mean absolute error that passes."""
+    if not a.count or not math.isfinite(a.ref_power):
+        return 0.0
+    rms = math.sqrt(a.ref_power / a.count)
+    return min(max(MARGIN * a.mean_abs, EQUAL * rms), RUINED * rms)
