@@ -41,7 +41,8 @@ def _parse(text: str) -> InputShape:
     if not (name and len(shapes) == 3 and all(map(_is_shape, shapes))):
         name, _, shape = text.rpartition(":")
         shapes = [shape] * 3
-    if not name or not _is_shape(shapes[0]):
+    two = re.search(r":\d+[x,][\dx,]*$", name) is not None  # neither one shape nor three
+    if not name or two or not _is_shape(shapes[0]):
         raise OnnxqError(
             f"'{text}' is not a shape; write name:1x3x224x224, or name:min:opt:max such as "
             "images:1x3x640x640:4x3x640x640:8x3x640x640"

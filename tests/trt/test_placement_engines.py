@@ -1,0 +1,158 @@
+"""Every placement rule, by the engine that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from onnxq.graph import WEIGHTED, Graph
+from onnxq.passes.infer_shapes import infer_shapes
+from onnxq.plan import Plan
+from onnxq.targets.options import PlanOptions
+from onnxq.trt.engine import Engine, coverage, precision_of
+
+Make = Callable[..., Graph]
+Quantize = Callable[..., Plan]
+Build = Callable[..., Engine]
+
+IMAGE = "(float[1,32,16,16] x) => (float[n,c,h,w] y)"
+PATTERNS = {
+    "conv_relu_conv": "a = C(x, w0) b = Relu(a) y = C(b, w1)",
+    "conv_hardswish_conv": "a = C(x, w0) b = HardSwish(a) y = C(b, w1)",
+    "conv_silu_conv": "a = C(x, w0) s = Sigmoid(a) b = Mul(a, s) y = C(b, w1)",
+    "identity_skip": "a = C(x, w0) r = Relu(a) b = C(r, w1) c = Add(b, r) d = Relu(c) y = C(d, w2)",
+    "projection_skip": "a = C(x, w0) b = C(a, w1) p = C(a, w2) c = Add(b, p) y = C(c, w0)",
+    "chained_adds": "a = C(x, w0) b = C(x, w1) c = C(x, w2) d = Add(a, b) e = Add(d, c)"
+    " y = C(e, w0)",
+    "maxpool": "a = C(x, w0) m = MaxPool<kernel_shape=[2, 2]>(a) y = C(m, w1)",
+    "averagepool": "a = C(x, w0) m = AveragePool<kernel_shape=[2, 2]>(a) y = C(m, w1)",
+    "resize": "a = C(x, w0) m = Resize<mode='nearest'>(a, , up) y = C(m, w1)",
+    "linear_resize": "a = C(x, w0) m = Resize<mode='linear'>(a, , up) y = C(m, w1)",
+    "transpose": "a = C(x, w0) m = Transpose<perm=[0, 1, 3, 2]>(a) y = C(m, w1)",
+    "concat": "a = C(x, w0) b = C(x, w1) c = Concat<axis=1>(a, b) y = C(c, wide)",
+    "split": "a = C(x, wout) b, c = Split<axis=1>(a, halves) d = C(b, w0) e = Add(d, c)"
+    " y = C(e, w1)",
+    "depthwise": "a = C(x, w0) b = Conv<pads=[1, 1, 1, 1], group=32>(a, deep) y = C(b, w1)",
+    "four_per_group": "a = Conv<pads=[1, 1, 1, 1], group=8>(x, four) y = C(a, w0)",
+}  # fmt: skip
+SHAPES = {
+    **{f"w{i}": (32, 32, 3, 3) for i in range(3)},
+    "wide": (32, 64, 3, 3),
+    "wout": (64, 32, 3, 3),
+    "deep": (32, 1, 3, 3),
+    "four": (32, 4, 3, 3),
+}
+
+
+@pytest.fixture
+def convnet(graph_of: Make, rng: np.random.Generator) -> Make:
+    """A named graph of a pattern; C(t, w) is a 3 x 3 Conv."""
+
+    def make(pattern: str, header: str = IMAGE) -> Graph:
+        body = pattern.replace("C(", "Conv<pads=[1, 1, 1, 1]>(").replace("'", '"')
+        weights = {n: rng.normal(0, 0.1, s).astype(np.float32) for n, s in SHAPES.items()}
+        weights |= {"up": np.array([1, 1, 2, 2], np.float32), "halves": np.array([32, 32])}
+        used = {n: v for n, v in weights.items() if f"{n})" in body}
+        graph = graph_of(f"{header} {{ {body} }}", used)
+        for node in graph.nodes:
+            node.name = f"/{node.op}/{node.outputs[0].name}"
+        infer_shapes(graph)
+        return graph
+
+    return make
+
+
+def products(graph: Graph) -> list[str]:
+    return [n.name for n in graph.nodes if n.op in WEIGHTED]
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_every_product_runs_in_int8_and_only_the_input_needs_a_kernel_to_quantize(
+    name: str, convnet: Make, quantized: Quantize, engine_of_graph: Build
+) -> None:
+    graph = convnet(PATTERNS[name])
+    quantized(graph)
+    engine = engine_of_graph(graph)
+    assert set(coverage(engine, products(graph)).values()) == {"int8"}
+    pooled = name == "averagepool"  # pools in float: Q behind it is a kernel
+    assert engine.quantize_kernels == 1 + pooled
+
+
+@pytest.mark.parametrize("name", ["identity_skip", "conv_silu_conv", "concat"])
+def test_with_fp16_around_every_product_still_runs_in_int8(
+    name: str, convnet: Make, quantized: Quantize, engine_of_graph: Build
+) -> None:
+    graph = convnet(PATTERNS[name])
+    quantized(graph, half=True)
+    engine = engine_of_graph(graph)
+    assert set(coverage(engine, products(graph)).values()) == {"int8"}
+
+
+def test_without_qdq_every_product_runs_in_float(convnet: Make, engine_of_graph: Build) -> None:
+    graph = convnet(PATTERNS["identity_skip"])
+    engine = engine_of_graph(graph)
+    assert set(coverage(engine, products(graph)).values()) == {"fp32"}
+    assert engine.quantize_kernels == 0
+
+
+def test_a_node_left_float_runs_in_float_beside_int8(
+    convnet: Make, quantized: Quantize, engine_of_graph: Build
+) -> None:
+    graph = convnet(PATTERNS["conv_relu_conv"])
+    quantized(graph, PlanOptions(skip=("/Conv/y",)))
+    engine = engine_of_graph(graph)
+    assert coverage(engine, ["/Conv/a", "/Conv/y"]) == {"/Conv/a": "int8", "/Conv/y": "fp32"}
+
+
+def test_reusing_the_skip_tensors_qdq_moves_fewer_bytes_than_a_float_skip(
+    convnet: Make, quantized: Quantize, engine_of_graph: Build
+) -> None:
+    traffic = {}
+    for residual in ("skip", "float"):
+        graph = convnet(PATTERNS["identity_skip"])
+        quantized(graph, PlanOptions(residual=residual))
+        traffic[residual] = engine_of_graph(graph).traffic
+    tensor = 32 * 16 * 16
+    # a float copy is written and read, where INT8 that is there already and its scale are read
+    assert traffic["float"] - traffic["skip"] == 4 * tensor + 4 * tensor - (tensor + 4)
+
+
+@pytest.mark.parametrize("deconv", ["per-tensor", "per-channel"])
+def test_a_deconvolution_runs_in_float_even_when_quantized(
+    deconv: str,
+    graph_of: Make,
+    quantized: Quantize,
+    engine_of_graph: Build,
+    rng: np.random.Generator,
+) -> None:
+    body = f"{IMAGE} {{ y = ConvTranspose<strides=[2, 2]>(x, w) }}"
+    graph = graph_of(body, {"w": rng.normal(0, 0.1, (32, 32, 2, 2)).astype(np.float32)})
+    graph.nodes[0].name = "deconv"
+    plan = quantized(graph, PlanOptions(deconv=deconv))
+    assert plan.nodes == ["deconv"]
+    assert precision_of(engine_of_graph(graph), "deconv") == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"), [("Gemm<transB=1>", (48, 64)), ("Gemm", (64, 48)), ("MatMul", (64, 48))]
+)
+def test_matrix_products_run_in_int8_with_the_scale_axis_along_the_output(
+    op: str, shape: tuple[int, int], graph_of: Make, quantized: Quantize, engine_of_graph: Build,
+    rng: np.random.Generator,
+) -> None:  # fmt: skip
+    weights = {"w": rng.normal(0, 0.1, shape).astype(np.float32)}
+    graph = graph_of(f"(float[16,64] x) => (float[16,48] y) {{ y = {op}(x, w) }}", weights)
+    graph.nodes[0].name = "product"
+    quantized(graph)
+    assert precision_of(engine_of_graph(graph), "product") == "int8"
+
+
+def test_for_sm75_a_quantized_conv_runs_in_float(
+    convnet: Make, quantized: Quantize, engine_of_graph: Build
+) -> None:
+    graph = convnet(PATTERNS["conv_relu_conv"])
+    quantized(graph)
+    engine = engine_of_graph(graph, arch="sm75")
+    assert set(coverage(engine, products(graph)).values()) == {"fp32"}

@@ -1,0 +1,43 @@
+"""`name:min:opt:max`."""
+
+from __future__ import annotations
+
+import pytest
+
+from onnxq.errors import OnnxqError
+from onnxq.trt.shapes import InputShape, parse_shapes, suggest
+
+
+def test_min_opt_and_max_are_read() -> None:
+    (row,) = parse_shapes(["x:1x3:2x3:4x3"])
+    assert row == InputShape("x", (1, 3), (2, 3), (4, 3))
+
+
+def test_one_shape_stands_for_all_three() -> None:
+    assert parse_shapes(["x:1,3"]) == (InputShape("x", (1, 3), (1, 3), (1, 3)),)
+
+
+@pytest.mark.parametrize("text", ["input:0:1x3", "input:0:1x3:1x3:2x3"])
+def test_a_name_may_hold_a_colon(text: str) -> None:
+    assert parse_shapes([text])[0].name == "input:0"
+
+
+@pytest.mark.parametrize("text", ["x", "x:", ":1x3", "x:1x", "x:axb", "x:1x-1", "x:1x3:2x3"])
+def test_anything_else_is_an_error_with_an_example(text: str) -> None:
+    with pytest.raises(OnnxqError, match="images:1x3x640x640"):
+        parse_shapes([text])
+
+
+@pytest.mark.parametrize("text", ["x:2x3:1x3:4x3", "x:1x3:8x3:4x3", "x:1x3:1x3x1:1x3"])
+def test_shapes_out_of_order_or_of_different_rank_are_an_error(text: str) -> None:
+    with pytest.raises(OnnxqError, match="min <= opt <= max"):
+        parse_shapes([text])
+
+
+def test_a_name_given_twice_is_an_error() -> None:
+    with pytest.raises(OnnxqError, match="two shapes for input 'x'"):
+        parse_shapes(["x:1", "x:2"])
+
+
+def test_a_suggestion_parses() -> None:
+    assert parse_shapes([suggest("x", (-1, 3, -1, -1))])[0].opt == (1, 3, 224, 224)
