@@ -28,7 +28,10 @@ Feed = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Sums over the values of one output; `+` adds samples up."""
+    """Sums over the values of one output; `+` adds samples up.
+
+    mean_abs_worst: the mean absolute difference of the sample where it is largest.
+    """
 
     count: int = 0
     ref_power: float = 0.0
@@ -37,6 +40,7 @@ class Agreement:
     dot: float = 0.0
     abs_sum: float = 0.0
     abs_max: float = 0.0
+    mean_abs_worst: float = 0.0
 
     def __add__(self, other: Agreement) -> Agreement:
         return Agreement(
@@ -47,6 +51,7 @@ class Agreement:
             self.dot + other.dot,
             self.abs_sum + other.abs_sum,
             float(np.maximum(self.abs_max, other.abs_max)),  # unlike max(), keeps NaN
+            float(np.maximum(self.mean_abs_worst, other.mean_abs_worst)),
         )
 
     @property
@@ -85,7 +90,7 @@ def agreement(ref: Array, test: Array) -> Agreement:
                          "compare a model with its own quantized form")  # fmt: skip
     r, t = ref.astype(np.float64).ravel(), test.astype(np.float64).ravel()
     if not (np.isfinite(r).all() and np.isfinite(t).all()):
-        return Agreement(r.size, *[math.nan] * 6)
+        return Agreement(r.size, *[math.nan] * 7)
     gap = np.abs(r - t)
     return Agreement(
         r.size,
@@ -95,6 +100,7 @@ def agreement(ref: Array, test: Array) -> Agreement:
         float(r @ t),
         float(gap.sum()),
         float(gap.max(initial=0.0)),
+        float(gap.mean()) if gap.size else 0.0,
     )
 
 

@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from onnxq.calib.ranges import Ranges
 
 MB = 1e6
+SHOWN = 5  # rows of a table that is an excerpt
+INDENT = "  "  # of the second line of a name
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A plain table; a column whose name ends in a unit or is a figure is right-aligned."""
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    names = list(columns)
-    for i, name in enumerate(names):
-        made.add_column(
-            name, justify="left" if i == 0 else "right", overflow="fold", ratio=None if i else 1
+class Name:
+    """A long name in a table: broken after '/' or another separator, never within a word."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.parts = re.findall(r"[^/.:\s]*[/.:\s]|[^/.:\s]+", text) or [""]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """From its longest part, indented, to the whole name."""
+        least = max(len(part) for part in self.parts) + len(INDENT)
+        return Measurement(min(least, len(self.text)), len(self.text)).with_maximum(
+            options.max_width
         )
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As many parts a line as fit; a part that is too long for a line is cut in two."""
+        lines, width = [""], max(options.max_width, len(INDENT) + 1)
+        for part in self.parts:
+            if len(lines[-1]) + len(part.rstrip()) > width and lines[-1].strip():
+                lines.append(INDENT)
+            lines[-1] += part
+            while len(lines[-1].rstrip()) > width:
+                lines[-1], rest = lines[-1][:width], lines[-1][width:]
+                lines.append(INDENT + rest)
+        yield Text("\n".join(lines), no_wrap=True)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> RenderableType:
+    """A plain table under its title; all columns but the first are right-aligned."""
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for i, name in enumerate(columns):
+        made.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(_cell(value)) for value in row))
-    return made
+        first, *others = row
+        made.add_row(Name(_cell(first)), *(Text(_cell(value)) for value in others))
+    return Group(Text(title, style="bold"), made, Text(""))
 
 
 def _cell(value: object) -> str:
@@ -33,18 +63,21 @@ def _cell(value: object) -> str:
 
 
 def summary(manifest: dict[str, Any]) -> RenderableType:
-    """What `onnxq quantize` prints at the end."""
-    parts: list[RenderableType] = [nodes_table(manifest["nodes"])]
-    if manifest.get("agreement"):
+    """What `onnxq quantize` prints at the end: what it cost, what was done, how to go on."""
+    parts: list[RenderableType] = []
+    if manifest["agreement"]["outputs"]:
         parts.append(_agreement(manifest))
-    parts.append(_clipping(manifest))
-    for note in manifest.get("notes", ()):
-        parts.append(Text(f"note: {note}", style="yellow"))
+    parts.append(nodes_table(manifest["nodes"]))
+    parts += _methods(manifest) + _notes(manifest) + _clipping(manifest)
     parts.append(_files(manifest))
+    if manifest.get("repeat"):
+        parts.append(Text("\nto repeat the comparison:"))
+        # commands to copy: one line each, however long
+        parts += [Text(line, no_wrap=True, overflow="ignore") for line in manifest["repeat"]]
     return Group(*parts)
 
 
-def nodes_table(counts: dict[str, Any]) -> Table:
+def nodes_table(counts: dict[str, Any]) -> RenderableType:
     """How many nodes are quantized, and why the others are not."""
     rows: list[tuple[str, object]] = [
         (f"INT8   {op}", count) for op, count in counts["quantized"].items()
@@ -53,9 +86,9 @@ def nodes_table(counts: dict[str, Any]) -> Table:
     return table("Nodes", ("precision and why", "nodes"), rows)
 
 
-def _agreement(manifest: dict[str, Any]) -> Table:
+def _agreement(manifest: dict[str, Any]) -> RenderableType:
     found = manifest["agreement"]
-    title = f"FP32 against INT8, {found['samples']} held-out samples, ONNX Runtime"
+    title = f"FP32 against INT8: {_count(found['samples'], 'held-out sample')}, ONNX Runtime"
     rows = [
         (name, f"{a['sqnr_db']:.2f}", f"{a['cosine']:.5f}", a["max_abs"])
         for name, a in found["outputs"].items()
@@ -63,35 +96,59 @@ def _agreement(manifest: dict[str, Any]) -> Table:
     return table(title, ("output", "SQNR dB", "cosine", "max |diff|"), rows)
 
 
-def _clipping(manifest: dict[str, Any]) -> Table:
-    ranges = manifest["tensors"].items()
-    worst = sorted(ranges, key=lambda item: -item[1]["sat_ratio"])[:5]
-    rows = [(n, r["amax"], f"{100 * r['sat_ratio']:.4f}", r["method"]) for n, r in worst]
-    return table("Most clipping", ("tensor", "amax", "clipped %", "method"), rows)
+def _methods(manifest: dict[str, Any]) -> list[RenderableType]:
+    """The mean SQNR of every method that `auto` tried, best first."""
+    tried = sorted(manifest.get("auto", {}).items(), key=lambda item: -item[1])
+    rows = ((name, f"{score:.2f}") for name, score in tried)
+    return (
+        [table("Methods tried; the first was taken", ("method", "SQNR dB"), rows)] if tried else []
+    )
 
 
-def ranges_table(ranges: Ranges, samples: int) -> Table:
+def _notes(manifest: dict[str, Any]) -> list[RenderableType]:
+    notes = [Text(f"note: {note}", style="yellow") for note in manifest.get("notes", ())]
+    return [*notes, Text("")] if notes else []
+
+
+def _clipping(manifest: dict[str, Any]) -> list[RenderableType]:
+    """The tensors with the largest share of clipped values; nothing where none clips."""
+    clipped = [(n, r) for n, r in manifest["tensors"].items() if r["sat_ratio"] > 0]
+    worst = sorted(clipped, key=lambda item: -item[1]["sat_ratio"])[:SHOWN]
+    rows = [(n, r["amax"], _percent(r["sat_ratio"])) for n, r in worst]
+    title = f"Most clipping, of {_count(len(clipped), 'tensor')} that clip"
+    return [table(title, ("tensor", "amax", "clipped %"), rows)] if rows else []
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4f}" if share == 0 or share >= 1e-6 else f"{100 * share:.1e}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def ranges_table(ranges: Ranges, samples: int) -> RenderableType:
     """Every range, in the order of the graph's names."""
-    rows = [
-        (name, r.amax, f"{100 * r.sat_ratio:.4f}", r.method) for name, r in ranges.tensors.items()
-    ]
-    title = f"Ranges of {len(rows)} tensors from {samples} samples"
-    return table(title, ("tensor", "amax", "clipped %", "method"), rows)
+    rows = [(name, r.amax, _percent(r.sat_ratio)) for name, r in ranges.tensors.items()]
+    methods = ", ".join(sorted({r.method for r in ranges.tensors.values()}))
+    title = f"Ranges of {_count(len(rows), 'tensor')} from {_count(samples, 'sample')} by {methods}"
+    return table(title, ("tensor", "amax", "clipped %"), rows)
 
 
 def _files(manifest: dict[str, Any]) -> Text:
     model, out = manifest["model"], manifest["output"]
     times = ", ".join(f"{k} {v:.1f} s" for k, v in manifest["seconds"].items() if v >= 0.05)
-    lines = [
-        f"{model['path']} {model['bytes'] / MB:.2f} MB -> {out['path']} {out['bytes'] / MB:.2f} MB",
-        times,
-    ]
-    if manifest.get("repeat"):
-        lines += ["to repeat the comparison:", *(f"  {line}" for line in manifest["repeat"])]
-    return Text("\n".join(lines))
+    sizes = f"{model['bytes'] / MB:.2f} MB -> {out['path']} {out['bytes'] / MB:.2f} MB"
+    return Text("\n".join(filter(None, (f"{model['path']} {sizes}", times))))
 
 
 def show(renderable: RenderableType) -> None:
-    """Print to stdout; 80 columns where it is not a terminal, never cutting a name."""
-    console = Console(soft_wrap=False)
-    console.print(renderable)
+    """Print to stdout, 80 columns wide (or `COLUMNS`) where that is not a terminal."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(renderable, crop=False)
+        return
+    with console.capture() as captured:
+        console.print(renderable, crop=False)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    sys.stdout.write("\n".join([*lines, ""]))
