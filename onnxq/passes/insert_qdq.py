@@ -4,27 +4,33 @@
     weight w      ->  INT8 initializer -> DQ(axis)                      (or float w -> Q -> DQ)
 
 Biases stay float. `axis` is always written: ONNX's default is 1, TensorRT's parser's is 0.
+Scales have the type of the data, float32, float16 or bfloat16; the latter two need opset 19.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
+from ml_dtypes import bfloat16
 
-from onnxq.errors import PlanError
-from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name
+from onnxq.errors import OnnxqError, PlanError
+from onnxq.graph import Graph, Tensor, constant_of, node_by_name
 from onnxq.numerics import amax_of, quantize, scale_of
+from onnxq.passes.apply import tidy
 from onnxq.plan import Plan
-from onnxq.spec import QuantSpec
+from onnxq.spec import Edge, QuantSpec
 
 Array = npt.NDArray[Any]
 DEAD_CHANNEL = 2.0**-16  # least scale of a channel, as a share of the weight's largest
 STORAGE = {"int8": np.int8, "int16": np.int16}
+HALF_OPSET = 19  # QuantizeLinear takes half types from here on
+DATA_TYPES = {np.dtype(t): t.__name__ for t in (np.float32, np.float16, bfloat16)}
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class InsertOptions:
     """How Q/DQ is written.
 
     weights_as: "int" stores INT8 weights with a DequantizeLinear; "float" keeps float weights with
-    a Q/DQ pair. scale_dtype: the type scales are rounded to. weight_range: (weight, spec) -> amax.
+    a Q/DQ pair. scale_dtype: the type that scales of float32 data are rounded to, for a graph that
+    is converted to it afterwards. weight_range: (weight, spec) -> amax.
     """
 
     weights_as: Literal["int", "float"] = "int"
@@ -46,49 +53,121 @@ def insert_qdq(
     """Insert the plan's Q/DQ in place; returns how many edges were quantized.
 
     `amax` maps a source tensor's name to its range. Raises PlanError for an edge that the graph
-    does not have, or a tensor without a range.
+    does not have, a spec that does not fit it, or a tensor without a range; the graph is then
+    left as it was.
     """
     options = options or InsertOptions()
+    made: dict[tuple[str, QuantSpec], _Pair] = {}
+    taken = {*graph.tensors(), *(node.name for node in graph.nodes)}
+    edges = _edges(graph, plan)
+    for _, tensor, spec in edges:
+        if (tensor.name, spec) not in made:
+            scale = _scale(plan, amax, tensor, spec, options)
+            made[tensor.name, spec] = _Pair(tensor, spec, scale, _stem(tensor.name, taken))
+    outputs = {key: _insert(graph, pair, options) for key, pair in made.items()}
     nodes = node_by_name(graph)
-    made: dict[tuple[str, QuantSpec], Tensor] = {}
+    for edge, tensor, spec in edges:
+        nodes[edge.node].inputs[edge.input] = outputs[tensor.name, spec]
+    tidy(graph)
+    return len(edges)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A quantized tensor: its spec, its scale in the type of the data, the stem of new names."""
+
+    tensor: Tensor
+    spec: QuantSpec
+    scale: Array
+    stem: str
+
+
+SUFFIXES = ("quantized", "dequantized", "scale", "zero_point", "QuantizeLinear", "DequantizeLinear")
+
+
+def _stem(name: str, taken: set[str]) -> str:
+    """`name`, or with a number where a name made from it exists: two specs on one tensor."""
+    candidates = itertools.chain([name], (f"{name}_{k}" for k in itertools.count(1)))
+    stem = next(c for c in candidates if not any(f"{c}_{s}" in taken for s in SUFFIXES))
+    taken.update(f"{stem}_{s}" for s in SUFFIXES)
+    return stem
+
+
+def _edges(graph: Graph, plan: Plan) -> list[tuple[Edge, Tensor, QuantSpec]]:
+    """The plan's edges with their tensors; raises PlanError for one that cannot be quantized."""
+    nodes = node_by_name(graph)
+    found = []
     for edge, spec in plan.edges.items():
         node = nodes.get(edge.node)
-        if node is None or edge.input >= len(node.inputs):
+        if node is None or edge.input >= len(node.inputs) or node.inputs[edge.input].is_empty():
             raise PlanError(
                 f"the plan quantizes input {edge.input} of '{edge.node}', which this "
                 "graph does not have; run 'onnxq plan' on this model"
             )
         tensor = node.inputs[edge.input]
-        key = (tensor.name, spec)
-        if key not in made:
-            made[key] = _quantized(graph, plan, amax, tensor, spec, options)
-        node.inputs[edge.input] = made[key]
-    graph.cleanup().toposort()
-    return len(plan.edges)
+        if problem := _misfit(tensor, spec, graph.opset):
+            raise PlanError(
+                f"input {edge.input} of '{edge.node}', tensor '{tensor.name}': {problem}"
+            )
+        found.append((edge, tensor, spec))
+    return found
 
 
-def _quantized(
-    graph: Graph,
-    plan: Plan,
-    amax: Mapping[str, float],
-    tensor: Tensor,
-    spec: QuantSpec,
-    options: InsertOptions,
-) -> Tensor:
+def _misfit(tensor: Tensor, spec: QuantSpec, opset: int) -> str | None:
+    """Why `tensor` cannot be quantized with `spec` in this opset."""
+    dtype = _data_type(tensor)
+    if spec.dtype not in STORAGE:
+        return f"{spec.dtype} cannot be written; choose {' or '.join(STORAGE)}"
+    if dtype is None:
+        return f"its type {tensor.dtype} is not {', '.join(DATA_TYPES.values())}"
+    needed = max(spec.row.min_opset, 10 if spec.axis is None else 13)
+    needed = max(needed, 10 if dtype == np.float32 else HALF_OPSET)
+    if opset < needed:
+        what = f"{spec.dtype}{'' if spec.axis is None else ' per channel'} on {dtype}"
+        return f"{what} needs opset {needed}, the graph has {opset}; raise it first"
+    values = constant_of(tensor)
+    if spec.axis is not None and values is None:
+        return "activations take one scale a tensor; write 'int8 per-tensor'"
+    if values is not None and spec.axis is not None and not 0 <= spec.axis < values.ndim:
+        return f"it has no axis {spec.axis}, its shape is {values.shape}"
+    return None
+
+
+def _data_type(tensor: Tensor) -> np.dtype[Any] | None:
+    """The type of floating point data (float32 where it is not known); None for any other."""
+    if tensor.dtype is None:
+        return np.dtype(np.float32)
+    try:
+        dtype = np.dtype(tensor.dtype)
+    except TypeError:  # an ONNX type that NumPy does not have
+        return None
+    return dtype if dtype in DATA_TYPES else None
+
+
+def _scale(
+    plan: Plan, amax: Mapping[str, float], tensor: Tensor, spec: QuantSpec, options: InsertOptions
+) -> Array:
+    """The scale of a tensor, in the type of its data."""
+    dtype = _data_type(tensor)
+    assert dtype is not None  # _misfit refused it
+    if dtype != np.float32:
+        options = replace(options, scale_dtype=DATA_TYPES[dtype])
     values = constant_of(tensor)
     if values is not None:
-        scale = weight_scale(values, spec, options)
-        if options.weights_as == "int":
-            codes = quantize(values, scale, spec).astype(STORAGE[spec.dtype])
-            stored = gs.Constant(f"{tensor.name}_quantized", codes)
-            return _dequantize(graph, tensor, stored, scale, spec)
-        return _pair(graph, tensor, scale, spec)
+        return weight_scale(values, spec, options).astype(dtype)
     source = plan.source.get(tensor.name, tensor.name)
     if source not in amax:
         raise PlanError(
             f"no range for tensor '{source}'; run 'onnxq calibrate' on this model and plan"
         )
-    return _pair(graph, tensor, scale_of(amax[source], spec, options.scale_dtype), spec)
+    if amax[source] == 0:
+        raise PlanError(
+            f"tensor '{source}' is zero in every sample: no scale; leave its readers float"
+        )
+    try:
+        return scale_of(amax[source], spec, options.scale_dtype).astype(dtype)
+    except OnnxqError as e:
+        raise PlanError(f"tensor '{source}': {e}") from e
 
 
 def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Array:
@@ -103,38 +182,25 @@ def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Arra
     return scale_of(np.maximum(amax, floor), spec, options.scale_dtype)
 
 
-def _pair(graph: Graph, tensor: Tensor, scale: Array, spec: QuantSpec) -> Tensor:
-    stored = gs.Variable(f"{tensor.name}_quantized", STORAGE[spec.dtype], tensor.shape)
-    node = gs.Node("QuantizeLinear", f"{tensor.name}_QuantizeLinear", _axis(spec))
-    node.inputs = [tensor, *_parameters(tensor, scale, spec)]
-    node.outputs = [stored]
-    graph.nodes.append(node)
-    return _dequantize(graph, tensor, stored, scale, spec, node.inputs[1:])
-
-
-def _dequantize(
-    graph: Graph,
-    tensor: Tensor,
-    stored: Tensor,
-    scale: Array,
-    spec: QuantSpec,
-    parameters: list[Tensor] | None = None,
-) -> Tensor:
-    out = gs.Variable(f"{tensor.name}_dequantized", np.float32, tensor.shape)
-    node: Node = gs.Node("DequantizeLinear", f"{tensor.name}_DequantizeLinear", _axis(spec))
-    node.inputs = [stored, *(parameters or _parameters(tensor, scale, spec))]
-    node.outputs = [out]
-    graph.nodes.append(node)
+def _insert(graph: Graph, pair: _Pair, options: InsertOptions) -> Tensor:
+    """Add the nodes of a pair to the graph; the dequantized tensor."""
+    zero_point = np.zeros(pair.scale.shape, STORAGE[pair.spec.dtype])
+    parameters = [
+        gs.Constant(f"{pair.stem}_scale", pair.scale),
+        gs.Constant(f"{pair.stem}_zero_point", zero_point),
+    ]
+    values = constant_of(pair.tensor)
+    if values is not None and options.weights_as == "int":
+        codes = quantize(values, pair.scale, pair.spec).astype(STORAGE[pair.spec.dtype])
+        stored: Tensor = gs.Constant(f"{pair.stem}_quantized", codes)
+    else:
+        stored = gs.Variable(f"{pair.stem}_quantized", STORAGE[pair.spec.dtype], pair.tensor.shape)
+        _add(graph, "QuantizeLinear", pair, [pair.tensor, *parameters], stored)
+    out = gs.Variable(f"{pair.stem}_dequantized", pair.scale.dtype, pair.tensor.shape)
+    _add(graph, "DequantizeLinear", pair, [stored, *parameters], out)
     return out
 
 
-def _axis(spec: QuantSpec) -> dict[str, int]:
-    return {} if spec.axis is None else {"axis": spec.axis}
-
-
-def _parameters(tensor: Tensor, scale: Array, spec: QuantSpec) -> list[Tensor]:
-    zero_point = np.zeros(scale.shape, STORAGE[spec.dtype])
-    return [
-        gs.Constant(f"{tensor.name}_scale", scale),
-        gs.Constant(f"{tensor.name}_zero_point", zero_point),
-    ]
+def _add(graph: Graph, op: str, pair: _Pair, inputs: list[Tensor], out: Tensor) -> None:
+    attributes = {} if pair.spec.axis is None else {"axis": pair.spec.axis}
+    graph.nodes.append(gs.Node(op, f"{pair.stem}_{op}", attributes, inputs, [out]))

@@ -8,11 +8,17 @@ A weight does not get back what rounding took; quantize from the float model whe
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.passes.apply import tidy
+
+Array = npt.NDArray[Any]
 
 QUANTIZED_OPS = frozenset({
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
@@ -28,7 +34,8 @@ def quantized_nodes(graph: Graph) -> list[Node]:
 def strip_qdq(graph: Graph) -> int:
     """Remove every Q/DQ in place; returns how many DequantizeLinear went.
 
-    Raises ModelError for integer ops that are not Q/DQ, and for scales that are not constant.
+    Raises ModelError for integer ops that are not Q/DQ, for integers that go anywhere but into a
+    DequantizeLinear, and for weights whose scale is computed.
     """
     for node in quantized_nodes(graph):
         if node.op not in ("QuantizeLinear", "DequantizeLinear"):
@@ -41,30 +48,49 @@ def strip_qdq(graph: Graph) -> int:
             float_tensor = before.inputs[0]
         else:
             float_tensor = _dequantized(node)
-        _replace(graph, node.outputs[0], float_tensor)
-        node.outputs.clear()
+        _replace(graph, node, float_tensor)
         count += 1
-    graph.cleanup().toposort()
+    tidy(graph)
+    for node in graph.nodes:
+        if node.op == "QuantizeLinear":
+            raise ModelError(f"'{node.name}' quantizes for something that is no DequantizeLinear; "
+                             "start from the float model")  # fmt: skip
     return count
 
 
 def _dequantized(node: Node) -> Tensor:
+    """The constant that a DequantizeLinear makes of a constant, in the type of its scale."""
     values = [constant_of(t) for t in node.inputs]
     if values[0] is None or values[1] is None:
         raise ModelError(f"'{node.name}' dequantizes a tensor that is not constant and has no "
                          "QuantizeLinear before it; start from the float model")  # fmt: skip
-    codes, scale = values[0].astype(np.float32), values[1].astype(np.float32)
-    zero = values[2].astype(np.float32) if len(values) > 2 and values[2] is not None else 0.0
-    if scale.size > 1:
-        shape = [1] * codes.ndim
-        shape[node.attrs.get("axis", 1)] = -1
-        scale, zero = scale.reshape(shape), np.reshape(zero, shape) if np.size(zero) > 1 else zero
-    return gs.Constant(f"{node.outputs[0].name}_float", (codes - zero) * scale)
+    codes, scale = values[0].astype(np.float64), values[1]
+    zero = values[2] if len(values) > 2 and values[2] is not None else np.zeros_like(scale)
+    wide = [_spread(node, v.astype(np.float64), codes.shape) for v in (scale, zero)]
+    floats = ((codes - wide[1]) * wide[0]).astype(scale.dtype)
+    return gs.Constant(f"{node.outputs[0].name}_float", floats)
 
 
-def _replace(graph: Graph, old: Tensor, new: Tensor) -> None:
-    if is_output(graph, old):
-        raise ModelError(f"output '{old.name}' is dequantized in the graph; start from the float "
-                         "model")  # fmt: skip
+def _spread(node: Node, values: Array, shape: tuple[int, ...]) -> Array:
+    """A scale or zero point (per tensor, per channel or per block) that broadcasts to `shape`."""
+    if values.size == 1:
+        return values.reshape(())
+    axis = node.attrs.get("axis", 1)
+    if not -len(shape) <= axis < len(shape):
+        raise ModelError(f"'{node.name}' has {values.size} scales along axis {axis} of shape "
+                         f"{shape}; write its axis, or start from the float model")  # fmt: skip
+    if block := node.attrs.get("block_size", 0):
+        return values.repeat(block, axis).take(range(shape[axis]), axis)
+    along = [1] * len(shape)
+    along[axis] = -1
+    return values.reshape(along)
+
+
+def _replace(graph: Graph, node: Node, new: Tensor) -> None:
+    """Let the readers of what `node` writes read `new`; an output of the graph keeps its name."""
+    old = node.outputs[0]
+    node.outputs.clear()
     for reader in list(old.outputs):
         reader.inputs = [new if t is old else t for t in reader.inputs]
+    if is_output(graph, old):
+        graph.nodes.append(gs.Node("Identity", f"{old.name}_Identity", {}, [new], [old]))

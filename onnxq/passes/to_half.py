@@ -3,10 +3,11 @@
     node in half     float32 inputs and outputs become half
     node kept        float32 throughout; a Cast at each border, one per tensor and direction
 
-Kept in FP32: ops that sum or exponentiate (`SENSITIVE`), ops without a half kernel (`UNSUPPORTED`),
-nodes that the caller names (values beyond the range of FP16), nodes with a constant beyond it,
-and nodes whose types are unknown. QuantizeLinear and DequantizeLinear follow their data, so the
-graph needs opset 19. Inputs and outputs of the graph keep their types unless asked.
+Kept in FP32: ops that sum or exponentiate (`SENSITIVE`), ops that are not defined for the half type
+or have no kernel for it (`UNSUPPORTED`), nodes that the caller names (values beyond the range of
+FP16), nodes with a constant beyond it or a single value that it rounds to zero, and nodes whose
+types are unknown. QuantizeLinear and DequantizeLinear follow their data, so the graph needs
+opset 19. Inputs and outputs of the graph keep their types unless asked.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
+from ml_dtypes import bfloat16
 from onnx import TensorProto
 
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor
+from onnxq.passes.apply import tidy
 
 SENSITIVE = frozenset({
     "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
@@ -31,10 +35,10 @@ SENSITIVE = frozenset({
 UNSUPPORTED = frozenset({
     "Range", "NonMaxSuppression", "RandomNormal", "RandomUniform", "RandomNormalLike",
     "RandomUniformLike", "EyeLike", "GridSample", "RoiAlign", "If", "Loop", "Scan", "Bernoulli",
-    "LSTM", "GRU", "RNN", "Einsum", "Upsample",
+    "LSTM", "GRU", "RNN", "Einsum", "Upsample", "Constant", "DynamicQuantizeLinear", "QLinearConv",
+    "QLinearMatMul", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "DFT",
+    "STFT",
 })  # fmt: skip
-# Inputs that are float32 in the operator's definition, whatever the data is.
-FIXED_INPUTS: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2)}
 FP16_MAX = 65504.0
 
 
@@ -54,6 +58,11 @@ class HalfOptions:
         """The ONNX element type."""
         return int(TensorProto.FLOAT16 if self.dtype == "fp16" else TensorProto.BFLOAT16)
 
+    @property
+    def type_name(self) -> str:
+        """The type as operator definitions write it."""
+        return "tensor(float16)" if self.dtype == "fp16" else "tensor(bfloat16)"
+
 
 def to_half(graph: Graph, options: HalfOptions | None = None) -> int:
     """Convert in place; returns how many nodes now run in half.
@@ -65,15 +74,18 @@ def to_half(graph: Graph, options: HalfOptions | None = None) -> int:
         raise ModelError(f"{options.dtype} beside Q/DQ needs opset 19, the graph has "
                          f"{graph.opset}; raise it with passes.raise_opset")  # fmt: skip
     kept = reasons_to_keep(graph, options)
-    half_nodes = [n for n in graph.nodes if n.name not in kept and _touches_float(n)]
+    nodes = list(graph.nodes)  # without the Casts that come in
+    half_nodes = [n for n in nodes if n.name not in kept and _touches_float(n)]
     caster = _Caster(graph, options)
     if options.io == "half":
-        for tensor in graph.inputs:
-            caster.make_half(tensor)
-    for node in list(graph.nodes):
+        caster.halve_inputs()
+    for node in nodes:
         caster.convert(node, node.name not in kept)
-    caster.restore_outputs()
-    graph.cleanup().toposort()
+    if options.io == "half":
+        caster.halve_outputs()
+    else:
+        caster.restore_outputs()
+    tidy(graph)
     return len(half_nodes)
 
 
@@ -83,7 +95,7 @@ def reasons_to_keep(graph: Graph, options: HalfOptions) -> dict[str, str]:
     for node in graph.nodes:
         if node.op in SENSITIVE:
             reasons[node.name] = f"{node.op} is kept in FP32"
-        elif node.op in UNSUPPORTED or node.domain not in (None, "", "ai.onnx"):
+        elif node.op in UNSUPPORTED or not _writes_half(node, graph.opset, options):
             reasons[node.name] = f"{node.op} has no half form"
         elif node.name in options.keep:
             reasons[node.name] = options.keep[node.name]
@@ -91,13 +103,44 @@ def reasons_to_keep(graph: Graph, options: HalfOptions) -> dict[str, str]:
             reasons[node.name] = "its types are not known"
         elif options.dtype == "fp16" and any(_too_large(t) for t in node.inputs):
             reasons[node.name] = "a constant is beyond the range of FP16"
+        elif options.dtype == "fp16" and any(_vanishes(t) for t in node.inputs):
+            reasons[node.name] = "a constant is zero in FP16"
     for node in graph.nodes:  # what a body captures must keep the type that the body expects
-        for sub in (a for a in node.attrs.values() if isinstance(a, gs.Graph)):
-            for name in sub.tensors():
-                tensor = graph.tensors().get(name)
-                for maker in tensor.inputs if tensor is not None else ():
-                    reasons.setdefault(maker.name, f"the body of '{node.name}' reads it")
-    return reasons
+        for body in node.subgraphs(recursive=True):
+            captured = {id(t): t for inner in body.nodes for t in inner.inputs}
+            captured |= {id(t): t for t in body.outputs}
+            for maker in (n for t in captured.values() for n in t.inputs):
+                reasons.setdefault(maker.name, f"the body of '{node.name}' reads it")
+    return {n.name: reasons[n.name] for n in graph.nodes if n.name in reasons}
+
+
+def _schema(node: Node, opset: int) -> Any:
+    """The operator's definition in the default domain; None for any other."""
+    if node.domain not in (None, "", "ai.onnx") or not onnx.defs.has(node.op):
+        return None
+    return onnx.defs.get_schema(node.op, opset)
+
+
+def _allows(schema: Any, formal: Any, type_name: str) -> bool:
+    named = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+    return type_name in named.get(formal.type_str, [formal.type_str])
+
+
+def _writes_half(node: Node, opset: int, options: HalfOptions) -> bool:
+    """Whether every float32 output may be half by the operator's definition."""
+    schema = _schema(node, opset)
+    return schema is not None and all(
+        _allows(schema, schema.outputs[min(i, len(schema.outputs) - 1)], options.type_name)
+        for i, tensor in enumerate(node.outputs)
+        if _is_float32(tensor)
+    )
+
+
+def _fixed_inputs(node: Node, opset: int, options: HalfOptions) -> set[int]:
+    """Inputs that may not be half whatever the data is: the scales of Resize."""
+    schema = _schema(node, opset)
+    formal = [schema.inputs[min(i, len(schema.inputs) - 1)] for i in range(len(node.inputs))]
+    return {i for i, f in enumerate(formal) if not _allows(schema, f, options.type_name)}
 
 
 def _is_float32(tensor: Tensor) -> bool:
@@ -115,28 +158,37 @@ def _too_large(tensor: Tensor) -> bool:
     return bool(finite.size) and float(finite.max()) > FP16_MAX
 
 
+def _vanishes(tensor: Tensor) -> bool:
+    """Whether a single value, such as an epsilon, is not zero but would be in FP16."""
+    if not isinstance(tensor, gs.Constant) or not _is_float32(tensor) or tensor.values.size != 1:
+        return False
+    return bool(tensor.values.any() and not tensor.values.astype(np.float16).any())
+
+
 class _Caster:
     """The half twin of every float32 tensor that has one, and the Casts between them."""
 
     def __init__(self, graph: Graph, options: HalfOptions) -> None:
         self.graph = graph
+        self.options = options
         self.type = options.onnx_type
-        self.keep_io = options.io == "keep"
+        self.dtype = np.dtype(np.float16 if options.dtype == "fp16" else bfloat16)
         self.half: dict[str, Tensor] = {}  # float32 tensor's name -> its half form
         self.single: dict[str, Tensor] = {}  # half tensor's name -> its float32 form
 
     def make_half(self, tensor: Tensor) -> None:
         """Change a variable's own type to half."""
-        tensor.dtype = self._dtype()
+        tensor.dtype = self.dtype
         self.half[tensor.name] = tensor
 
     def convert(self, node: Node, in_half: bool) -> None:
         """Give `node` inputs of its precision, and mark its outputs with it."""
-        fixed = FIXED_INPUTS.get(node.op, ())
+        fixed = _fixed_inputs(node, self.graph.opset, self.options) if in_half else set()
         for i, tensor in enumerate(node.inputs):
-            if in_half and i not in fixed and _is_float32(tensor):
-                node.inputs[i] = self._as_half(tensor)
-            elif not in_half and tensor.name in self.half and tensor is self.half[tensor.name]:
+            if in_half and i not in fixed:
+                if _is_float32(tensor):
+                    node.inputs[i] = self._as_half(tensor)
+            elif self.half.get(tensor.name) is tensor:
                 node.inputs[i] = self._as_single(tensor)
         if not in_half:
             return
@@ -148,19 +200,38 @@ class _Caster:
             if _is_float32(tensor):
                 self.make_half(tensor)
 
+    def halve_inputs(self) -> None:
+        """Make every float32 input of the graph half; bodies of If and Loop still read float32."""
+        main = {id(node) for node in self.graph.nodes}
+        for tensor in [t for t in self.graph.inputs if _is_float32(t)]:
+            self.make_half(tensor)
+            for reader in [n for n in tensor.outputs if id(n) not in main]:
+                single = self._as_single(tensor)
+                reader.inputs = [single if t is tensor else t for t in reader.inputs]
+
     def restore_outputs(self) -> None:
         """Put a Cast before every output of the graph whose type changed."""
-        if not self.keep_io:
-            return
         changed: list[Tensor] = [t for t in self.graph.outputs if self.half.get(t.name) is t]
         for tensor in changed:
-            inner = gs.Variable(f"{tensor.name}_half", self._dtype(), tensor.shape)
-            maker = tensor.inputs[0]
-            maker.outputs[maker.outputs.index(tensor)] = inner
-            for reader in list(tensor.outputs):
-                reader.inputs = [inner if t is tensor else t for t in reader.inputs]
+            inner = self._rename(tensor, f"{tensor.name}_half", self.dtype)
             tensor.dtype = np.float32
             self._cast(inner, tensor, int(TensorProto.FLOAT))
+
+    def halve_outputs(self) -> None:
+        """Put a Cast before every float32 output of the graph."""
+        for tensor in [t for t in self.graph.outputs if _is_float32(t)]:
+            inner = self._rename(tensor, f"{tensor.name}_single", np.float32)
+            tensor.dtype = self.dtype
+            self._cast(inner, tensor, self.type)
+
+    def _rename(self, output: Tensor, name: str, dtype: Any) -> Tensor:
+        """Let what wrote and read an output of the graph write and read a tensor of its own."""
+        inner = gs.Variable(name, dtype, output.shape)
+        for maker in list(output.inputs):
+            maker.outputs = [inner if t is output else t for t in maker.outputs]
+        for reader in list(output.outputs):
+            reader.inputs = [inner if t is output else t for t in reader.inputs]
+        return inner
 
     def _as_half(self, tensor: Tensor) -> Tensor:
         if tensor.name not in self.half:
@@ -169,7 +240,7 @@ class _Caster:
                 if isinstance(tensor, gs.Constant)
                 else self._cast(
                     tensor,
-                    gs.Variable(f"{tensor.name}_to_half", self._dtype(), tensor.shape),
+                    gs.Variable(f"{tensor.name}_to_half", self.dtype, tensor.shape),
                     self.type,
                 )
             )
@@ -193,13 +264,10 @@ class _Caster:
             values = np.clip(tensor.values, -limit, limit)
             values = np.where(np.isinf(tensor.values), tensor.values, values)
             return gs.Constant(name, values.astype(np.float16))
-        return gs.Constant(name, np.asarray(tensor.values), export_dtype=TensorProto.BFLOAT16)
+        return gs.Constant(name, np.asarray(tensor.values).astype(bfloat16))
 
     def _half_fill(self, node: Node) -> None:
         value = node.attrs.get("value")
         filled = np.zeros(1, np.float32) if value is None else np.asarray(value.values)
         if filled.dtype == np.float32:
             node.attrs["value"] = self._half_constant(gs.Constant(node.name, filled))
-
-    def _dtype(self) -> Any:
-        return np.float16 if self.type == TensorProto.FLOAT16 else int(TensorProto.BFLOAT16)
