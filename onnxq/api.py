@@ -201,7 +201,8 @@ def quantize(
         stats.check_model(source.sha256)
     with clock("ranges"):
         ranges, scores = _choose(source, chosen, stats, check, config, progress)
-        chosen, notes = settle(source.graph, chosen, ranges)
+        unseen = {name for name, seen in stats.histograms.items() if not seen.count}
+        chosen, notes = settle(source.graph, chosen, ranges, unseen)
         _refuse_empty(chosen, source)
     with clock("insert"):
         graph = insert(source, chosen, ranges, config)

@@ -49,6 +49,8 @@ def load_proto(path: str | Path) -> onnx.ModelProto:
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again") from e
     if not model.opset_import or not model.HasField("graph") or not model.graph.output:
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again")
+    if damaged := next((t for t in _names(model.graph) if not isinstance(t, str)), None):
+        raise ModelError(f"'{path}' is damaged: {damaged!r} in it is no name; export it again")
     for name in external_files(model):
         if not (path.parent / name).is_file():
             raise ModelError(
@@ -84,6 +86,14 @@ def _stored_tensors(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onn
             yield from (attribute.t, *attribute.tensors)
             for body in (attribute.g, *attribute.graphs):
                 yield from _stored_tensors(body)
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """Every name in the main graph; one that is not UTF-8 comes as bytes."""
+    yield from (tensor.name for tensor in (*graph.initializer, *graph.input, *graph.output))
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from onnxq.calib.ranges import Ranges
 from onnxq.graph import Graph, Node, constant_of
@@ -17,15 +17,19 @@ def observed(graph: Graph, plan: Plan) -> list[str]:
     return list(names)
 
 
-def settle(graph: Graph, plan: Plan, ranges: Ranges) -> tuple[Plan, list[str]]:
+def settle(
+    graph: Graph, plan: Plan, ranges: Ranges, unseen: Container[str] = ()
+) -> tuple[Plan, list[str]]:
     """The plan without the nodes that read a tensor with range zero, and a note for each.
 
-    A tensor that was zero in every sample has no scale: its consumers stay float.
+    A tensor that was zero in every sample has no scale: its consumers stay float. So do those of
+    the `unseen` tensors, which had no values in any sample.
     """
     dead: dict[str, str] = {}
     for node, name in _activations(graph, plan):
         if ranges[name].amax == 0:
-            dead[node.name] = f"zero-range: '{name}' is zero in every sample"
+            why = "has no values in any sample" if name in unseen else "is zero in every sample"
+            dead[node.name] = f"zero-range: '{name}' {why}"
     for node_name, reason in dead.items():
         plan = plan.without(node_name, reason=reason)
     return plan, [f"'{name}' stays float: {reason}" for name, reason in dead.items()]

@@ -44,8 +44,8 @@ def _raise(graph: Graph, minimum: int) -> int:
         converted = version_converter.convert_version(model, minimum)
     except Exception as e:  # the converter raises RuntimeError and its own ConvertError
         raise ModelError(
-            f"opset {graph.opset} cannot be raised to {minimum}: {_blame(model, minimum)} "
-            f"({str(e).splitlines()[0]}); export the model again with opset {minimum} or later"
+            f"opset {graph.opset} cannot be raised to {minimum}: {_blame(model, minimum)}"
+            f"{_reason(e)}; export the model again with opset {minimum} or later"
         ) from e
     refill(graph, converted, weights)
     graph.ir_version = max(
@@ -53,6 +53,12 @@ def _raise(graph: Graph, minimum: int) -> int:
         onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", minimum)]),
     )
     return 1
+
+
+def _reason(e: Exception) -> str:
+    """What the converter says, in parentheses; nothing where it is an assertion in its source."""
+    line = str(e).strip().splitlines()[0] if str(e).strip() else ""
+    return f" ({line})" if line and "Assertion" not in line else ""
 
 
 def _blame(model: onnx.ModelProto, minimum: int) -> str:

@@ -133,8 +133,18 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
     if options.residual == "skip":
         _residual_adds(graph, asked, edges, rules, skipped)
     tied = _concats(graph, asked, options, edges, rules, skipped)
+    _branches(graph, rules, skipped)
     result = Plan(model, "tensorrt", edges, rules, skipped, tied=tied)
     return replace(result, source=_sources(graph, result))
+
+
+def _branches(graph: Graph, rules: dict[str, str], skipped: dict[str, str]) -> None:
+    """Say of the weighted ops in the bodies of If, Loop and Scan that they stay float."""
+    for body in graph.subgraphs(recursive=True):
+        for node in filter(is_weighted, body.nodes):
+            name = node.name or node.outputs[0].name
+            if name not in rules:
+                skipped.setdefault(name, "in-branch: inside an If, Loop or Scan")
 
 
 def _float_reason(node: Node, options: PlanOptions) -> str | None:
