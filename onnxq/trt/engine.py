@@ -192,15 +192,16 @@ def precision_of(engine: Engine, node: str) -> Precision:
     """What the weighted ONNX node `node` computes in: the input types of its product.
 
     A product that was compiled into pointwise kernels has a precision if all their inputs are of
-    one float type. "folded" if no kernel carries its name: it was computed while building, or is
-    fused beyond recognition. "unknown" for an engine that cannot be read, and where the types do
-    not tell.
+    one float type. "folded" if no kernel carries its name, so that it was computed while building.
+    "unknown" for an engine that cannot be read, and where the types do not tell or the node may
+    be in a kernel without names.
     """
     if not engine.readable:
         return "unknown"
     carriers = [k for k in engine.kernels if node in k.layers]
     if not carriers:
-        return "folded"
+        nameless = any(k.is_product and not k.layers for k in engine.kernels)
+        return "unknown" if nameless else "folded"
     products = [k for k in carriers if k.is_product]
     if products:
         return _precision(products[0]) if len(products) == 1 else "unknown"

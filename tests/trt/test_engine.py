@@ -72,6 +72,11 @@ def test_a_node_that_no_kernel_names_is_folded() -> None:
     assert precision_of(read_engine(listing()), "elsewhere") == "folded"
 
 
+def test_a_node_that_may_be_in_a_product_without_names_is_unknown() -> None:
+    nameless = Kernel("runtime_fusion", "__myl_FcAdd", (), ("half",) * 3, ("half",), 0)
+    assert precision_of(Engine((nameless,)), "n") == "unknown"
+
+
 @pytest.mark.parametrize(
     ("name", "outputs", "expected"),
     [
