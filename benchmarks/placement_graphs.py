@@ -219,11 +219,15 @@ def matmul(net: Net) -> None:
 
 
 def attention(net: Net) -> None:
-    """Softmax(q k^T) v, both products of two activations."""
-    q, k, v = (net.input(1, 4, 64, 64) for _ in range(3))
-    scores = net.op("MatMul", net.q(q, "a"), net.q(net.op("Transpose", k, perm=[0, 1, 3, 2]), "a"))
+    """Softmax(q k^T) v and the MatMul behind it."""
+    q, k, v = (net.input(1, 4, 128, 64) for _ in range(3))
+    k = net.op("Transpose", k, perm=[0, 1, 3, 2])
+    scores = net.op("MatMul", net.q(q, "qkv"), net.q(k, "qkv"))
     shares = net.op("Softmax", scores, axis=-1)
-    net.output(net.op("MatMul", net.q(shares, "a", 1 / 127), net.q(v, "a")))
+    out = net.op("MatMul", net.q(shares, "softmax", 1 / 127), net.q(v, "qkv"))
+    out = net.op("Transpose", out, perm=[0, 2, 1, 3])
+    out = net.op("Reshape", out, net.const([1, 128, 256]))
+    net.output(net.op("MatMul", net.q(out, "out"), net.weight((256, 64), 1)))
 
 
 def squeeze_excite(net: Net) -> None:
@@ -269,7 +273,8 @@ CASES = (
     *(Case(f"Gemm {m} x 64 x 48, transB={t}, axis {a}", gemm(m, t, a), ("a w",), o)
       for m, t, a, o in ((16, 1, 0, "a w"), (16, 0, 1, "a w"), (16, 1, 1, ""), (1, 1, 0, ""))),
     Case("MatMul with a weight, 3-D", matmul, ("a w", "w", "a"), "a w"),
-    Case("Attention", attention, ("a",), "a"),
-    Case("Attention in FP16", attention, ("a",), "a", half=True),
+    *(Case(f"Attention{name}", attention,
+           ("qkv softmax out w", "qkv out w", "qkv softmax", "out w"), "qkv softmax out w", half)
+      for name, half in (("", False), (" in FP16", True))),
     Case("Squeeze-excite", squeeze_excite, ("a w", "a w gate"), "a w"),
 )  # fmt: skip

@@ -156,3 +156,32 @@ def test_for_sm75_a_quantized_conv_runs_in_float(
     quantized(graph)
     engine = engine_of_graph(graph, arch="sm75")
     assert set(coverage(engine, products(graph)).values()) == {"fp32"}
+
+
+ATTENTION = """(float[1,4,64,32] q, float[1,4,64,32] k, float[1,4,64,32] v) => (float[1,64,48] y) {
+    t = Transpose<perm=[0, 1, 3, 2]>(k)
+    scores = MatMul(q, t)
+    shares = Softmax<axis=-1>(scores)
+    a = MatMul(shares, v)
+    b = Transpose<perm=[0, 2, 1, 3]>(a)
+    c = Reshape(b, shape)
+    y = MatMul(c, w)
+}"""
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_attention_is_one_int8_kernel_if_its_output_is_quantized_too(
+    half: bool,
+    graph_of: Make,
+    quantized: Quantize,
+    engine_of_graph: Build,
+    rng: np.random.Generator,
+) -> None:
+    weight = rng.normal(0, 0.1, (128, 48)).astype(np.float32)
+    graph = graph_of(ATTENTION, {"w": weight, "shape": np.array([1, 64, 128])})
+    for node in graph.nodes:
+        node.name = node.outputs[0].name
+    quantized(graph, half=half)
+    engine = engine_of_graph(graph)
+    assert coverage(engine, ["scores", "a", "y"]) == dict.fromkeys(["scores", "a", "y"], "int8")
+    assert sum("mha" in k.name for k in engine.kernels) == 1
