@@ -37,7 +37,13 @@ class PlanOptions:
 
 
 def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:
-    """Nodes that the user's words leave float, each with the reason; PlanError on a bad pattern."""
+    """Nodes that the user's words leave float, each with the reason.
+
+    Raises PlanError for a pattern that matches nothing and for a negative count.
+    """
+    if min(options.keep_first, options.keep_last) < 0:
+        raise PlanError(f"--keep-first {options.keep_first} --keep-last {options.keep_last}: "
+                        "a count is at least 0")  # fmt: skip
     reasons: dict[str, str] = {}
     for name, pattern in select(graph, options.skip).items():
         reasons[name] = f"--skip {pattern}"

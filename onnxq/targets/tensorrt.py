@@ -9,7 +9,7 @@ Evidence for each rule, engine by engine: docs/tensorrt.md.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,17 @@ import numpy as np
 from onnxq.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
-from onnxq.targets.flow import data_input, quantized_source, same_source, sole_consumer
+from onnxq.targets.concat import branches, quantizable_concats, shared
+from onnxq.targets.flow import quantized_source, same_source, sole_consumer
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, weight_input
 
 ACTIVATION = QuantSpec()
-FLOATS = (np.float32, np.float16, np.float64)
+FLOATS = (np.float32, np.float16)  # what ONNX Runtime can be calibrated in
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One reason to leave a weighted op float."""
+    """One reason to leave a weighted op float; `reason` may quote {min_channels}."""
 
     name: str
     reason: str
@@ -44,8 +45,7 @@ def _weight_shape(node: Node) -> tuple[int, ...]:
 
 
 def _not_float(node: Node, options: PlanOptions) -> bool:
-    types = [np.dtype(t.dtype).type for t in node.inputs[:2] if t.dtype is not None]
-    return any(t not in FLOATS for t in types)
+    return any(t.dtype is not None and t.dtype not in FLOATS for t in node.inputs[:2])
 
 
 def _no_constant_weight(node: Node, options: PlanOptions) -> bool:
@@ -82,7 +82,7 @@ def _matrix_vector(node: Node, options: PlanOptions) -> bool:
     shape = _shape(node.inputs[0])
     if node.op in ("Gemm", "MatMul"):
         rows = shape[-2:-1] if not node.attrs.get("transA", 0) else shape[-1:]
-        return (rows == [1] and len(shape) == 2) or len(shape) == 1
+        return (rows == [1] and len(shape) == 2) or 1 in (len(shape), len(_shape(node.inputs[1])))
     if node.op != "Conv":
         return False
     return (bool(shape[2:]) and all(d == 1 for d in shape[2:])) or _behind_global_pool(node)
@@ -102,13 +102,13 @@ def _narrow_product(node: Node, options: PlanOptions) -> bool:
 
 
 FLOAT_RULES: tuple[Rule, ...] = (
-    Rule("not-float", "its inputs are not floating point", _not_float),
+    Rule("not-float", "its inputs are not float32 or float16", _not_float),
     Rule("computed-weight", "its weight is not constant", _no_constant_weight),
     Rule("deconv", "TensorRT runs ConvTranspose in float anyway; --deconv to try", _deconv),
-    Rule("few-channels", "fewer than 16 channels in or out", _few_channels),
+    Rule("few-channels", "fewer than {min_channels} channels in or out", _few_channels),
     Rule("ragged-groups", "channels per group are not a multiple of 4", _ragged_groups),
     Rule("matrix-vector", "a matrix-vector product gains nothing", _matrix_vector),
-    Rule("narrow-product", "K or N is under 16", _narrow_product),
+    Rule("narrow-product", "K or N is under {min_channels}", _narrow_product),
 )
 
 
@@ -132,10 +132,12 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
             rules[node.name] = f"weighted-{node.op}"
     if options.residual == "skip":
         _residual_adds(graph, asked, edges, rules, skipped)
-    tied = _concats(graph, asked, options, edges, rules, skipped)
+    if options.concat != "float":
+        _concats(graph, asked, options, edges, rules, skipped)
     _branches(graph, rules, skipped)
-    result = Plan(model, "tensorrt", edges, rules, skipped, tied=tied)
-    return replace(result, source=_sources(graph, result))
+    source = _sources(graph, edges)
+    tied = shared(graph, edges, source) if options.concat == "share" else ()
+    return Plan(model, "tensorrt", edges, rules, skipped, source, tied)
 
 
 def _branches(graph: Graph, rules: dict[str, str], skipped: dict[str, str]) -> None:
@@ -148,7 +150,10 @@ def _branches(graph: Graph, rules: dict[str, str], skipped: dict[str, str]) -> N
 
 
 def _float_reason(node: Node, options: PlanOptions) -> str | None:
-    return next((f"{r.name}: {r.reason}" for r in FLOAT_RULES if r.holds(node, options)), None)
+    for rule in FLOAT_RULES:
+        if rule.holds(node, options):
+            return f"{rule.name}: {rule.reason.format(min_channels=options.min_channels)}"
+    return None
 
 
 def inputs_of(node: Node, options: PlanOptions) -> dict[Edge, QuantSpec]:
@@ -221,53 +226,14 @@ def _concats(
     edges: dict[Edge, QuantSpec],
     rules: dict[str, str],
     skipped: dict[str, str],
-) -> tuple[tuple[str, ...], ...]:
-    """Q/DQ on the inputs of Concats whose output is quantized; groups that share a scale."""
-    groups: list[tuple[str, ...]] = []
-    quantized = _quantized_tensors(graph, edges)
-    for node in graph.nodes:
-        if node.op != "Concat" or options.concat == "float":
-            continue
-        if not _reaches(node.outputs[0], quantized):
-            continue
+) -> None:
+    """Q/DQ on the branches of Concats whose output is quantized."""
+    for node in quantizable_concats(graph, _quantized_tensors(graph, edges), asked):
         if node.name in asked:
             skipped[node.name] = asked[node.name]
             continue
-        for i, tensor in enumerate(node.inputs):
-            if constant_of(tensor) is None:
-                edges[Edge(node.name, i)] = ACTIVATION
+        edges |= dict.fromkeys(branches(node), ACTIVATION)
         rules[node.name] = f"concat-{options.concat}"
-        if options.concat == "share":
-            names = [t.name for t in (*node.inputs, node.outputs[0]) if constant_of(t) is None]
-            groups.append(tuple(dict.fromkeys(names)))
-    return _joined(groups)
-
-
-def _reaches(tensor: Tensor, quantized: set[str]) -> bool:
-    """Whether a quantized tensor is `tensor` or lies behind it through pass-through ops."""
-    if tensor.name in quantized:
-        return True
-    return any(
-        _reaches(out, quantized)
-        for node in tensor.outputs
-        if data_input(node) is tensor
-        for out in node.outputs
-    )
-
-
-def _joined(groups: list[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    """Groups that overlap become one."""
-    sets: list[dict[str, None]] = []
-    for group in groups:
-        merged = dict.fromkeys(group)
-        apart = []
-        for other in sets:
-            if merged.keys() & other.keys():
-                merged = {**other, **merged}
-            else:
-                apart.append(other)
-        sets = [*apart, merged]
-    return tuple(tuple(s) for s in sets)
 
 
 def _quantized_tensors(graph: Graph, edges: dict[Edge, QuantSpec]) -> set[str]:
@@ -280,9 +246,9 @@ def _quantized_tensors(graph: Graph, edges: dict[Edge, QuantSpec]) -> set[str]:
     }
 
 
-def _sources(graph: Graph, plan: Plan) -> dict[str, str]:
+def _sources(graph: Graph, edges: dict[Edge, QuantSpec]) -> dict[str, str]:
     """Quantized tensor -> the tensor whose range it takes, where that is another one."""
-    quantized = _quantized_tensors(graph, dict(plan.edges))
+    quantized = _quantized_tensors(graph, edges)
     tensors = graph.tensors()
     sources = {name: quantized_source(tensors[name], quantized).name for name in quantized}
     return {name: source for name, source in sorted(sources.items()) if name != source}

@@ -1,0 +1,77 @@
+"""Concats: Q/DQ on every branch, with one scale for all ("share") or one each ("requant")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from onnxq.graph import Graph, Node, Tensor, constant_of
+from onnxq.spec import Edge, QuantSpec
+from onnxq.targets.flow import data_input
+
+Groups = tuple[tuple[str, ...], ...]
+
+
+def quantizable_concats(graph: Graph, quantized: set[str], asked: Mapping[str, str]) -> list[Node]:
+    """Concats whose output is quantized, there or behind pass-through ops, last one first.
+
+    A Concat that only feeds such a Concat counts: its output is quantized as a branch of that,
+    unless the other is `asked` to stay float.
+    """
+    quantized = set(quantized)
+    found = []
+    for node in reversed(graph.nodes):
+        if node.op == "Concat" and reached(node.outputs[0], quantized):
+            found.append(node)
+            if node.name not in asked:
+                quantized |= {t.name for t in node.inputs}
+    return found
+
+
+def branches(node: Node) -> list[Edge]:
+    """The inputs of a Concat that are computed."""
+    return [Edge(node.name, i) for i, t in enumerate(node.inputs) if constant_of(t) is None]
+
+
+def reached(tensor: Tensor, quantized: set[str]) -> list[str]:
+    """Names of the quantized tensors at `tensor`, or behind it through pass-through ops."""
+    found: dict[str, None] = {}
+    waiting = [tensor]
+    while waiting:
+        here = waiting.pop()
+        if here.name in quantized:
+            found[here.name] = None
+        for node in here.outputs:
+            if data_input(node) is here:
+                waiting += node.outputs
+    return list(found)
+
+
+def shared(graph: Graph, edges: Mapping[Edge, QuantSpec], source: Mapping[str, str]) -> Groups:
+    """Groups of source tensors that share a range: the branches of each Concat and its output."""
+    quantized = {t.name for node in graph.nodes for _, t in _planned(node, edges)}
+    groups = []
+    for node in graph.nodes:
+        planned = [t.name for _, t in _planned(node, edges) if constant_of(t) is None]
+        if node.op == "Concat" and planned:
+            names = planned + reached(node.outputs[0], quantized)
+            groups.append(tuple(dict.fromkeys(source.get(n, n) for n in names)))
+    return joined(groups)
+
+
+def _planned(node: Node, edges: Mapping[Edge, QuantSpec]) -> list[tuple[int, Tensor]]:
+    return [(i, t) for i, t in enumerate(node.inputs) if Edge(node.name, i) in edges]
+
+
+def joined(groups: Iterable[tuple[str, ...]]) -> Groups:
+    """Groups that overlap become one; a group of one tensor goes."""
+    sets: list[dict[str, None]] = []
+    for group in groups:
+        merged = dict.fromkeys(group)
+        apart = []
+        for other in sets:
+            if merged.keys() & other.keys():
+                merged = {**other, **merged}
+            else:
+                apart.append(other)
+        sets = [*apart, merged]
+    return tuple(tuple(s) for s in sets if len(s) > 1)
