@@ -1,4 +1,8 @@
-"""Concats: Q/DQ on every branch, with one scale for all ("share") or one each ("requant")."""
+"""Concats: Q/DQ on every branch, with one scale for all ("share") or one each ("requant").
+
+A Concat of a tensor with its own max pools (SPPF) always shares: pooling selects among values, so the
+range is the same, and without Q/DQ before them the pools run twice, in INT8 and in float.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,35 @@ def quantizable_concats(graph: Graph, quantized: set[str], asked: Mapping[str, s
             if node.name not in asked:
                 quantized |= {t.name for t in node.inputs}
     return found
+
+
+def pooled_concats(graph: Graph, quantized: set[str]) -> dict[str, list[Edge]]:
+    """Concats of one tensor and max pools of it, each with every input on the way."""
+    found = {}
+    for node in graph.nodes:
+        if node.op != "Concat" or not reached(node.outputs[0], quantized):
+            continue
+        pools = [p for t in node.inputs for p in _pools(t)]
+        root = _unpooled(node.inputs[0])
+        if pools and all(_unpooled(t) is root for t in node.inputs):
+            edges = [*branches(node), *(Edge(p.name, 0) for p in pools)]
+            found[node.name] = list(dict.fromkeys(edges))
+    return found
+
+
+def _pools(tensor: Tensor) -> list[Node]:
+    """The max pools that `tensor` comes through."""
+    found = []
+    while tensor.inputs and tensor.inputs[0].op == "MaxPool":
+        found.append(tensor.inputs[0])
+        tensor = tensor.inputs[0].inputs[0]
+    return found
+
+
+def _unpooled(tensor: Tensor) -> Tensor:
+    """The tensor before the max pools that `tensor` comes from."""
+    pools = _pools(tensor)
+    return pools[-1].inputs[0] if pools else tensor
 
 
 def branches(node: Node) -> list[Edge]:

@@ -17,7 +17,8 @@ import numpy as np
 from onnxq.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
-from onnxq.targets.concat import branches, quantizable_concats, shared
+from onnxq.targets.attention import broken_attention
+from onnxq.targets.concat import branches, pooled_concats, quantizable_concats, shared
 from onnxq.targets.flow import quantized_source, same_source, sole_consumer
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, weight_input
 
@@ -82,7 +83,8 @@ def _matrix_vector(node: Node, options: PlanOptions) -> bool:
     shape = _shape(node.inputs[0])
     if node.op in ("Gemm", "MatMul"):
         rows = shape[-2:-1] if not node.attrs.get("transA", 0) else shape[-1:]
-        return (rows == [1] and len(shape) == 2) or 1 in (len(shape), len(_shape(node.inputs[1])))
+        vector = 1 in (len(shape), len(_shape(node.inputs[1])))
+        return (rows == [1] and len(shape) == 2) or vector or _behind_global_pool(node)
     if node.op != "Conv":
         return False
     return (bool(shape[2:]) and all(d == 1 for d in shape[2:])) or _behind_global_pool(node)
@@ -130,13 +132,19 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
         else:
             edges |= inputs_of(node, options)
             rules[node.name] = f"weighted-{node.op}"
+    for name, float_part in broken_attention(graph, rules.keys()).items():
+        skipped[name] = f"attention: '{float_part}' stays float, and it fuses whole or not at all"
+        del rules[name]
+        edges = {e: s for e, s in edges.items() if e.node != name}
     if options.residual == "skip":
         _residual_adds(graph, asked, edges, rules, skipped)
+    if options.concat != "requant":
+        _pooled_concats(graph, asked, edges, rules)
     if options.concat != "float":
         _concats(graph, asked, options, edges, rules, skipped)
     _branches(graph, rules, skipped)
     source = _sources(graph, edges)
-    tied = shared(graph, edges, source) if options.concat == "share" else ()
+    tied = shared(graph, edges, source) if options.concat != "requant" else ()
     return Plan(model, "tensorrt", edges, rules, skipped, source, tied)
 
 
@@ -217,6 +225,17 @@ def _absorbs(graph: Graph, tensor: Tensor, rules: dict[str, str]) -> bool:
     node = producer(tensor)
     conv = node is not None and node.op == "Conv" and node.name in rules
     return conv and sole_consumer(graph, tensor) is not None
+
+
+def _pooled_concats(
+    graph: Graph, asked: dict[str, str], edges: dict[Edge, QuantSpec], rules: dict[str, str]
+) -> None:
+    """Q/DQ on a tensor that is concatenated with max pools of itself."""
+    for name, found in pooled_concats(graph, _quantized_tensors(graph, edges)).items():
+        for edge in found if name not in asked else ():
+            if edge.node not in asked:
+                edges[edge] = ACTIVATION
+                rules[edge.node] = "pool-concat"
 
 
 def _concats(
