@@ -90,7 +90,8 @@ def _stored_tensors(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onn
 
 def _names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
     """Every name in the main graph; one that is not UTF-8 comes as bytes."""
-    yield from (tensor.name for tensor in (*graph.initializer, *graph.input, *graph.output))
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (value.name for value in (*graph.input, *graph.output))
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (attribute.name for attribute in node.attribute)

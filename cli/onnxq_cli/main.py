@@ -19,7 +19,17 @@ import click
 from onnxq import __version__
 from onnxq.errors import OnnxqError
 
-COMMANDS = ("quantize", "prepare", "plan", "calibrate", "compare", "merge-stats", "data", "doctor")
+COMMANDS = (
+    "quantize",
+    "prepare",
+    "plan",
+    "calibrate",
+    "compare",
+    "lint",
+    "merge-stats",
+    "data",
+    "doctor",
+)
 
 
 class Commands(click.Group):

@@ -64,9 +64,9 @@ _PLACEMENT = (
     click.option("--skip-between", multiple=True, metavar="FROM:TO",
                  help="Leave every node on a path between two patterns float."),
     click.option("--keep-first", type=click.IntRange(min=0), default=0, metavar="N",
-                 help="Leave the first N weighted ops after the inputs float."),
+                 show_default=True, help="Leave the first N weighted ops after the inputs float."),
     click.option("--keep-last", type=click.IntRange(min=0), default=0, metavar="N",
-                 help="Leave the last N weighted ops before the outputs float."),
+                 show_default=True, help="Leave the last N weighted ops before the outputs float."),
     click.option("--deconv", type=click.Choice(["float", "per-tensor", "per-channel"]),
                  default="float", show_default=True, help="ConvTranspose: TensorRT runs it in "
                  "float whatever is asked; build and compare if you change it."),
@@ -83,8 +83,9 @@ _PLACEMENT = (
 
 _DATA = (
     click.option("--samples", type=click.IntRange(min=1), default=None,
-                 help="Use this many samples, evenly spread; with --seed drawn at random."),
-    click.option("--seed", type=int, default=None, help="Seed for --samples and random data."),
+                 help="Use this many samples, evenly spread, or drawn with --seed. Default: all."),
+    click.option("--seed", type=int, default=None,
+                 help="Draw --samples, and random data, with this seed. Default: do not draw."),
     click.option("--allow-nonfinite", is_flag=True, help="Drop samples that hold NaN or Inf."),
     click.option("--workers", type=click.IntRange(min=1), default=None,
                  help="Samples in flight; the ranges do not depend on it. Default: all cores."),

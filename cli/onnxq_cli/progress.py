@@ -40,7 +40,8 @@ class Bars:
         self._progress.update(self._tasks[stage], completed=done, total=total)
 
     def __enter__(self) -> Bars:
-        self._progress.start()
+        if not self._progress.disable:
+            self._progress.start()
         return self
 
     def __exit__(
@@ -49,4 +50,5 @@ class Bars:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # or it ends its silence with an empty line
+            self._progress.stop()
