@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from onnxq import accuracy
 from onnxq import graph as graphs
@@ -33,17 +34,19 @@ from onnxq.numerics import amax_of
 from onnxq.passes.apply import apply, tidy
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
 from onnxq.passes.prepare import prepare as prepare_graph
-from onnxq.passes.raise_opset import raise_opset_to
+from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
 from onnxq.passes.strip_qdq import quantized_nodes, strip_qdq
 from onnxq.passes.to_half import FP16_MAX, HalfOptions, reasons_to_keep, to_half
 from onnxq.plan import Plan
 from onnxq.report import manifest as manifests
 from onnxq.runtime import Runtime
+from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.spec import QuantSpec
 from onnxq.targets import tensorrt
 
 Progress = Callable[[str, int, int], None]
 HALF_SAMPLES, HALF_MARGIN = 4, 2.0  # samples looked at for values near the end of FP16
+HALF_OPSET = 19  # below it Q/DQ has no half scales
 AUTO = ("mse", "max", "percentile:99.999", "entropy")
 
 
@@ -58,17 +61,22 @@ class Source:
     graph: Graph
     path: Path
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What `quantize` returns: the Q/DQ graph, every value on the way to it, and the manifest."""
+    """What `quantize` returns: the Q/DQ graph, every value on the way to it, and the manifest.
+
+    metadata: the source model's own metadata_props, such as class names, handed on by `write`.
+    """
 
     graph: Graph
     plan: Plan
     stats: Stats
     ranges: Ranges
     agreement: Mapping[str, Agreement]
+    metadata: Mapping[str, str] = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
 
 
@@ -88,10 +96,21 @@ def prepare(model: str | Path, config: Config | None = None) -> Source:
                 f"'{found[0].name}'); start from the float model, or say --requantize"
             )
         strip_qdq(graph)
+    before = graph.opset
     graph = prepare_graph(graph)
-    if graph.opset < config.min_opset:
-        graph = apply(graph, raise_opset_to(config.min_opset))
-    return Source(graph, path, graphs.fingerprint(path))
+    needed, why = MINIMUM, "scales per channel"
+    if config.high_precision != "fp32" or _has_half(graph):
+        needed, why = HALF_OPSET, "FP16 and BF16 scales"
+    if graph.opset < needed:
+        graph = apply(graph, raise_opset_to(needed))
+    raised = graph.opset > before
+    notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
+    return Source(graph, path, graphs.fingerprint(path), notes)
+
+
+def _has_half(graph: Graph) -> bool:
+    halves = (np.float16, TensorProto.BFLOAT16)
+    return any(t.dtype in halves for t in graph.tensors().values() if t.dtype is not None)
 
 
 def open_model(model: str | Path) -> Source:
@@ -203,14 +222,21 @@ def quantize(
         ranges, scores = _choose(source, chosen, stats, check, config, progress)
         unseen = {name for name, seen in stats.histograms.items() if not seen.count}
         chosen, notes = settle(source.graph, chosen, ranges, unseen)
+        notes = [*source.notes, *notes]
         _refuse_empty(chosen, source)
     with clock("insert"):
         graph = insert(source, chosen, ranges, config)
+    if config.high_precision == "bf16":  # ONNX Runtime has no BF16 Q/DQ to compare with
+        notes.append("compared before the rest became BF16, which ONNX Runtime cannot run")
     with clock("half"):
-        kept = to_high_precision(source, graph, rest, config)
+        half = graph.copy()
+        kept = to_high_precision(source, half, rest, config)
     with clock("compare"):
-        agreement = compare(source, graph, check, config, progress)
-    result = Quantized(graph, chosen, stats, ranges, agreement, {})
+        runs = graph if config.high_precision == "bf16" else half
+        agreement = compare(source, runs, check, config, progress)
+    result = Quantized(
+        half, chosen, stats, ranges, agreement, graphs.read_metadata(source.path), {}
+    )
     outcome = manifests.Outcome(notes, scores, kept, len(check), clock.seconds)
     result.manifest.update(manifests.describe(source.path, config, result, outcome))
     return result
@@ -225,7 +251,8 @@ def write(result: Quantized, out: str | Path, config: Config | None = None) -> N
     out = Path(out)
     external = config.external_data or bool(result.manifest["model"].get("external_data"))
     with graphs.together():
-        size = graphs.save(result.graph, out, manifests.digest(result.manifest), external)
+        metadata = {**result.metadata, **manifests.digest(result.manifest)}
+        size = graphs.save(result.graph, out, metadata, external)
         result.manifest["output"] = {"path": out.name, "bytes": size}
         manifests.save(result.manifest, out.with_name(out.name + ".manifest.json"))
 

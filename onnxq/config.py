@@ -64,11 +64,6 @@ class Config:
         """The type that scales are rounded to."""
         return {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[self.high_precision]
 
-    @property
-    def min_opset(self) -> int:
-        """The lowest opset that holds what is asked for."""
-        return 13 if self.high_precision == "fp32" else 19
-
     def save(self, path: str | Path) -> None:
         """Write the configuration as YAML that `--config` reads."""
         with replacing(Path(path)) as temporary:

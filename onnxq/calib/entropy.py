@@ -39,8 +39,8 @@ class Entropy:
             raise PlanError("entropy calibration is for integer types, not fp8; choose mse or max")
         histogram.check_finite()
         top, levels = histogram.amax, int(spec.row.qmax) + 1
-        if top == 0 or levels >= LINEAR_BINS:
-            return top  # with a level per bin no range loses anything
+        if levels >= LINEAR_BINS or not histogram.magnitude().high.any():
+            return top  # a level per bin loses nothing; all zero, or too small to tell from it
         ends = np.arange(levels, LINEAR_BINS + 1, max(levels // 32, 1))
         divergence = divergences(linear_counts(histogram), ends, levels)
         # the running sums leave rounding behind: take for equal what differs by no more

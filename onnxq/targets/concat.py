@@ -1,7 +1,7 @@
 """Concats: Q/DQ on every branch, with one scale for all ("share") or one each ("requant").
 
-A Concat of a tensor with its own max pools (SPPF) always shares: pooling selects among values, so the
-range is the same, and without Q/DQ before them the pools run twice, in INT8 and in float.
+A Concat of a tensor with its own max pools (SPPF) always shares: pooling selects among values, so
+the range is the same, and without Q/DQ before them the pools run twice, in INT8 and in float.
 """
 
 from __future__ import annotations
