@@ -1,9 +1,10 @@
-"""Patterns that name nodes: `--skip deblocks`, `op:ConvTranspose`, `tensor:/neck/out`.
+"""Patterns that name nodes: `--skip deblocks`, `op:ConvTranspose`, `tensor:/neck/out`, `name:x`.
 
 A pattern is a glob or a plain substring of the node's name, of its op type with `op:` (whole
 type), or of a tensor it writes with `tensor:`. '.' and '/' count as the same separator, and a
 scope that the next one repeats may be left out, so that a module's path in PyTorch,
-`neck.deblocks.0.0`, names `/neck/deblocks.0/deblocks.0.0/Conv`.
+`neck.deblocks.0.0`, names `/neck/deblocks.0/deblocks.0.0/Conv`. `name:` is followed by the whole
+name of one node, to the letter.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from onnxq.errors import PlanError
 from onnxq.graph import Graph, Node
+
+EXACT = "name:"
 
 
 def _normal(text: str) -> str:
@@ -37,6 +40,8 @@ def _matches_text(pattern: str, text: str) -> bool:
 
 def matches(pattern: str, node: Node) -> bool:
     """Whether `pattern` names `node`."""
+    if pattern.startswith(EXACT):
+        return bool(node.name == pattern.removeprefix(EXACT))
     if pattern.startswith("op:"):
         return fnmatch.fnmatchcase(node.op, pattern[3:])
     if pattern.startswith("tensor:"):
@@ -75,9 +80,15 @@ def expand(patterns: Iterable[str]) -> list[str]:
             text = path.read_text("utf-8")
         except UnicodeDecodeError as e:
             raise PlanError(f"the pattern list '{path}' is not UTF-8 text: {e}") from e
-        lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
-        out += [line for line in lines if line]
+        out += [line for line in map(_line, text.split("\n")) if line]
     return out
+
+
+def _line(text: str) -> str:
+    """A line of a pattern list without its comment; an exact name may hold a '#' or end in ' '."""
+    if text.startswith(EXACT):
+        return text.removesuffix("\r")
+    return text.split("#", 1)[0].strip()
 
 
 def _nothing_matches(graph: Graph, pattern: str) -> str:
@@ -87,7 +98,7 @@ def _nothing_matches(graph: Graph, pattern: str) -> str:
         names = [t.name for node in graph.nodes for t in node.outputs]
     else:
         names = [node.name for node in graph.nodes]
-    bare = pattern.removeprefix("op:").removeprefix("tensor:").strip("*")
+    bare = pattern.removeprefix(EXACT).removeprefix("op:").removeprefix("tensor:").strip("*")
     by_normal = {_normal(n): n for n in names}
     near = difflib.get_close_matches(_normal(bare), list(by_normal), n=3, cutoff=0.0)
     listed = ", ".join(f"'{by_normal[n]}'" for n in near)

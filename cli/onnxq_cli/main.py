@@ -24,6 +24,7 @@ COMMANDS = (
     "prepare",
     "plan",
     "calibrate",
+    "sensitivity",
     "compare",
     "lint",
     "merge-stats",

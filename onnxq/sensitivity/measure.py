@@ -1,0 +1,181 @@
+"""Run every toggle over every sample, on all workers, and add the sums to a `State`.
+
+Jobs are handed out in order: toggle by toggle, sample by sample, the next toggle's sessions being
+built while samples of this one run. They are taken back in the same order, so no result depends on
+the number of workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from onnxq.errors import ModelError
+from onnxq.sensitivity.metric_function import FunctionMetric
+from onnxq.sensitivity.metrics import Metric, Sums
+from onnxq.sensitivity.runner import Outputs, Runner, Variant
+from onnxq.sensitivity.state import State
+from onnxq.sensitivity.toggles import FLOAT, Toggle
+
+T = TypeVar("T")
+AHEAD = 3  # jobs in flight for each worker
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What measures: a runner, a metric, how many samples, how many workers, and how many bytes
+    the samples that are held may take."""
+
+    runner: Runner
+    metric: Metric | FunctionMetric
+    samples: int
+    workers: int
+    max_memory: int
+
+    def chunks(self) -> list[range]:
+        """Samples that are held together."""
+        size = max(1, min(self.samples, self.max_memory // max(self.runner.footprint(), 1)))
+        starts = range(0, self.samples, size)
+        return [range(start, min(start + size, self.samples)) for start in starts]
+
+
+def measure(
+    bench: Bench, toggles: Sequence[Toggle], state: State, progress: Callable[[int, int], None]
+) -> None:
+    """Add to `state` what is missing of the toggles; it is saved as work goes on and at the end.
+
+    `progress(done, total)` counts toggles times chunks of samples. Raises ModelError where a scored
+    value is NaN or infinite, PlanError where the metric fails.
+    """
+    function = isinstance(bench.metric, FunctionMetric)
+    missing = [t for t in toggles if not state.has(t.name, range(1 if function else bench.samples))]
+    if not missing:
+        return
+    with ThreadPoolExecutor(bench.workers, "sensitivity") as pool:
+        try:
+            if isinstance(bench.metric, FunctionMetric):
+                _evaluate(bench, bench.metric, missing, state, pool, progress)
+            else:
+                _add_up(bench, bench.metric, missing, state, pool, progress)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            state.save()
+
+
+def _add_up(
+    bench: Bench,
+    metric: Metric,
+    toggles: Sequence[Toggle],
+    state: State,
+    pool: Executor,
+    progress: Callable[[int, int], None],
+) -> None:
+    chunks = bench.chunks()
+    done, total = 0, len(toggles) * len(chunks)
+    for chunk in chunks:
+        todo = [toggle for toggle in toggles if not state.has(toggle.name, chunk)]
+        done += len(toggles) - len(todo)
+        if not todo:
+            continue
+        bench.runner.hold(chunk, pool)
+        jobs = _jobs(bench.runner, metric, todo, chunk, pool)
+        for toggle, i, sums in _in_order(pool, jobs, AHEAD * bench.workers):
+            state.add(toggle, i, sums)
+            if i == chunk[-1]:
+                done += 1
+                state.save_soon()
+                progress(done, total)
+
+
+def _jobs(
+    runner: Runner, metric: Metric, toggles: Sequence[Toggle], chunk: range, pool: Executor
+) -> Iterator[Callable[[], tuple[str, int, dict[str, Sums]]]]:
+    for toggle, variant in _built(runner, toggles, pool):
+        for i in chunk:
+            yield partial(_score, runner, metric, toggle, variant, i)
+
+
+def _built(
+    runner: Runner, toggles: Sequence[Toggle], pool: Executor
+) -> Iterator[tuple[Toggle, Future[Variant]]]:
+    """The toggles with their variants, each of which is built while the one before it runs."""
+    first = pool.submit(_variant, runner, toggles[0])
+    for toggle, following in zip(toggles, [*toggles[1:], None], strict=True):
+        current = first
+        if following is not None:
+            first = pool.submit(_variant, runner, following)
+        yield toggle, current
+
+
+def _variant(runner: Runner, toggle: Toggle) -> Variant:
+    return runner.reference if toggle.name == FLOAT else runner.variant(toggle)
+
+
+def _score(
+    runner: Runner, metric: Metric, toggle: Toggle, variant: Future[Variant], i: int
+) -> tuple[str, int, dict[str, Sums]]:
+    ref, test = runner.reference(i), variant.result()(i)
+    found = {name: metric.sums(i, ref[name], test[name]) for name in toggle.tensors}
+    for name, sums in found.items():
+        if not all(map(math.isfinite, sums)):
+            raise ModelError(
+                f"metric '{metric.name}' is not a number: '{name}' holds NaN or infinite values in "
+                f"sample {i} ({toggle.name}); score other outputs with --output"
+            )
+    return toggle.name, i, found
+
+
+def _in_order(pool: Executor, jobs: Iterator[Callable[[], T]], ahead: int) -> Iterator[T]:
+    """Results of the jobs in their order, `ahead` of them in flight."""
+    pending: deque[Future[T]] = deque()
+    for job in jobs:
+        pending.append(pool.submit(job))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _evaluate(
+    bench: Bench,
+    metric: FunctionMetric,
+    toggles: Sequence[Toggle],
+    state: State,
+    pool: Executor,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Stream every toggle's outputs to the user's function, in this thread.
+
+    It sees all samples of a toggle at once, so where they cannot be held together they are held
+    chunk by chunk for every toggle anew.
+    """
+    chunks = bench.chunks()
+    if len(chunks) == 1:
+        bench.runner.hold(chunks[0], pool)
+    for done, (toggle, variant) in enumerate(_built(bench.runner, toggles, pool)):
+        stream = _stream(bench, chunks, variant, pool)
+        score = metric.evaluate(stream)
+        for _ in stream:  # a function that stops early leaves samples in flight
+            pass
+        state.add(toggle.name, 0, {"": score})
+        state.save_soon()
+        progress(done + 1, len(toggles))
+
+
+def _stream(
+    bench: Bench, chunks: Sequence[range], variant: Future[Variant], pool: Executor
+) -> Iterator[Outputs]:
+    for chunk in chunks:
+        if len(chunks) > 1:
+            bench.runner.hold(chunk, pool)
+        jobs = (partial(_outputs, variant, i) for i in chunk)
+        yield from _in_order(pool, jobs, AHEAD * bench.workers)
+
+
+def _outputs(variant: Future[Variant], i: int) -> Outputs:
+    return dict(variant.result()(i))

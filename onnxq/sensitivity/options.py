@@ -1,0 +1,119 @@
+"""What a sensitivity analysis may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from onnxq.calib.weights import weight_mse
+from onnxq.config import Config
+from onnxq.errors import DataError, PlanError
+from onnxq.numerics import amax_of
+from onnxq.passes.insert_qdq import InsertOptions
+from onnxq.runtime import Runtime
+from onnxq.sensitivity.metric_function import FunctionMetric, load_function
+from onnxq.sensitivity.metrics import LABEL_FREE, Cosine, Kl, Metric, Mse, Sqnr, Top1
+
+CHOICES = {
+    "mode": ("one-on", "one-off"),
+    "granularity": ("node", "group"),
+    "at": ("outputs", "node"),
+    "direction": ("higher", "lower"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How nodes are scored.
+
+    mode: quantize each alone ("one-on"), or leave each alone float ("one-off"). granularity: toggle
+    nodes, or groups: those that `groups` (patterns) name, or blocks by their names. split: score
+    activations and weights apart too. metric: sqnr, mse, cosine, kl, top1 or module:function.
+    labels: for top1, one a row of every sample, in order. direction: which scores of a
+    module:function are better. at: score the model's outputs, or what the node itself writes.
+    outputs: names of the outputs to score; none for all. curve: numbers of worst nodes to leave
+    float. max_memory: bytes of cached tensors. resume: file that holds the work done so far.
+    whole: rebuild and run the whole model for every toggle, which is slow, to check with.
+    """
+
+    mode: Literal["one-on", "one-off"] = "one-on"
+    granularity: Literal["node", "group"] = "node"
+    groups: tuple[str, ...] = ()
+    split: bool = False
+    metric: str = "sqnr"
+    labels: npt.NDArray[Any] | None = None
+    direction: Literal["higher", "lower"] = "higher"
+    at: Literal["outputs", "node"] = "outputs"
+    outputs: tuple[str, ...] = ()
+    curve: tuple[int, ...] = ()
+    max_memory: int = 1 << 30
+    resume: Path | None = None
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise PlanError(f"unknown {name} '{value}'; choose {' or '.join(choices)}")
+        if self.metric not in (*LABEL_FREE, "top1") and not all(self.metric.partition(":")):
+            raise PlanError(
+                f"unknown metric '{self.metric}'; choose {', '.join(LABEL_FREE)}, top1 or "
+                "module:function"
+            )
+        if self.max_memory < 1:
+            raise PlanError(f"max_memory {self.max_memory}: give a positive number of bytes")
+        if any(k < 0 for k in self.curve):
+            raise PlanError(f"curve {self.curve}: numbers of nodes are not negative")
+        if self.at == "node" and self.metric not in LABEL_FREE:
+            raise PlanError(
+                f"metric '{self.metric}' looks at the model's outputs; at a node choose one of "
+                f"{', '.join(LABEL_FREE)}"
+            )
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how wide models run, and how Q/DQ is written into them."""
+
+    runtime: Runtime = field(default_factory=Runtime)
+    workers: int = 2
+    insert: InsertOptions = field(default_factory=InsertOptions)
+
+
+def execution_of(config: Config) -> Execution:
+    """Where and how this configuration runs and quantizes."""
+    library = Path(config.ort_library) if config.ort_library else None
+    weight_range = weight_mse if config.weight_method == "mse" else amax_of
+    insert = InsertOptions(config.weights_as, config.scale_dtype, weight_range)
+    return Execution(Runtime(config.provider, library), config.workers, insert)
+
+
+def metric_of(options: Options, samples: int) -> Metric | FunctionMetric:
+    """The metric that the options name, for that many samples.
+
+    Raises PlanError for one that cannot be imported, DataError for labels that do not fit.
+    """
+    plain: dict[str, Metric] = {"sqnr": Sqnr(), "mse": Mse(), "cosine": Cosine(), "kl": Kl()}
+    if options.metric == "top1":
+        return Top1(_labels(options.labels, samples))
+    if options.labels is not None:
+        raise PlanError(f"metric '{options.metric}' takes no labels; labels are for top1")
+    if options.metric in plain:
+        return plain[options.metric]
+    function = load_function(options.metric)
+    return FunctionMetric(options.metric, function, options.direction == "higher")
+
+
+def _labels(labels: npt.NDArray[Any] | None, samples: int) -> tuple[npt.NDArray[Any], ...]:
+    if labels is None:
+        raise DataError("metric 'top1' needs labels: one integer for each sample")
+    if labels.dtype.kind not in "iu" or (labels.ndim > 1 and labels.size != len(labels)):
+        raise DataError(f"labels are {labels.dtype} {labels.shape}; give one integer a sample")
+    if not labels.size or labels.size % samples:
+        raise DataError(
+            f"there are {labels.size} labels for {samples} samples; give one for each, in order"
+        )
+    return tuple(labels.reshape(samples, -1))

@@ -1,0 +1,126 @@
+"""The verb: toggle entries of the plan, run, score, rank; then the curve."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from onnxq.calib.data import Dataset
+from onnxq.calib.observed import settle
+from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import sample_digest
+from onnxq.config import Config
+from onnxq.errors import DataError, PlanError
+from onnxq.graph import Graph
+from onnxq.plan import Plan
+from onnxq.sensitivity.measure import Bench, measure
+from onnxq.sensitivity.options import Execution, Options, execution_of, metric_of
+from onnxq.sensitivity.ranking import Ranking
+from onnxq.sensitivity.runner import Runner, Subject, Whole
+from onnxq.sensitivity.state import State
+from onnxq.sensitivity.toggles import ALL, Toggle, units_of
+from onnxq.sensitivity.work import Work
+
+Progress = Callable[[str, int, int], None]
+FREE = ("resume", "max_memory", "curve", "labels")  # options that leave every sum as it is
+
+
+class Source(Protocol):
+    """A prepared graph and the hash of its model file."""
+
+    @property
+    def graph(self) -> Graph: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+def sensitivity(
+    source: Source,
+    plan: Plan,
+    ranges: Ranges,
+    dataset: Dataset,
+    options: Options | None = None,
+    config: Config | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Ranking:
+    """The damage that quantizing each node (or group) of `plan` does, over all of `dataset`.
+
+    Of `config` it takes how Q/DQ is written, where models run and how many samples at a time.
+    `progress` is called with "sensitivity" and "curve". Raises PlanError for options, patterns or a
+    metric that do not fit, DataError for labels, ModelError where a score is not a number.
+    """
+    options, execution = options or Options(), execution_of(config or Config())
+    work = _work(source, plan, ranges, dataset, options)
+    metric = metric_of(options, len(dataset))
+    subject = Subject(source.graph, ranges.amax, dataset, work.scored())
+    state = State(options.resume, _key(work, dataset, execution) if options.resume else "")
+    runner: Runner = Whole(subject, execution)
+    bench = Bench(runner, metric, len(dataset), execution.workers, options.max_memory)
+    toggles = work.toggles()
+    measure(bench, toggles, state, lambda done, total: progress("sensitivity", done, total))
+    judge = work.judge(metric, state)
+    first = {name: x.shape for name, x in dataset.sample(0).items()}
+    ranking = Ranking(
+        model=source.sha256,
+        mode=options.mode,
+        granularity=options.granularity,
+        metric=options.metric,
+        higher_is_better=metric.higher_is_better,
+        at=options.at,
+        samples=len(dataset),
+        rows=work.rows(state, judge, first),
+        float_score=judge.worst(judge.reference) if judge.reference is not None else None,
+        quantized_score=judge.worst(state.totals(ALL)) if state.has(ALL, [0]) else None,
+    )
+    if not options.curve:
+        return ranking
+    subject = replace(subject, tensors=work.outputs())
+    bench = replace(bench, runner=Whole(subject, execution))
+    steps = _curve(ranking, work)
+    measure(bench, list(steps.values()), state, lambda i, n: progress("curve", i, n))
+    scores = {k: judge.worst(state.totals(toggle.name)) for k, toggle in steps.items()}
+    return replace(ranking, curve=tuple(scores.items()))
+
+
+def _work(source: Source, plan: Plan, ranges: Ranges, dataset: Dataset, options: Options) -> Work:
+    plan.check_model(source.sha256)
+    ranges.check_model(source.sha256)
+    plan, _ = settle(source.graph, plan, ranges)
+    if not plan.edges:
+        raise PlanError("the plan quantizes nothing: there is nothing to rank")
+    if not len(dataset):
+        raise DataError("there are no samples to score; give at least one")
+    units = tuple(units_of(source.graph, plan, options))
+    return Work(source.graph, plan, ranges, options, units)
+
+
+def _curve(ranking: Ranking, work: Work) -> dict[int, Toggle]:
+    """How many of the worst units stay float -> the toggle that measures it."""
+    counts = sorted({min(k, len(ranking.rows)) for k in work.options.curve})
+    return {
+        k: Toggle(f"(curve {k})", work.plan.without(*ranking.worst(k)), work.outputs())
+        for k in counts
+    }
+
+
+def _key(work: Work, dataset: Dataset, execution: Execution) -> str:
+    """A digest of everything that the measured sums depend on."""
+    options = work.options
+    labels = options.labels
+    said: list[Any] = [
+        work.plan.model,
+        work.plan.to_yaml(),
+        work.ranges.to_json(),
+        {f.name: getattr(options, f.name) for f in fields(options) if f.name not in FREE},
+        None if labels is None else np.asarray(labels).tolist(),
+        (execution.runtime.provider, execution.insert.weights_as, execution.insert.scale_dtype,
+         execution.insert.weight_range.__qualname__),
+        [str(sample_digest(sample)) for sample in dataset],
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()

@@ -1,0 +1,179 @@
+"""The ranking: what each unit costs, the worst first, with ties shown as ties.
+
+`damage` is what the rows are sorted by and what shares are of; 0 where nothing is lost. Its
+standard error is the jackknife's: the spread of the damage with one sample left out each time. Rows
+share a rank where they differ by less than twice the standard error of their paired difference.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnxq.errors import PlanError
+from onnxq.graph import replacing
+
+KIND, VERSION = "onnxq.ranking", 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score, the damage it stands for, and the standard error of that (None: not known)."""
+
+    score: float
+    damage: float
+    stderr: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One unit.
+
+    rank: 1 is the worst; units that samples cannot tell apart share it, and `tied` says so.
+    name, op, nodes: the node, or the group and its nodes. overall: at the worst output.
+    outputs: score at each. share: of the damage of all units. parts: activations and weights alone.
+    sat_ratio: the largest of its activations. parameters, macs: how large it is.
+    """
+
+    rank: int
+    tied: bool
+    name: str
+    op: str
+    nodes: tuple[str, ...]
+    overall: Score
+    outputs: Mapping[str, float]
+    share: float
+    parts: Mapping[str, Score]
+    sat_ratio: float
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rows with the worst first, and what they were measured by.
+
+    float_score: of the float model, None where the metric compares with it. quantized_score: of the
+    model with every unit quantized, at the worst output, None where that was not measured.
+    curve: (how many of the worst units are left float, score at the worst output).
+    """
+
+    model: str
+    mode: str
+    granularity: str
+    metric: str
+    higher_is_better: bool
+    at: str
+    samples: int
+    rows: tuple[Row, ...]
+    float_score: float | None = None
+    quantized_score: float | None = None
+    curve: tuple[tuple[int, float], ...] = field(default=())
+
+    def worst(self, count: int) -> list[str]:
+        """Names of the nodes of the `count` worst units."""
+        return list(dict.fromkeys(name for row in self.rows[:count] for name in row.nodes))
+
+    def skip_list(self, count: int) -> str:
+        """The text of a file for `--skip @FILE`: the nodes of the `count` worst units, exactly."""
+        head = f"# the {min(count, len(self.rows))} most sensitive by {self.metric}, {self.mode}\n"
+        return head + "".join(f"name:{name}\n" for name in self.worst(count))
+
+    def save(self, path: str | Path) -> None:
+        """Write `.csv` or `.json`, whole or not at all; raises PlanError for another suffix."""
+        path = Path(path)
+        texts = {".csv": self.to_csv, ".json": self.to_json}
+        if path.suffix not in texts:
+            raise PlanError(f"cannot write a ranking as '{path.name}'; choose .csv or .json")
+        with replacing(path) as temporary:
+            temporary.write_text(texts[path.suffix](), "utf-8")
+
+    def to_csv(self) -> str:
+        """A line a unit; a column for every output's score."""
+        text = io.StringIO()
+        rows = [_flat(row) for row in self.rows]
+        fields = list(dict.fromkeys(key for row in rows for key in row))
+        writer = csv.DictWriter(text, fields, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def to_json(self) -> str:
+        """Everything; infinite scores are strings ("inf"), as JSON has none."""
+        document = {"kind": KIND, "version": VERSION, **asdict(self)}
+        return json.dumps(_plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def load(path: str | Path) -> Ranking:
+        """Read the `.json` form; raises PlanError for a file that is not a ranking."""
+        path = Path(path)
+        if not path.is_file():
+            raise PlanError(
+                f"no ranking at '{path}'; 'onnxq sensitivity -o ranking.json' makes one"
+            )
+        try:
+            document = json.loads(path.read_text("utf-8"))
+            if document.pop("kind") != KIND or document.pop("version") != VERSION:
+                raise ValueError("of another kind or version")
+            rows = tuple(_row(row) for row in document.pop("rows"))
+            curve = tuple((int(k), float(score)) for k, score in document.pop("curve"))
+            for name in ("float_score", "quantized_score"):
+                document[name] = _number(document[name])
+            return Ranking(rows=rows, curve=curve, **document)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise PlanError(f"'{path}' is not a ranking that can be read: {e}") from e
+
+
+def _flat(row: Row) -> dict[str, object]:
+    found: dict[str, object] = {
+        "rank": row.rank,
+        "tied": int(row.tied),
+        "node": row.name,
+        "op": row.op,
+        "score": row.overall.score,
+        "damage": row.overall.damage,
+        "stderr": row.overall.stderr,
+        "share": row.share,
+    }
+    if len(row.outputs) > 1:
+        found |= {f"score:{name}": score for name, score in row.outputs.items()}
+    for part, score in row.parts.items():
+        found |= {f"{part}_score": score.score, f"{part}_damage": score.damage}
+    size = {"sat_ratio": row.sat_ratio, "parameters": row.parameters, "macs": row.macs}
+    return found | size
+
+
+def _plain(value: Any) -> Any:
+    """The value with infinities and NaN as strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _row(document: dict[str, Any]) -> Row:
+    def score(d: dict[str, Any]) -> Score:
+        return Score(float(d["score"]), float(d["damage"]), _number(d["stderr"]))
+
+    return Row(
+        **{
+            **document,
+            "nodes": tuple(document["nodes"]),
+            "overall": score(document["overall"]),
+            "outputs": {k: float(v) for k, v in document["outputs"].items()},
+            "parts": {k: score(v) for k, v in document["parts"].items()},
+        }
+    )

@@ -1,0 +1,88 @@
+"""The sums that are measured so far, in memory and, to be resumed, in a file.
+
+A file is written whole or not at all, at most once a second and at the end, so that a run that is
+killed loses a second. It names what was measured: model, plan, ranges, data, options.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from onnxq.errors import PlanError
+from onnxq.graph import replacing
+from onnxq.sensitivity.metrics import Array, Sums
+
+KIND, VERSION = "onnxq.sensitivity-state", 1
+SECONDS = 1.0  # between two writes
+
+
+class State:
+    """Toggle -> sample -> scored tensor -> sums."""
+
+    def __init__(self, path: Path | None = None, key: str = "") -> None:
+        """Starts with what `path` holds, if it exists; raises PlanError if that is another run's.
+
+        `key` identifies the run.
+        """
+        self.path, self.key = path, key
+        self._sums: dict[str, dict[int, dict[str, Sums]]] = {}
+        self._saved = time.monotonic()
+        if path is not None and path.exists():
+            self._sums = _load(path, key)
+
+    def has(self, toggle: str, samples: Iterable[int]) -> bool:
+        """Whether a toggle is measured for all of these samples."""
+        return self._sums.get(toggle, {}).keys() >= set(samples)
+
+    def add(self, toggle: str, sample: int, sums: Mapping[str, Sums]) -> None:
+        """Keep the sums of a sample under a toggle."""
+        self._sums.setdefault(toggle, {})[sample] = dict(sums)
+
+    def totals(self, toggle: str) -> dict[str, Array]:
+        """Scored tensor -> sums [samples, K], in the order of the samples."""
+        found = self._sums[toggle]
+        rows = [found[i] for i in sorted(found)]
+        return {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
+
+    def save_soon(self) -> None:
+        """Write the file unless that was done just now."""
+        if time.monotonic() - self._saved >= SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file, if there is one to write."""
+        if self.path is None:
+            return
+        document = {"kind": KIND, "version": VERSION, "key": self.key, "sums": self._sums}
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(document), "utf-8")
+        self._saved = time.monotonic()
+
+
+def _load(path: Path, key: str) -> dict[str, dict[int, dict[str, Sums]]]:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        if document["kind"] != KIND or document["version"] != VERSION:
+            raise ValueError(f"kind '{document['kind']}', version {document['version']}")
+        found = {
+            toggle: {
+                int(i): {name: tuple(map(float, sums)) for name, sums in tensors.items()}
+                for i, tensors in samples.items()
+            }
+            for toggle, samples in document["sums"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise PlanError(
+            f"'{path}' holds no sensitivity analysis to resume ({e}); name another file"
+        ) from e
+    if document["key"] != key:
+        raise PlanError(
+            f"'{path}' was begun with another model, plan, data or options; name another file, or "
+            "delete it to start over"
+        )
+    return found

@@ -1,0 +1,145 @@
+"""What there is to do: tensors to score, plans to toggle, and the rows that come of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxq.calib.ranges import Ranges
+from onnxq.errors import ModelError, PlanError
+from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name
+from onnxq.plan import Plan
+from onnxq.segments import Shapes, shapes_at
+from onnxq.sensitivity import cost
+from onnxq.sensitivity.analysis import Judge, ranked
+from onnxq.sensitivity.metric_function import FunctionMetric
+from onnxq.sensitivity.metrics import LABEL_FREE, Metric
+from onnxq.sensitivity.options import Options
+from onnxq.sensitivity.ranking import Row, Score
+from onnxq.sensitivity.state import State
+from onnxq.sensitivity.toggles import ALL, FLOAT, PARTS, Part, Toggle, Unit, toggled
+from onnxq.spec import Edge
+
+
+@dataclass(frozen=True)
+class Work:
+    """A prepared graph, its settled plan and ranges, and the units to rank."""
+
+    graph: Graph
+    plan: Plan
+    ranges: Ranges
+    options: Options
+    units: tuple[Unit, ...]
+
+    def outputs(self) -> tuple[str, ...]:
+        """The model's outputs that are scored; raises PlanError where the options fit none."""
+        written = {t.name: t for t in self.graph.outputs if t.inputs}
+        if unknown := [name for name in self.options.outputs if name not in written]:
+            raise PlanError(
+                f"the model has no output '{unknown[0]}'; it has {', '.join(map(repr, written))}"
+            )
+        names = self.options.outputs or tuple(written)
+        if ":" in self.options.metric:
+            return names
+        floats = tuple(name for name in names if _is_float(written[name]))
+        if not floats:
+            raise ModelError("no scored output is floating point; use a metric module:function")
+        if self.options.metric == "top1" and len(floats) > 1:
+            raise PlanError(
+                f"metric 'top1' looks at one output; name it with --output: {', '.join(floats)}"
+            )
+        return floats
+
+    def scored(self) -> tuple[str, ...]:
+        """Every tensor that some toggle is scored at."""
+        if self.options.at == "outputs":
+            return self.outputs()
+        return tuple(dict.fromkeys(name for unit in self.units for name in self._written(unit)))
+
+    def _written(self, unit: Unit) -> tuple[str, ...]:
+        nodes = node_by_name(self.graph)
+        return tuple(nodes[name].outputs[0].name for name in unit.nodes)
+
+    def toggles(self) -> list[Toggle]:
+        """Everything to measure for the ranking."""
+        options, scored = self.options, self.scored()
+        found = []
+        if options.metric not in LABEL_FREE:
+            found.append(Toggle(FLOAT, self.plan.only(), scored))
+        if options.at == "outputs" or options.mode == "one-off":
+            found.append(Toggle(ALL, self.plan, scored))
+        parts: tuple[Part, ...] = ("both", *PARTS) if options.split else ("both",)
+        for unit in self.units:
+            tensors = scored if options.at == "outputs" else self._written(unit)
+            for part in parts:
+                plan = toggled(self.graph, self.plan, unit, part, options)
+                if plan is not None:
+                    found.append(Toggle(toggle_name(unit, part), plan, tensors))
+        return found
+
+    def judge(self, metric: Metric | FunctionMetric, state: State) -> Judge:
+        """What reads scores off measured sums."""
+        return Judge(
+            metric,
+            None if self.options.metric in LABEL_FREE else state.totals(FLOAT),
+            state.totals(ALL) if self.options.mode == "one-off" else None,
+        )
+
+    def rows(self, state: State, judge: Judge, inputs: Shapes) -> tuple[Row, ...]:
+        """A row for each unit, ranked; `inputs` are the shapes of a sample."""
+        shapes = shapes_at(self.graph, inputs)
+        rows, spreads = [], []
+        for unit in self.units:
+            found = state.totals(toggle_name(unit, "both"))
+            overall, spread = judge.read(found)
+            parts: dict[str, Score] = {}
+            for part in PARTS:
+                if state.has(toggle_name(unit, part), [0]):
+                    parts[part] = judge.read(state.totals(toggle_name(unit, part)))[0]
+            nodes = [node_by_name(self.graph)[name] for name in unit.nodes]
+            rows.append(
+                Row(
+                    rank=0,
+                    tied=False,
+                    name=unit.name,
+                    op=_op(nodes),
+                    nodes=unit.nodes,
+                    overall=overall,
+                    outputs=judge.scores(found),
+                    share=0.0,
+                    parts=parts,
+                    sat_ratio=max((self._sat_ratio(node) for node in nodes), default=0.0),
+                    parameters=sum(cost.parameters(node) for node in nodes),
+                    macs=sum(cost.macs(node, shapes) for node in nodes),
+                )
+            )
+            spreads.append(spread)
+        return ranked(rows, spreads)
+
+    def _sat_ratio(self, node: Node) -> float:
+        """The largest among the node's quantized activations."""
+        names = [
+            self.plan.source.get(t.name, t.name)
+            for i, t in enumerate(node.inputs)
+            if Edge(node.name, i) in self.plan.edges and constant_of(t) is None
+        ]
+        return max((self.ranges[name].sat_ratio for name in names), default=0.0)
+
+
+def toggle_name(unit: Unit, part: Part) -> str:
+    """The name under which a toggle's sums are kept."""
+    return unit.name if part == "both" else f"{unit.name} ({part})"
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return tensor.dtype is None or np.issubdtype(np.dtype(tensor.dtype), np.floating)
+
+
+def _op(nodes: Sequence[Node]) -> str:
+    counts = Counter(node.op for node in nodes)
+    if len(nodes) == 1:
+        return str(nodes[0].op)
+    return " + ".join(f"{count} {op}" for op, count in counts.most_common())
