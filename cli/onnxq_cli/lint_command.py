@@ -1,0 +1,72 @@
+"""`onnxq lint`: what TensorRT will refuse, run slowly or compute differently, with the fix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from onnxq_cli.options import IN, OUT
+
+
+@click.command(
+    name="lint",
+    epilog="Example: onnxq lint quantized.onnx --fix -o mended.onnx --sarif lint.sarif",
+)
+@click.argument("model", type=IN)
+@click.option(
+    "--backend",
+    type=click.Choice(["tensorrt", "tensorrt-rtx"]),
+    default="tensorrt",
+    show_default=True,
+    help="Judge by TensorRT's documentation, or by what TensorRT-RTX was seen to do.",
+)
+@click.option(
+    "--severity",
+    type=click.Choice(["refused", "inaccurate", "slow", "info"]),
+    default="info",
+    show_default=True,
+    help="Show findings of this severity and worse.",
+)
+@click.option("--fix", "mend", is_flag=True, help="Apply the safe fixes, write OUT and lint that.")
+@click.option("-o", "--out", type=OUT, help="Where --fix writes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--sarif", type=OUT, help="Also write SARIF 2.1.0, which code hosts show.")
+def command(
+    model: Path,
+    backend: str,
+    severity: str,
+    mend: bool,
+    out: Path | None,
+    as_json: bool,
+    sarif: Path | None,
+) -> int:
+    """Say what TensorRT will refuse, run slowly or compute differently in MODEL, and the fix.
+
+    Reads the graph alone: no TensorRT is needed. Exits with 1 if something will be refused.
+    """
+    from onnxq.graph import load, read_metadata, save
+    from onnxq.report import findings as report
+    from onnxq.report.text import show
+    from onnxq.trt.fixes import fix
+    from onnxq.trt.lint import RULES, at_least, is_refused, lint
+
+    if mend != (out is not None):
+        raise click.UsageError("--fix and -o go together: say where the mended model goes")
+    graph = load(model)
+    fixed: dict[str, int] = {}
+    if out is not None:
+        graph, fixed = fix(graph)
+        save(graph, out, metadata=read_metadata(model))
+        graph = load(out)
+    found = lint(graph, backend)
+    shown = at_least(found, severity)
+    if sarif is not None:
+        document = report.findings_sarif(shown, RULES, (out or model).as_posix())
+        sarif.write_text(json.dumps(document, indent=1), "utf-8")
+    if as_json:
+        click.echo(json.dumps(report.findings_json(shown, fixed), indent=1))
+    else:
+        show(report.findings_text(shown, fixed))
+    return 1 if is_refused(found) else 0
