@@ -185,6 +185,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with together(), replacing(path) as temporary:
             yield temporary
         return
+    if path.is_dir():
+        raise ModelError(f"'{path}' is a folder; give a file name to write to")
     if not path.parent.is_dir():
         raise ModelError(f"no folder '{path.parent}' to write '{path.name}' to; make it first")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)

@@ -1,0 +1,61 @@
+"""`onnxq calibrate` and `merge-stats`: any split of the data gives the same bytes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def x(images):
+    return np.load(images)
+
+
+@pytest.fixture
+def calibrate(done, classifier):
+    def call(*sources, options=()):
+        data = [arg for source in sources for arg in ("--calib", source)]
+        done("calibrate", classifier, *data, "--stats", "s.npz", "-o", "r.json", *options)
+        return Path("r.json").read_bytes(), Path("s.npz").read_bytes()
+
+    return call
+
+
+def test_order_split_and_workers_do_not_change_a_byte(calibrate, images, x):
+    wanted = calibrate(images)
+    np.save("reversed.npy", x[::-1])
+    np.save("shuffled.npy", np.random.default_rng(0).permutation(x))
+    np.save("a.npy", x[:37])
+    np.save("b.npy", x[37:])
+    assert calibrate("reversed.npy") == wanted
+    assert calibrate("shuffled.npy") == wanted
+    assert calibrate("b.npy", "a.npy") == wanted
+    assert calibrate(images, options=("--workers", "1")) == wanted
+    assert calibrate(images, options=("--workers", "3")) == wanted
+
+
+def test_shards_add_up_to_one_run(calibrate, done, classifier, images, x):
+    ranges, stats = calibrate(images)
+    for k, part in enumerate((x[:20], x[20:55], x[55:])):
+        np.save("part.npy", part)
+        calibrate("part.npy")
+        Path("s.npz").rename(f"{k}.npz")
+    done("merge-stats", "2.npz", "0.npz", "1.npz", "-o", "all.npz")
+    assert Path("all.npz").read_bytes() == stats
+    done("calibrate", classifier, "--from-stats", "all.npz", "-o", "merged.json")
+    assert Path("merged.json").read_bytes() == ranges
+
+
+@pytest.mark.parametrize("method", ["max", "entropy", "percentile:99"])
+def test_another_method_is_read_off_saved_statistics(calibrate, done, classifier, images, method):
+    calibrate(images)
+    done("calibrate", classifier, "--from-stats", "s.npz", "--method", method, "-o", "read.json")
+    ranges, _ = calibrate(images, options=("--method", method))
+    assert Path("read.json").read_bytes() == ranges
+
+
+def test_quantizing_shuffled_data_gives_the_same_ranges(done, classifier, images, x):
+    np.save("shuffled.npy", np.random.default_rng(0).permutation(x))
+    for data, out in ((images, "a.json"), ("shuffled.npy", "b.json")):
+        done("quantize", classifier, "--calib", data, "-o", "q.onnx", "--save-ranges", out)
+    assert Path("a.json").read_bytes() == Path("b.json").read_bytes()

@@ -1,0 +1,58 @@
+"""Help: every command has it, it fits a terminal, and its examples run."""
+
+import re
+import shlex
+import shutil
+
+import click
+import pytest
+from onnxq_cli.main import COMMANDS, cli
+
+
+def command_of(name):
+    return cli.get_command(click.Context(cli), name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_80_columns_and_ends_in_an_example(done, name):
+    lines = done(name, "--help").out.rstrip().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    example = " ".join(" ".join(lines).split()).rpartition("Example: ")[2]
+    assert example.startswith(f"onnxq {name}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_does_and_its_default(name):
+    for option in command_of(name).params:
+        if not isinstance(option, click.Option):
+            continue
+        assert option.help, option.name
+        given = isinstance(option.default, int | float | str) and option.default is not False
+        assert not given or option.show_default or "efault" in option.help, option.name
+
+
+def test_the_group_lists_every_command(done):
+    text = done("--help").out
+    assert all(re.search(rf"^  {name}  ", text, re.MULTILINE) for name in COMMANDS)
+
+
+@pytest.fixture
+def workplace(done, fixtures, folder):
+    """A folder with what the examples read."""
+    ignore = shutil.ignore_patterns("*.py", "__pycache__", "eval.npz")
+    shutil.copytree(fixtures, "fixtures", ignore=ignore)
+    model, data = "fixtures/classifier/classifier.onnx", "fixtures/classifier/calib.npy"
+    done("quantize", model, "--calib", data, "-o", "model.int8.onnx")
+    done("calibrate", model, "--calib", data, "--stats", "a.npz", "-o", "ranges.json")
+    shutil.copy("a.npz", "b.npz")
+    shutil.copy("model.int8.onnx", "quantized.onnx")
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_runs(onnxq, name):
+    words = shlex.split(command_of(name).epilog.removeprefix("Example: onnxq "))
+    ran = onnxq(*words)
+    if "no TensorRT can be imported" in ran.err:
+        pytest.skip("there is no TensorRT here")
+    assert ran.code in (0, 1), ran.err  # 1: it ran, and has something to object to
