@@ -106,13 +106,18 @@ def placement_options(command: Command) -> Command:
     return _all(command, _PLACEMENT)
 
 
-def data_options(required: bool = True) -> Callable[[Command], Command]:
-    """Add the options that say what to calibrate on."""
-    calib = click.option(
+def calib_option(required: bool) -> Callable[[Command], Command]:
+    """Add `--calib`."""
+    return click.option(
         "--calib", multiple=True, required=required, metavar="DATA",
         help=".npy, .npz, folder, Polygraphy JSON, test_data_set folder, module:function or "
         "'random'. Repeatable.",
     )  # fmt: skip
+
+
+def data_options(required: bool = True) -> Callable[[Command], Command]:
+    """Add the options that say what to calibrate on."""
+    calib = calib_option(required)
     return lambda command: calib(_all(command, _DATA))
 
 

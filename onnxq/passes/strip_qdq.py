@@ -8,6 +8,7 @@ A weight does not get back what rounding took; quantize from the float model whe
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -31,18 +32,20 @@ def quantized_nodes(graph: Graph) -> list[Node]:
     return [n for n in graph.nodes if n.op in QUANTIZED_OPS]
 
 
-def strip_qdq(graph: Graph) -> int:
+def strip_qdq(graph: Graph, only: Collection[str] | None = None) -> int:
     """Remove every Q/DQ in place; returns how many DequantizeLinear went.
 
+    `only` names the DequantizeLinear to take out, with the QuantizeLinear that no other reads.
     Raises ModelError for integer ops that are not Q/DQ, for integers that go anywhere but into a
     DequantizeLinear, and for weights whose scale is computed.
     """
-    for node in quantized_nodes(graph):
+    for node in quantized_nodes(graph) if only is None else ():
         if node.op not in ("QuantizeLinear", "DequantizeLinear"):
             raise ModelError(f"'{node.name}' is a {node.op}, which has no float form; start from "
                              "the float model")  # fmt: skip
     count = 0
-    for node in [n for n in graph.nodes if n.op == "DequantizeLinear"]:
+    chosen = [n for n in graph.nodes if n.op == "DequantizeLinear"]
+    for node in chosen if only is None else [n for n in chosen if n.name in only]:
         before = producer(node.inputs[0])
         if before is not None and before.op == "QuantizeLinear":
             float_tensor = before.inputs[0]
@@ -51,7 +54,7 @@ def strip_qdq(graph: Graph) -> int:
         _replace(graph, node, float_tensor)
         count += 1
     tidy(graph)
-    for node in graph.nodes:
+    for node in graph.nodes if only is None else ():
         if node.op == "QuantizeLinear":
             raise ModelError(f"'{node.name}' quantizes for something that is no DequantizeLinear; "
                              "start from the float model")  # fmt: skip

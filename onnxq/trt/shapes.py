@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnxq.errors import OnnxqError
@@ -62,3 +63,23 @@ def suggest(name: str, dims: Sequence[int]) -> str:
     """A shape text for an input whose dynamic dimensions are negative: batch 1, others 224."""
     fixed = [d if d >= 0 else 1 if i == 0 else 224 for i, d in enumerate(dims)]
     return f"{name}:{'x'.join(map(str, fixed))}"
+
+
+def profile_of(samples: Iterable[Mapping[str, Shape]]) -> tuple[str, ...]:
+    """`name:min:opt:max` for each input, from the shapes seen; opt is the most frequent one.
+
+    Raises OnnxqError where an input's rank varies.
+    """
+    seen: dict[str, Counter[Shape]] = {}
+    for sample in samples:
+        for name, shape in sample.items():
+            seen.setdefault(name, Counter())[tuple(shape)] += 1
+    texts = []
+    for name, shapes in seen.items():
+        if len({len(s) for s in shapes}) > 1:
+            raise OnnxqError(f"input '{name}' varies in rank, from {min(shapes)} to {max(shapes)}")
+        least = tuple(map(min, zip(*shapes, strict=True)))
+        most = tuple(map(max, zip(*shapes, strict=True)))
+        likely = shapes.most_common(1)[0][0]
+        texts.append(":".join([name, *("x".join(map(str, s)) for s in (least, likely, most))]))
+    return tuple(texts)

@@ -1,0 +1,85 @@
+"""What an engine makes of the Q/DQ in a model: meant against real, node by node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from onnxq.graph import Graph, Node, constant_of, producer
+from onnxq.targets.options import is_weighted
+from onnxq.trt.engine import Engine, Precision, coverage
+
+_STORED = {"int8": "int8", "uint8": "int8", "int4": "int4", "uint4": "int4"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """meant: weighted node -> what its Q/DQ asks for. real: the same nodes -> what runs."""
+
+    meant: dict[str, str]
+    real: dict[str, Precision]
+    engine: Engine
+
+    @property
+    def missed(self) -> list[str]:
+        """Nodes that run in another precision than meant; unknown ones are not counted."""
+        return [n for n, p in self.meant.items() if self.real[n] not in (p, "unknown", "folded")]
+
+    @property
+    def covered(self) -> int:
+        """How many nodes run as meant."""
+        return sum(self.real[n] == p for n, p in self.meant.items())
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON document."""
+        kernel_of = {layer: k for k in self.engine.kernels if k.is_product for layer in k.layers}
+        return {
+            "readable": self.engine.readable,
+            "reason": self.engine.reason,
+            "kernels": len(self.engine.kernels),
+            "quantize_kernels": self.engine.quantize_kernels,
+            "move_kernels": self.engine.move_kernels,
+            "bytes_moved": self.engine.traffic,
+            "meant": len(self.meant),
+            "covered": self.covered,
+            "nodes": {
+                name: {
+                    "meant": meant,
+                    "real": self.real[name],
+                    "kernel": kernel_of[name].kind if name in kernel_of else None,
+                    "fused_with": [x for x in kernel_of[name].layers if x != name]
+                    if name in kernel_of
+                    else [],
+                }
+                for name, meant in self.meant.items()
+            },
+        }
+
+
+def judge(graph: Graph, engine: Engine) -> Verdict:
+    """Hold an engine against the Q/DQ of the graph it was built from."""
+    asked = meant(graph)
+    return Verdict(asked, coverage(engine, asked), engine)
+
+
+def meant(graph: Graph) -> dict[str, str]:
+    """Weighted nodes whose first two inputs are dequantized -> the precision that asks for."""
+    found = {}
+    for node in graph.nodes:
+        if is_weighted(node):
+            types = [_precision(producer(t)) for t in node.inputs[:2]]
+            if types[0] and types[1]:
+                found[node.name] = types[1] if types[1] == "int4" else types[0]
+    return found
+
+
+def _precision(node: Node | None) -> str | None:
+    """What a DequantizeLinear reads, through Casts: "int8", "int4", "fp8"; else None."""
+    while node is not None and node.op == "Cast":
+        node = producer(node.inputs[0])
+    if node is None or node.op != "DequantizeLinear":
+        return None
+    codes = node.inputs[0]
+    values = constant_of(codes) if codes.dtype is None else None
+    dtype = str(codes.dtype if values is None else values.dtype)
+    return "fp8" if "float8" in dtype else _STORED.get(dtype.removeprefix("dtype"), "int8")
