@@ -24,6 +24,7 @@ COMMANDS = (
     "prepare",
     "plan",
     "calibrate",
+    "build",
     "sensitivity",
     "compare",
     "lint",
