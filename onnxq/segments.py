@@ -117,19 +117,32 @@ def cut(graph: Graph, observed: Collection[str], segment_bytes: int = 0) -> list
     An axis of unknown length counts as USUAL_AXIS, the first as 1; 0 stands for SEGMENT_BYTES.
     Expects a graph from `restrict`.
     """
-    reads = [[t for t in _reads(node) if not isinstance(t, gs.Constant)] for node in graph.nodes]
-    last_read = {t.name: p for p, tensors in enumerate(reads) for t in tensors}
+    last_read = _last_read(_all_reads(graph))
     sizes = _usual_sizes(graph)
     costs = list(_cut_costs(graph, observed, last_read, sizes))
     filling = [
         sum(sizes.get(t.name, 0) for t in node.outputs if t.name in observed)
         for node in graph.nodes
     ]
-    ends = _choose(costs, filling, segment_bytes or SEGMENT_BYTES)
+    return cut_at(graph, _choose(costs, filling, segment_bytes or SEGMENT_BYTES), observed)
+
+
+def cut_at(graph: Graph, ends: Sequence[int], observed: Collection[str]) -> list[Segment]:
+    """The segments of `graph` that end before the positions `ends`, which rise to its length."""
+    reads = _all_reads(graph)
+    last_read = _last_read(reads)
     return [
         _segment(graph, range(start, end), reads, last_read, observed)
         for start, end in zip([0, *ends], ends, strict=False)
     ]
+
+
+def _all_reads(graph: Graph) -> list[list[Tensor]]:
+    return [[t for t in _reads(node) if not isinstance(t, gs.Constant)] for node in graph.nodes]
+
+
+def _last_read(reads: Sequence[Sequence[Tensor]]) -> dict[str, int]:
+    return {t.name: p for p, tensors in enumerate(reads) for t in tensors}
 
 
 def _usual_sizes(graph: Graph) -> dict[str, int]:
@@ -140,7 +153,7 @@ def _usual_sizes(graph: Graph) -> dict[str, int]:
     return {
         name: prod(_usual(t.shape)) * np.dtype(t.dtype).itemsize
         for name, t in _at(graph, inputs).tensors().items()
-        if t.shape is not None and _can_cross(t)
+        if t.shape is not None and can_cross(t)
     }
 
 
@@ -166,7 +179,7 @@ def _cut_costs(
         for t in node.outputs:
             if t.name and last_read.get(t.name, p) > p:
                 size = 0 if t.name in observed else sizes.get(t.name, 0)
-                live[t.name] = size if _can_cross(t) else None
+                live[t.name] = size if can_cross(t) else None
                 ending.setdefault(last_read[t.name], []).append(t.name)
         for name in ending.pop(p, ()):
             del live[name]
@@ -174,7 +187,7 @@ def _cut_costs(
         yield None if None in crossing else sum(size or 0 for size in crossing)
 
 
-def _can_cross(tensor: Tensor) -> bool:
+def can_cross(tensor: Tensor) -> bool:
     """Whether NumPy can hold the tensor between two runs."""
     if tensor.dtype is None or getattr(tensor, "type", "tensor_type") != "tensor_type":
         return False

@@ -23,13 +23,18 @@ def held_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
     """
     if count <= 0:
         return dataset, dataset.select([])
-    order = sorted(range(len(dataset)), key=lambda i: (_key(dataset.sample(i)), i))
+    order = content_order(dataset)
     spared = min(count, len(dataset) // SHARE)
     if not spared:
         return dataset, dataset.select(order[:count])
     chosen = set(order[:spared])
     rest = [i for i in range(len(dataset)) if i not in chosen]
     return dataset.select(rest), dataset.select(sorted(chosen))
+
+
+def content_order(dataset: Dataset) -> list[int]:
+    """The samples' numbers in an order that does not depend on where they lie."""
+    return sorted(range(len(dataset)), key=lambda i: (_key(dataset.sample(i)), i))
 
 
 def _key(sample: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> bytes:

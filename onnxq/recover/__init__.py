@@ -1,0 +1,1 @@
+"""Recovering accuracy that quantization costs, without labels and without training."""

@@ -1,0 +1,112 @@
+"""Graphs that compute means per channel: tiny outputs, so that no activation leaves the runtime.
+
+Float and quantized means come from the same ReduceMean, so that equal tensors have equal means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnxq import graph as graphs
+from onnxq import segments
+from onnxq.graph import Graph, Node, Tensor, node_by_name
+from onnxq.recover.sites import Site
+
+TENSOR, SHIFT, MEAN = "onnxq_tensor", "onnxq_shift", "onnxq_mean"
+
+
+def float_means(graph: Graph, sites: Sequence[Site], outputs: Sequence[str]) -> onnx.ModelProto:
+    """A model that writes `outputs` and then, in the order of `sites`, the means of what each
+    site compares.
+    """
+    wanted = [*outputs, *(site.compared for site in sites)]
+    copy = segments.restrict(graph, list(dict.fromkeys(wanted)))
+    tensors = copy.tensors()
+    copy.outputs = [tensors[name] for name in outputs]
+    for i, site in enumerate(sites):
+        mean = _mean(copy, tensors[site.compared], site, f"{MEAN}_{i}")
+        copy.outputs.append(mean)
+    return graphs.to_proto(copy)
+
+
+def probe(graph: Graph, site: Site) -> onnx.ModelProto:
+    """A model (tensor, shift, ...) -> the means of what `site` compares if its channels shift.
+
+    Its further inputs are the tensors that the region reads from outside, under their own names.
+    """
+    rank = site.rank if site.axis == 1 else None
+    tensor = gs.Variable(TENSOR, np.float32, None if rank is None else [None] * rank)
+    shift = gs.Variable(SHIFT, np.float32, [site.channels])
+    out = gs.Graph(inputs=[tensor, shift], opset=graph.opset, ir_version=graph.ir_version)
+    moved: Tensor = gs.Variable(f"{site.biased}_shifted", np.float32)
+    out.nodes.append(gs.Node("Add", "onnxq_add", {}, [tensor, _spread(out, shift, site)], [moved]))
+    made: dict[str, Tensor] = {site.biased: moved}
+    nodes = node_by_name(graph)
+    for name in site.region:
+        out.nodes.append(_copied(nodes[name], made, out))
+    out.outputs = [_mean(out, made[site.compared], site, MEAN)]
+    return graphs.to_proto(out)
+
+
+def outside(graph: Graph, site: Site) -> list[str]:
+    """Names of the tensors that the region of `site` reads beside what it computes."""
+    nodes = node_by_name(graph)
+    inner = {site.biased, *(nodes[name].outputs[0].name for name in site.region)}
+    reads = [t for name in site.region for t in nodes[name].inputs]
+    return list(
+        dict.fromkeys(
+            t.name
+            for t in reads
+            if t.name and t.name not in inner and not isinstance(t, gs.Constant)
+        )
+    )
+
+
+def _spread(graph: Graph, shift: Tensor, site: Site) -> Tensor:
+    """`shift` in the shape that adds to the channels of the tensor."""
+    if site.axis != 1 or site.rank == 2:
+        return shift
+    shape = gs.Constant("onnxq_shape", np.array([1, -1, *[1] * (site.rank - 2)], np.int64))
+    shaped = gs.Variable(f"{SHIFT}_shaped", np.float32)
+    graph.nodes.append(gs.Node("Reshape", "onnxq_reshape", {}, [shift, shape], [shaped]))
+    return shaped
+
+
+def _copied(node: Node, made: dict[str, Tensor], graph: Graph) -> Node:
+    inputs = []
+    for t in node.inputs:
+        if t.name and t.name not in made:
+            if isinstance(t, gs.Constant):
+                made[t.name] = gs.Constant(t.name, t.values)
+            else:
+                made[t.name] = gs.Variable(t.name, t.dtype, t.shape)
+                graph.inputs.append(made[t.name])
+        inputs.append(made[t.name] if t.name else gs.Variable.empty())
+    made[node.outputs[0].name] = gs.Variable(node.outputs[0].name, np.float32)
+    copy = gs.Node(
+        node.op, node.name, dict(node.attrs), inputs, [made[node.outputs[0].name]], node.domain
+    )
+    return copy
+
+
+def _mean(graph: Graph, x: Tensor, site: Site, name: str) -> Tensor:
+    """Append the nodes that average `x` over all axes but the channels; the means, shape (C,)."""
+    axes = [a for a in range(site.rank) if a != 1]
+    if site.axis == -1:  # of unknown rank: everything before the last axis becomes one
+        rows = gs.Variable(f"{name}_rows", np.float32)
+        shape = gs.Constant(f"{name}_shape", np.array([-1, site.channels], np.int64))
+        graph.nodes.append(gs.Node("Reshape", f"{name}_reshape", {}, [x, shape], [rows]))
+        x, axes = rows, [0]
+    out = gs.Variable(name, np.float32, [site.channels])
+    inputs: list[Tensor] = [x]
+    attrs: dict[str, object] = {"keepdims": 0}
+    if graph.opset >= 18:
+        inputs.append(gs.Constant(f"{name}_axes", np.array(axes, np.int64)))
+    else:
+        attrs["axes"] = axes
+    graph.nodes.append(gs.Node("ReduceMean", f"{name}_node", attrs, inputs, [out]))
+    return out
