@@ -2,7 +2,8 @@
 
 SQNR in dB = 10 log10(sum(ref^2) / sum((ref - test)^2)) of the scored output over all samples; for
 detectors of boxes (rows 0 to 3) and of class scores (the others) apart. Agreement is how often the
-top class is the same: for detectors over the anchors that the float model gives more than 0.25.
+top class is the same: for detectors over the anchors that the float model gives more than 0.25; for
+the text detector it is the overlap (intersection over union) of the pixels above 0.3.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from onnxq.graph import fingerprint
 
-CONFIDENT = 0.25
+CONFIDENT, TEXT = 0.25, 0.3
 # Makes the float bias of a Conv under Q/DQ an INT32 one, which TensorRT does not do; in an FP16
 # graph its scale (input scale times weight scale) underflows and the outputs are ruined.
 BIAS_QUANTIZATION = "WeightBiasQuantization"
@@ -79,6 +80,9 @@ def closeness(case: Case, ref: Outputs, test: Outputs) -> dict[str, float]:
         n = len(ref)
         same = ref.reshape(n, -1).argmax(axis=1) == test.reshape(n, -1).argmax(axis=1)
         found["agreement"] = 100 * float(same.mean())
+    if case.name == "ppocr_det":
+        both, either = (ref > TEXT) & (test > TEXT), (ref > TEXT) | (test > TEXT)
+        found["agreement"] = 100 * float(both.sum() / either.sum())
     return found
 
 
