@@ -129,8 +129,8 @@ def _accuracy(results: Results, cases: list[Case]) -> str:
         "of boxes / of class scores. Agreement is that of the top class, for detectors over the\n"
         "anchors the float model gives more than 0.25, for PP-OCR the overlap (IoU) of the pixels\n"
         "above 0.3; its SQNR is that of probabilities, on images with little text. The difference\n"
-        "in mAP has its mean and standard error by paired bootstrap over the images (200 draws). The\n"
-        "ModelOpt rows come from a separate run.\n\n"
+        "in mAP has its mean and standard error by paired bootstrap over the images (200 draws).\n"
+        "The ModelOpt rows come from a separate run.\n\n"
     )
     return text + table(head, [*rows, *MODELOPT_ACCURACY])
 
