@@ -101,7 +101,7 @@ class Replay:
         if k not in self.sessions:
             model = graphs.to_proto(segments.subgraph(self.graph, self.segments[k]))
             self.sessions[k] = ort.session(model, self.runtime, threads=1)
-        for _ in pool.map(lambda i: self._advance(i, k), samples):
+        for _ in pool.map(lambda i: self._advance(i, k), dict.fromkeys(samples)):
             pass
         for behind in [j for j in self.sessions if j < min(self.at)]:
             del self.sessions[behind]

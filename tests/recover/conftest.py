@@ -1,0 +1,60 @@
+"""Networks that rounding shifts, and their Q/DQ forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnxq.calib.collect import collect
+from onnxq.calib.data import Dataset, InputInfo, open_data
+from onnxq.calib.methods import Max
+from onnxq.calib.observed import observed
+from onnxq.calib.ranges import read_ranges
+from onnxq.graph import Graph
+from onnxq.passes.insert_qdq import insert_qdq
+from onnxq.passes.prepare import prepare
+from onnxq.plan import Plan
+from onnxq.spec import QuantSpec
+from onnxq.targets import tensorrt
+from onnxq.targets.options import PlanOptions
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@pytest.fixture
+def planned(graph_of) -> Callable[..., tuple[Graph, Plan]]:
+    """`planned(body, weights)`: the prepared graph and its plan."""
+
+    def make(body: str, weights: Arrays | None = None) -> tuple[Graph, Plan]:
+        graph = prepare(graph_of(body, weights))
+        return graph, tensorrt.plan(graph, PlanOptions(), "m")
+
+    return make
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Callable[[np.ndarray], Dataset]:
+    """Samples of the input `x`, each a row of an array."""
+
+    def make(x: np.ndarray) -> Dataset:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.npy"
+        np.save(path, x)
+        return open_data(str(path), {"x": InputInfo((1, *x.shape[1:]), x.dtype)})
+
+    return make
+
+
+@pytest.fixture
+def quantized() -> Callable[[Graph, Plan, Dataset], Graph]:
+    """The Q/DQ form of a graph, every range the largest value seen."""
+
+    def make(graph: Graph, plan: Plan, data: Dataset) -> Graph:
+        stats = collect(graph, observed(graph, plan), data)
+        copy = graph.copy()
+        insert_qdq(copy, plan, read_ranges(stats, Max(), QuantSpec(), plan.tied).amax)
+        return copy
+
+    return make

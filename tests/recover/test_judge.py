@@ -1,0 +1,48 @@
+"""A change is judged at every output and at the parts of a joined one, beyond the scatter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxq.passes.prepare import prepare
+from onnxq.recover.judge import falls, judged_tensors, sqnr
+
+
+def values(rng, noise, samples=8):
+    ref = rng.standard_normal((samples, 100))
+    return ref, ref + noise * rng.standard_normal(ref.shape)
+
+
+def named(rows):
+    return [{"y": row} for row in rows]
+
+
+def test_a_concat_is_judged_by_its_parts_and_integers_not_at_all(graph_of):
+    graph = prepare(
+        graph_of(
+            "(float[1,4] x) => (float[1,9] y, int64[1] k, float[1,4] z) <float[1,1] c = {1}> {"
+            "a = Exp(x) b = Relu(x) y = Concat<axis = 1>(a, b, c) k = ArgMax(x) z = Neg(x)}"
+        )
+    )
+    assert judged_tensors(graph) == ["a", "b", "z"]
+
+
+def test_sqnr_sums_over_all_samples():
+    ref = named([np.array([1.0, 0.0]), np.array([3.0, 0.0])])
+    test = named([np.array([1.0, 1.0]), np.array([3.0, 0.0])])
+    assert sqnr(ref, test) == {"y": 10.0}  # 10 log10((1 + 9) / 1)
+    assert sqnr(ref, ref) == {"y": 200.0}
+
+
+def test_twice_the_noise_is_a_fall(rng):
+    ref, test = values(rng, 0.1)
+    worse = ref + 2 * (test - ref)
+    assert falls(named(ref), named(test), named(worse)) == ["y"]
+    assert falls(named(ref), named(worse), named(test)) == []
+    assert falls(named(ref), named(test), named(test)) == []
+
+
+def test_a_fall_within_the_scatter_over_the_samples_is_none(rng):
+    ref, test = values(rng, 0.1)
+    factor = 10 ** (np.array([5, -5, 4, -4, 5, -4.5, 4, -4]) / 20)[:, None]  # dB up and down
+    assert falls(named(ref), named(test), named(ref + factor * (test - ref))) == []
