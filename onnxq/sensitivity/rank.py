@@ -22,6 +22,7 @@ from onnxq.sensitivity.measure import Bench, measure
 from onnxq.sensitivity.options import Execution, Options, execution_of, metric_of
 from onnxq.sensitivity.ranking import Ranking
 from onnxq.sensitivity.runner import Runner, Subject, Whole
+from onnxq.sensitivity.segmented import Segmented
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import ALL, Toggle, units_of
 from onnxq.sensitivity.work import Work
@@ -60,8 +61,13 @@ def sensitivity(
     metric = metric_of(options, len(dataset))
     subject = Subject(source.graph, ranges.amax, dataset, work.scored())
     state = State(options.resume, _key(work, dataset, execution) if options.resume else "")
-    runner: Runner = Whole(subject, execution)
-    bench = Bench(runner, metric, len(dataset), execution.workers, options.max_memory)
+    bench = Bench(
+        _runner(subject, work, execution),
+        metric,
+        len(dataset),
+        execution.workers,
+        options.max_memory,
+    )
     toggles = work.toggles()
     measure(bench, toggles, state, lambda done, total: progress("sensitivity", done, total))
     judge = work.judge(metric, state)
@@ -85,7 +91,15 @@ def sensitivity(
     steps = _curve(ranking, work)
     measure(bench, list(steps.values()), state, lambda i, n: progress("curve", i, n))
     scores = {k: judge.worst(state.totals(toggle.name)) for k, toggle in steps.items()}
-    return replace(ranking, curve=tuple(scores.items()))
+    quantized = ranking.quantized_score if ranking.quantized_score is not None else scores.get(0)
+    return replace(ranking, curve=tuple(scores.items()), quantized_score=quantized)
+
+
+def _runner(subject: Subject, work: Work, execution: Execution) -> Runner:
+    if work.options.whole:
+        return Whole(subject, execution)
+    base = work.plan.only() if work.options.mode == "one-on" else work.plan
+    return Segmented(subject, base, work.plan, execution)
 
 
 def _work(source: Source, plan: Plan, ranges: Ranges, dataset: Dataset, options: Options) -> Work:

@@ -69,7 +69,7 @@ class Work:
         found = []
         if options.metric not in LABEL_FREE:
             found.append(Toggle(FLOAT, self.plan.only(), scored))
-        if options.at == "outputs" or options.mode == "one-off":
+        if options.mode == "one-off":
             found.append(Toggle(ALL, self.plan, scored))
         parts: tuple[Part, ...] = ("both", *PARTS) if options.split else ("both",)
         for unit in self.units:

@@ -1,0 +1,117 @@
+"""Run toggles from their segment on, and nothing that does not depend on them.
+
+The graph is cut at narrow points (see `cuts`). The untoggled model runs once over every sample, and
+what crosses the cuts is kept. A toggle needs a session for the segments whose Q/DQ it changes; all
+others are shared. Segments that read nothing that changed are not run, nor those whose outputs
+nobody scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from onnxq import graph as graphs
+from onnxq import runtime as ort
+from onnxq import segments
+from onnxq.graph import Graph
+from onnxq.plan import Plan
+from onnxq.segments import Segment
+from onnxq.sensitivity.cuts import cut
+from onnxq.sensitivity.options import Execution
+from onnxq.sensitivity.runner import Array, Outputs, Subject, Variant, Whole, restricted
+from onnxq.sensitivity.toggles import Toggle
+
+
+class Segmented:
+    """Sessions of the segments under the untoggled plan `base`, and what they write."""
+
+    def __init__(self, subject: Subject, base: Plan, whole: Plan, execution: Execution) -> None:
+        """`whole` is the plan whose nodes are toggled."""
+        self.subject, self.base, self.execution = subject, base, execution
+        part = _in_order(subject.graph, segments.restrict(subject.graph, subject.tensors))
+        first = {name: x.shape for name, x in subject.data.sample(0).items()}
+        shapes = segments.shapes_at(part, first)
+        self._part = part
+        self._order = cut(
+            part, set(whole.nodes), set(subject.tensors), shapes, len(subject.data)
+        )  # fmt: skip
+        self._sessions = [self._session(segment, base) for segment in self._order]
+        ort.release_free_memory()
+        self._float = Whole(subject, execution) if base.edges else None
+        self._held: dict[int, dict[str, Array]] = {}
+
+    def _session(self, segment: Segment, plan: Plan) -> ort.Session:
+        part = segments.subgraph(self._part, segment)
+        graph = self.subject.quantized(part, _at(plan, segment), self.execution)
+        return ort.session(graphs.to_proto(graph), self.execution.runtime, threads=1)
+
+    def _run(self, i: int) -> dict[str, Array]:
+        live = self.subject.feed(i)
+        for segment, session in zip(self._order, self._sessions, strict=True):
+            feeds = {name: live[name] for name in segment.inputs}
+            values = ort.run(session, segment.outputs, feeds)
+            live.update(zip(segment.outputs, values, strict=True))
+        return live
+
+    def footprint(self) -> int:
+        """Bytes of the first sample's inputs, boundaries and scored tensors."""
+        kept = sum(x.nbytes for x in self._run(0).values())
+        return kept + (self._float.footprint() if self._float else 0)
+
+    def hold(self, samples: Sequence[int], pool: Executor) -> None:
+        """Run the untoggled model over these samples and keep what crosses the cuts."""
+        self._held.clear()
+        self._held.update(zip(samples, pool.map(self._run, samples), strict=True))
+        if self._float is not None:
+            self._float.hold(samples, pool)
+
+    def reference(self, i: int) -> Outputs:
+        """The float model's scored tensors."""
+        return self._held[i] if self._float is None else self._float.reference(i)
+
+    def variant(self, toggle: Toggle) -> Variant:
+        """The steps that the toggle needs, with new sessions where its Q/DQ differs."""
+        steps = [
+            (segment, self._session(segment, toggle.plan) if changed else session)
+            for segment, session, changed in self._needed(toggle)
+        ]
+        read = {name for segment, _ in steps for name in segment.inputs} | set(toggle.tensors)
+        wanted = [[name for name in segment.outputs if name in read] for segment, _ in steps]
+
+        def run(i: int) -> Outputs:
+            held, live = self._held[i], dict[str, Array]()
+            for (segment, session), outputs in zip(steps, wanted, strict=True):
+                feeds = {n: live[n] if n in live else held[n] for n in segment.inputs}
+                live.update(zip(outputs, ort.run(session, outputs, feeds), strict=True))
+            return {name: live.get(name, held[name]) for name in toggle.tensors}
+
+        return run
+
+    def _needed(self, toggle: Toggle) -> list[tuple[Segment, ort.Session, bool]]:
+        """The segments to run: (segment, its session, whether the toggle changes its Q/DQ)."""
+        found = []
+        fresh: set[str] = set()
+        for segment, session in zip(self._order, self._sessions, strict=True):
+            changed = _at(self.base, segment).edges != _at(toggle.plan, segment).edges
+            if changed or fresh.intersection(segment.inputs):
+                found.append((segment, session, changed))
+                fresh.update(segment.outputs)
+        read = set(toggle.tensors)
+        kept = []
+        for step in reversed(found):
+            if read.intersection(step[0].outputs):
+                kept.append(step)
+                read.update(step[0].inputs)
+        return kept[::-1]
+
+
+def _at(plan: Plan, segment: Segment) -> Plan:
+    return restricted(plan, {node.name for node in segment.nodes})
+
+
+def _in_order(graph: Graph, part: Graph) -> Graph:
+    """`part` with its nodes in the order of `graph`, where branches lie one after the other."""
+    place = {node.name: i for i, node in enumerate(graph.nodes)}
+    part.nodes.sort(key=lambda node: place[node.name])
+    return part
