@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxq.graph import WEIGHTED, Graph, Node, Tensor, constant_of, producer
 from onnxq.targets.flow import SAME
@@ -106,7 +108,7 @@ class Context:
 
     def is_weight(self, dequantizer: Quantizer) -> bool:
         """Whether a DQ gives a constant: stored codes, or a float constant behind a Q."""
-        return constant_of(self.source(dequantizer)) is not None
+        return is_constant(self.source(dequantizer))
 
     def weighted(self) -> Iterator[tuple[Node, list[Quantizer | None]]]:
         """Every weighted op, with the DQ (or None) of its first two inputs."""
@@ -127,6 +129,20 @@ def context_of(graph: Graph) -> Context:
 def is_qdq(node: Node) -> bool:
     """Whether a node is a QuantizeLinear or DequantizeLinear, of whatever domain."""
     return node.op in ("QuantizeLinear", "DequantizeLinear") and len(node.inputs) > 1
+
+
+def is_constant(tensor: Tensor) -> bool:
+    """Whether a tensor is an initializer or what a Constant node gives."""
+    node = producer(tensor)
+    return isinstance(tensor, gs.Constant) or (node is not None and node.op == "Constant")
+
+
+def values_of(tensor: Tensor) -> Array | None:
+    """The values of a constant, which stays as it is: onnx-graphsurgeon keeps what it has read,
+    and cannot write INT4 that it has read."""
+    if isinstance(tensor, gs.Constant) and isinstance(tensor._values, LazyValues):
+        return np.asarray(tensor._values.load())
+    return constant_of(tensor)
 
 
 def label(node: Node) -> str:
@@ -173,7 +189,7 @@ def _value(tensor: Tensor, known: dict[str, Array | None]) -> Array | None:
     """The values of a tensor that depends on constants alone; None for any other."""
     if tensor.name in known:
         return known[tensor.name]
-    known[tensor.name] = found = constant_of(tensor)
+    known[tensor.name] = found = values_of(tensor)
     node = producer(tensor)
     if found is None and node is not None and is_standard(node) and not list(node.subgraphs()):
         given = [None if t.is_empty() else _value(t, known) for t in node.inputs]
@@ -218,6 +234,9 @@ def _written(
         return _type_name(node.attrs.get("to", 0))
     if node.op in TO_BOOL:
         return "BOOL"
+    if node.op == "Constant":
+        values = values_of(tensor)
+        return None if values is None else _type_name(values.dtype)
     if declared := _declared(tensor):
         return declared
     read = [types.get(t.name) for t in node.inputs]

@@ -74,12 +74,16 @@ def explain(message: str, graph: Graph, node: str = "") -> Finding | None:
     """The finding that an error of TensorRT's parser or builder is about; None if no rule has it.
 
     `node` is the ONNX node that the error names, where it does; its own finding is preferred, then
-    one at a node that the message mentions, then the first of the rule.
+    one at a node that the message mentions, then the first of the rule. An error that says nothing
+    but the node is explained by whatever will be refused there.
     """
     rules = tuple(r for r in RULES if any(re.search(s, message) for s in r.says))
     found = lint(graph, rules=rules) if rules else ()
     named = [f for f in found if f.node and f.node == node]
     mentioned = [f for f in found if f.node and f.node in message]
+    if not found and node:
+        refused = [f for f in lint(graph) if f.severity == "refused"]
+        mentioned = [f for f in refused if f.node == node or f"'{node}'" in f.message]
     return next(iter([*named, *mentioned, *found]), None)
 
 

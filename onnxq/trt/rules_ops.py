@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
+import onnx
 
-from onnxq.graph import Node, constant_of
+from onnxq.graph import Node
 from onnxq.targets.flow import SAME, SUBSET
-from onnxq.trt.context import Context, is_qdq, is_standard, label
+from onnxq.trt.context import Context, is_constant, is_qdq, is_standard, label, values_of
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
 INTEGER_PREFIXES = ("QLinear", "DynamicQuantize")
@@ -62,8 +62,6 @@ def custom_ops(ctx: Context) -> Iterator[Place]:
 
 
 def _is_onnx_op(node: Node) -> bool:
-    import onnx
-
     return bool(onnx.defs.has(node.op)) and node.op not in UNSUPPORTED
 
 
@@ -114,7 +112,8 @@ def quantized_deconvs(ctx: Context) -> Iterator[Place]:
 def scalar_constants(ctx: Context) -> Iterator[Place]:
     """Quantized constants without a dimension."""
     for q in ctx.quantizers:
-        codes = None if q.quantizes else constant_of(q.data)
+        stored = not q.quantizes and is_constant(q.data) and not q.data.shape
+        codes = values_of(q.data) if stored else None
         if codes is not None and codes.ndim == 0 and q.dtype == "INT8":
             yield q.node, f"'{q.data.name}' is a quantized scalar"
 
@@ -126,7 +125,7 @@ def concat_constants(ctx: Context) -> Iterator[Place]:
             continue
         for tensor in node.inputs:
             dq = ctx.dequantizer(tensor)
-            if dq is not None and constant_of(dq.data) is not None:
+            if dq is not None and is_constant(dq.data):
                 yield dq.node, f"the Concat '{label(node)}' reads this quantized constant"
 
 
@@ -136,8 +135,7 @@ def int8_constants(ctx: Context) -> Iterator[Place]:
         for i, tensor in enumerate(node.inputs):
             if is_qdq(node) or node.op in INTEGER_OPS or node.op.startswith(INTEGER_PREFIXES):
                 continue
-            values = constant_of(tensor)
-            if values is None or values.dtype != np.int8 or _gives_zero_points(node):
+            if not is_constant(tensor) or ctx.type_of(tensor) != "INT8" or _gives_zero_points(node):
                 continue
             yield node, f"input {i}, '{tensor.name}', is an INT8 constant"
 
@@ -155,21 +153,6 @@ def undequantized(ctx: Context) -> Iterator[Place]:
             integer = node.op in INTEGER_OPS or node.op.startswith(INTEGER_PREFIXES)
             if node.op not in MOVES and not integer:
                 yield node, f"it computes on the codes '{q.out.name}'"
-
-
-def subgraph_constants(ctx: Context) -> Iterator[Place]:
-    """Constants of the graph that only a subgraph reads.
-
-    onnx-graphsurgeon does not find them either: they are variables that nothing writes.
-    """
-    inside = list(ctx.graph.subgraphs(recursive=True))
-    known = {t.name for n in ctx.graph.nodes for t in (*n.inputs, *n.outputs)}
-    known |= {t.name for g in (ctx.graph, *inside) for t in g.inputs}
-    known |= {t.name for g in inside for n in g.nodes for t in n.outputs}
-    for node in (n for g in inside for n in g.nodes):
-        for tensor in node.inputs:
-            if tensor.name and tensor.name not in known and constant_of(tensor) is None:
-                yield node, f"only subgraphs read the constant '{tensor.name}'"
 
 
 RULES: tuple[Rule, ...] = (
@@ -222,7 +205,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "concat-constant", "refused",
-        "A quantized constant in a Concat with a quantized output stops the builder.", SEEN,
+        "A quantized constant in a Concat with a quantized output stops the builder, or does not, "
+        "with the order of the nodes.", SEEN,
         "keep the constant float (--fix does)", concat_constants, says=(r"operand\.h",),
     ),
     Rule(
@@ -235,11 +219,5 @@ RULES: tuple[Rule, ...] = (
         "Between a QuantizeLinear and its DequantizeLinear data may only move; TensorRT-RTX was "
         "seen to take more.", DOCS + "; " + ONNX,
         "put the DequantizeLinear right behind the QuantizeLinear", undequantized, rtx="info",
-    ),
-    Rule(
-        "subgraph-constant", "refused",
-        "The parser registers an initializer when a node of its own graph reads it.", SEEN,
-        "make it a Constant node inside the subgraph", subgraph_constants,
-        says=("input was not registered",),
     ),
 )  # fmt: skip

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxq.graph import Node, Tensor, constant_of, producer
+from onnxq.graph import Node, Tensor, producer
 from onnxq.targets.flow import same_source
-from onnxq.trt.context import MOVES, Context, Quantizer, label
+from onnxq.trt.context import MOVES, Context, Quantizer, is_constant, label
 from onnxq.trt.rule import DOCS, SEEN, Place, Rule
 
 FUSED_BEHIND_CONV = ("BatchNormalization", "Relu", "Clip")
@@ -53,7 +53,7 @@ def split_pads(ctx: Context) -> Iterator[Place]:
 def stray_identities(ctx: Context) -> Iterator[Place]:
     """Identity beside Q/DQ."""
     for node in ctx.nodes:
-        if node.op != "Identity" or constant_of(node.inputs[0]) is not None:
+        if node.op != "Identity" or is_constant(node.inputs[0]):
             continue
         around = [ctx.quantizer(node.inputs[0]), *(_reader(ctx, t) for t in node.outputs)]
         if any(q is not None for q in around):
@@ -105,7 +105,7 @@ def _adds(ctx: Context) -> Iterator[tuple[Node, list[bool]]]:
     """Adds of two computed tensors, and whether each comes from a quantized Conv alone."""
     quantized = {id(n) for n, operands in ctx.weighted() if n.op == "Conv" and None not in operands}
     for node in ctx.nodes:
-        if node.op == "Add" and not any(constant_of(_float_source(ctx, t)) is not None
+        if node.op == "Add" and not any(is_constant(_float_source(ctx, t))
                                         for t in node.inputs):  # fmt: skip
             sources = [producer(_float_source(ctx, t)) for t in node.inputs]
             yield node, [s is not None and id(s) in quantized for s in sources]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from onnxq.graph import Node, constant_of
-from onnxq.trt.context import FLOATS, Context
+from onnxq.graph import Node
+from onnxq.trt.context import FLOATS, Context, is_constant
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
 SUPPORTED = frozenset({
@@ -32,7 +32,7 @@ def unsupported_types(ctx: Context) -> Iterator[Place]:
     for node in ctx.nodes:
         for tensor in node.inputs:
             found = ctx.type_of(tensor)
-            if found and found not in SUPPORTED and constant_of(tensor) is not None:
+            if found and found not in SUPPORTED and is_constant(tensor):
                 yield node, f"the constant '{tensor.name}' is {found}"
         found = ctx.type_of(node.outputs[0]) if node.op == "Cast" else None
         if found and found not in SUPPORTED:
@@ -42,8 +42,9 @@ def unsupported_types(ctx: Context) -> Iterator[Place]:
 def uint8_codes(ctx: Context) -> Iterator[Place]:
     """QuantizeLinear to UINT8, and its DequantizeLinear."""
     for q in ctx.quantizers:
-        explicit = len(q.node.inputs) > 2 or q.node.attrs.get("output_dtype", 0)
-        if q.dtype == "UINT8" and explicit and constant_of(q.data) is None:
+        if q.dtype != "UINT8" or not (q.quantizes or ctx.quantizer(q.data)):
+            continue
+        if len(q.node.inputs) > 2 or q.node.attrs.get("output_dtype", 0):
             yield q.node, "it quantizes to UINT8" if q.quantizes else "it dequantizes UINT8"
 
 
@@ -53,7 +54,7 @@ def uint8_data(ctx: Context) -> Iterator[Place]:
         for tensor in node.inputs[:1]:
             if ctx.type_of(tensor) != "UINT8":
                 continue
-            constant = constant_of(tensor) is not None
+            constant = is_constant(tensor)
             before = ctx.quantizer(tensor)
             quantized = before is not None and before.quantizes
             if node.op == "DequantizeLinear" and not quantized:
@@ -114,7 +115,7 @@ def mixed_codes(ctx: Context) -> Iterator[Place]:
     """Weighted ops whose two operands are quantized to types that no kernel multiplies."""
     for node, operands in ctx.weighted():
         types = [q.dtype.lstrip("U") for q in operands if q is not None and q.dtype]
-        if len(types) < 2 or types[0] == types[1]:
+        if len(types) < 2 or types[0] == types[1] or not SUPPORTED.issuperset(types):
             continue
         if "INT4" not in types or node.op in ("Conv", "ConvTranspose"):
             yield node, f"its operands are quantized to {types[0]} and {types[1]}"
