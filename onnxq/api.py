@@ -1,6 +1,6 @@
 """The verbs: compositions of the modules below, no algorithms.
 
-quantize = prepare, plan, calibrate, read ranges, insert Q/DQ, compare, write
+quantize = prepare, plan, calibrate, read ranges, insert Q/DQ, recover, compare, write
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from onnxq.steps import (
     plan,
     prepare,
     read,
+    recover,
     refuse_empty,
     runtime_of,
     silent,
@@ -54,6 +55,7 @@ __all__ = [
     "prepare",
     "quantize",
     "read",
+    "recover",
     "runtime_of",
     "sensitivity",
     "to_high_precision",
@@ -114,6 +116,8 @@ def quantize(
         refuse_empty(chosen, source)
     with clock("insert"):
         graph = insert(source, chosen, ranges, config)
+    with clock("recover"):
+        corrections = recover(source, graph, chosen, rest, config, progress)
     if config.high_precision == "bf16":  # ONNX Runtime has no BF16 Q/DQ to compare with
         notes.append("compared before the rest became BF16, which ONNX Runtime cannot run")
     with clock("half"):
@@ -125,7 +129,9 @@ def quantize(
     result = Quantized(
         half, chosen, stats, ranges, agreement, graphs.read_metadata(source.path), {}
     )
-    outcome = manifests.Outcome(notes, scores, kept, len(check), clock.seconds)
+    outcome = manifests.Outcome(
+        notes, scores, corrections.as_dict(), kept, len(check), clock.seconds
+    )
     result.manifest.update(manifests.describe(source.path, config, result, outcome))
     return result
 

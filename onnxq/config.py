@@ -26,9 +26,10 @@ class Config:
     placement: where Q/DQ goes. method: how ranges are read off the histograms. weight_method: the
     same for weights. high_precision: the type of what is not quantized. weights_as: INT8 weights
     with a DequantizeLinear, or float weights with a Q/DQ pair. io: whether the model's inputs and
-    outputs keep their types. samples, seed: calibrate on that many samples, evenly spread without
-    a seed, drawn with it. workers: samples in flight. check_samples: calibration samples held out
-    to compare FP32 with INT8. requantize: take out the Q/DQ of a quantized input first.
+    outputs keep their types. recover: "bias" shifts each bias by what quantization shifted its
+    channels. samples, seed: calibrate on that many samples, evenly spread without a seed, drawn
+    with it. workers: samples in flight. check_samples: calibration samples held out to compare
+    FP32 with INT8. requantize: take out the Q/DQ of a quantized input first.
     allow_nonfinite: drop samples with NaN or Inf. external_data: weights in a file of their own.
     provider: where ONNX Runtime runs. ort_library: shared library of the model's custom ops.
     """
@@ -39,6 +40,7 @@ class Config:
     high_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     weights_as: Literal["int", "float"] = "int"
     io: Literal["keep", "half"] = "keep"
+    recover: Literal["none", "bias"] = "bias"
     samples: int | None = None
     seed: int | None = None
     workers: int = field(default_factory=_cores)

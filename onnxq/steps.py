@@ -31,6 +31,8 @@ from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
 from onnxq.passes.strip_qdq import quantized_nodes, strip_qdq
 from onnxq.passes.to_half import FP16_MAX, HalfOptions, reasons_to_keep, to_half
 from onnxq.plan import Plan
+from onnxq.recover.bias import Corrections, correct_biases
+from onnxq.recover.sites import shift_biases
 from onnxq.runtime import Runtime
 from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.spec import QuantSpec
@@ -165,6 +167,30 @@ def read(plan: Plan, stats: Stats, method: str) -> Ranges:
     if isinstance(parsed, Auto):
         raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
     return read_ranges(stats, parsed, QuantSpec(), plan.tied)
+
+
+def recover(
+    source: Source,
+    quantized: Graph,
+    plan: Plan,
+    dataset: Dataset,
+    config: Config,
+    progress: Progress = silent,
+) -> Corrections:
+    """Correct the biases of a Q/DQ graph in float32, in place, if the configuration says so."""
+    if config.recover == "none":
+        return Corrections()
+    found = correct_biases(
+        source.graph,
+        quantized,
+        plan,
+        dataset,
+        runtime=runtime_of(config),
+        workers=config.workers,
+        progress=lambda done, total: progress("recover", done, total),
+    )
+    shift_biases(quantized, found.sites, found.shifts)
+    return found
 
 
 def compare(

@@ -61,11 +61,13 @@ class Outcome:
     """What a run has to say beside its values.
 
     notes: lines for the user. auto: method -> mean SQNR at the outputs, if `auto` chose.
-    kept: nodes kept in FP32 in a half graph. check_samples: held out. seconds: per stage.
+    recovered: what bias correction did. kept: nodes kept in FP32 in a half graph. check_samples:
+    held out. seconds: per stage.
     """
 
     notes: list[str]
     auto: Mapping[str, float]
+    recovered: Mapping[str, Any]
     kept: Mapping[str, str]
     check_samples: int
     seconds: Mapping[str, float]
@@ -111,6 +113,7 @@ def describe(path: Path, config: Config, values: Values, outcome: Outcome) -> Ma
         "float_nodes": dict(plan.skipped),
         "kept_fp32": dict(outcome.kept),
         "auto": dict(outcome.auto),
+        "recovered": dict(outcome.recovered),
         "notes": list(outcome.notes),
         "seconds": dict(outcome.seconds),
     }

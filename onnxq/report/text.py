@@ -68,7 +68,8 @@ def summary(manifest: dict[str, Any]) -> RenderableType:
     if manifest["agreement"]["outputs"]:
         parts.append(_agreement(manifest))
     parts.append(nodes_table(manifest["nodes"]))
-    parts += _methods(manifest) + _notes(manifest) + _clipping(manifest)
+    parts += _methods(manifest) + _recovered(manifest)
+    parts += _notes(manifest) + _clipping(manifest)
     parts.append(_files(manifest))
     if manifest.get("repeat"):
         parts.append(Text("\nto repeat the comparison:"))
@@ -103,6 +104,18 @@ def _methods(manifest: dict[str, Any]) -> list[RenderableType]:
     return (
         [table("Methods tried; the first was taken", ("method", "SQNR dB"), rows)] if tried else []
     )
+
+
+def _recovered(manifest: dict[str, Any]) -> list[RenderableType]:
+    """How many biases were shifted, and what that did at the outputs on held-out samples."""
+    found = manifest.get("recovered", {})
+    shifted, left = len(found.get("largest_shift", ())), len(found.get("undone", ()))
+    if not shifted + left:
+        return []
+    scores = [f"{s['before']:.2f} -> {s['after']:.2f}" for s in found["sqnr_db"].values()]
+    more = ", ..." if len(scores) > SHOWN else ""
+    gained = f", {', '.join(scores[:SHOWN])}{more} dB on held-out samples" if shifted else ""
+    return [Text(f"bias correction: {shifted} of {_count(shifted + left, 'node')}{gained}\n")]
 
 
 def _notes(manifest: dict[str, Any]) -> list[RenderableType]:
