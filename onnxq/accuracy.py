@@ -121,9 +121,9 @@ def measure(
     Raises ModelError for models that differ in the names or shapes of their outputs.
     """
     samples = list(feeds)
-    ref = list(_outputs(reference, samples, tick, runtime))
+    ref = list(outputs(reference, samples, tick, runtime))
     total: dict[str, Agreement] = {}
-    for a, b in zip(ref, _outputs(quantized, samples, tick, runtime), strict=True):
+    for a, b in zip(ref, outputs(quantized, samples, tick, runtime), strict=True):
         for name, value in a.items():
             if not isinstance(value, np.ndarray) or not np.issubdtype(value.dtype, np.floating):
                 continue
@@ -137,9 +137,13 @@ def measure(
     return total
 
 
-def _outputs(
-    model: Model, samples: list[Feed], tick: Callable[[], None], runtime: Runtime | None
+def outputs(
+    model: Model,
+    samples: Iterable[Feed],
+    tick: Callable[[], None] = lambda: None,
+    runtime: Runtime | None = None,
 ) -> Iterator[dict[str, Array]]:
+    """The outputs of a model for each sample, by name; FP16 inputs take float32 samples."""
     loaded = session(model, runtime)
     names = [o.name for o in loaded.get_outputs()]
     halves = {i.name for i in loaded.get_inputs() if i.type == "tensor(float16)"}

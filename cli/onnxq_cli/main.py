@@ -26,6 +26,7 @@ COMMANDS = (
     "calibrate",
     "build",
     "sensitivity",
+    "search",
     "compare",
     "lint",
     "merge-stats",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from onnxq.errors import DataError
 from onnxq_cli.configuring import config_of
+from onnxq_cli.labels import labels_of
 from onnxq_cli.options import (
     IN,
     OUT,
@@ -24,8 +23,6 @@ from onnxq_cli.paths import keep_apart
 from onnxq_cli.progress import Bars
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from onnxq.api import Source
     from onnxq.calib.data import Dataset
     from onnxq.config import Config
@@ -215,7 +212,7 @@ def _data(
     few = options["eval_samples"] or (len(judged) if _wants_all(options) else FEW)
     if options["eval_samples"] or few < len(judged):
         judged = judged.subset(few, config.seed)
-    labels = _labels(options["labels_path"], full, judged) if labelled else None
+    labels = labels_of(options["labels_path"], full, judged) if labelled else None
     asked = Options(
         mode=options["mode"], granularity=options["granularity"], groups=options["groups"],
         split=options["split"], metric=options["metric"], labels=labels,
@@ -229,18 +226,3 @@ def _data(
 
 def _wants_all(options: dict[str, Any]) -> bool:
     return options["metric"] == "top1" or ":" in options["metric"]
-
-
-def _labels(path: Path, full: Dataset, judged: Dataset) -> np.ndarray[Any, np.dtype[Any]]:
-    """The labels of the samples that are judged, of a file with one for each of `full`."""
-    from onnxq.calib.data_numpy import map_npy
-
-    labels = map_npy(path)
-    if not labels.ndim or len(labels) != len(full.rows):
-        raise DataError(
-            f"'{path}' holds {labels.size} labels, the data {len(full.rows)} samples; "
-            "give one label for each sample, in order"
-        )
-    place = {(id(source), k): i for i, (source, k) in enumerate(full.rows)}
-    picked: np.ndarray[Any, np.dtype[Any]] = labels[[place[id(s), k] for s, k in judged.rows]]
-    return picked

@@ -1,0 +1,114 @@
+"""`onnxq search`: a mixed-precision plan under a budget."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxq_cli.options import (
+    IN,
+    OUT,
+    config_option,
+    data_options,
+    method_option,
+    ort_library_option,
+    placement_options,
+    provider_option,
+    range_options,
+)
+from onnxq_cli.paths import check_folder, keep_apart
+from onnxq_cli.progress import Bars
+from onnxq_cli.searching import (
+    budget_options,
+    measuring,
+    metric_options,
+    samples_of,
+    search_config,
+)
+
+
+@click.command(
+    name="search",
+    epilog="Example: onnxq search fixtures/classifier/classifier.onnx "
+    "--calib fixtures/classifier/calib.npy --min-sqnr 30 -o plan.yaml",
+)
+@click.argument("model", type=IN)
+@data_options()
+@budget_options
+@click.option("--max-cost", type=float, metavar="SHARE",
+              help="Largest cost, as a share of the float model's.")  # fmt: skip
+@metric_options
+@click.option("--choices", default=None, metavar="TYPE,...",
+              help="Precisions to choose of: int8, and float, fp16 or bf16 for what stays float. "
+              "Default: int8,float.")  # fmt: skip
+@click.option("--points", type=click.IntRange(min=0), default=5, show_default=True,
+              help="Measure plans at this many evenly spread costs besides.")  # fmt: skip
+@click.option("--trials", type=click.IntRange(min=1), default=10, show_default=True,
+              help="Plans to measure at most in pursuit of the budget.")  # fmt: skip
+@placement_options
+@method_option
+@range_options
+@ort_library_option
+@provider_option
+@config_option
+@click.option("--plan", "plan_path", type=IN, help="Start from this plan.yaml.")
+@click.option("--stats", "stats_path", type=IN, help="Use these statistics: no calibration.")
+@click.option("-o", "--out", type=OUT, help="The plan. Default: MODEL with .plan.yaml.")
+@click.option("--pareto", type=OUT, multiple=True,
+              help="What was measured, as .csv, .json, .md, .png or .svg. Repeatable.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def command(**options: Any) -> int:
+    """Choose which nodes of MODEL are quantized: the cheapest plan that scores well enough.
+
+    Every plan reported was measured: its Q/DQ inserted, the whole model run on samples held out
+    of the calibration data, or on --eval. Exit code 1 where no plan keeps to the budget.
+    """
+    from onnxq import api
+    from onnxq.calib.stats import Stats
+    from onnxq.graph import together
+    from onnxq.plan import Plan
+    from onnxq.report import pareto, text
+    from onnxq.search import search
+
+    model: Path = options["model"]
+    out = options["out"] or model.with_name(f"{model.stem}.plan.yaml")
+    for path in options["pareto"]:
+        pareto.check_path(path)
+    keep_apart((out, *options["pareto"]), (model, options["plan_path"], options["stats_path"],
+               options["labels_path"], *options["calib"], *options["scored"]))  # fmt: skip
+    if model.is_file():  # if it is not, that is what is said
+        check_folder(out)
+    config = search_config(options)
+    asked = measuring(options)
+    source = api.prepare(model, config)
+    plan = Plan.load(options["plan_path"]) if options["plan_path"] else api.plan(source, config)
+    plan.check_model(source.sha256)
+    samples, asked = samples_of(source, config, asked, options)
+    with Bars() as bars:
+        if options["stats_path"]:
+            stats = Stats.load(options["stats_path"])
+            stats.check_model(source.sha256)
+        else:
+            stats = api.calibrate(source, plan, samples.rest, config, bars)
+        ranges = api.read(plan, stats, config.method)
+        found = search(source, plan, ranges, samples, asked, config, bars)
+    with together():
+        for path in options["pareto"]:
+            pareto.save(found, path)
+        if found.plan is not None:
+            found.plan.save(out)
+    if options["as_json"]:
+        click.echo(found.to_json(), nl=False)
+    else:
+        text.show(pareto.render(found))
+    if found.plan is None:
+        click.echo(f"onnxq: {pareto.summary(found)}", err=True)
+        return 1
+    if not options["as_json"]:
+        words = ["onnxq", "quantize", str(model)]
+        click.echo(f"\nnow: {shlex.join(words)} --calib ... --plan {shlex.quote(str(out))}, with "
+                   "the options of this search")  # fmt: skip
+    return 0

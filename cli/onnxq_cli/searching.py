@@ -1,0 +1,122 @@
+"""What `search` and `recipe` share: options of budgets and metrics, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from onnxq_cli.configuring import config_of
+from onnxq_cli.labels import labels_of
+from onnxq_cli.options import IN
+
+if TYPE_CHECKING:
+    from onnxq.api import Source
+    from onnxq.config import Config
+    from onnxq.search import Samples, SearchOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_BUDGET = (
+    click.option("--max-drop", metavar="DROP",
+                 help="Largest drop of the score: 0.5% of the float model's, or 0.5 of its units."),
+    click.option("--min-sqnr", type=float, metavar="DB", help="Least SQNR of the outputs, in dB."),
+)  # fmt: skip
+
+_METRIC = (
+    click.option("--cost", default="ops", show_default=True, metavar="COST",
+                 help="ops, bytes, roofline:DEVICE (H100, A100, L4, T4, orin, orin-nx, RTX4090) "
+                 "or ort (measured here)."),
+    click.option("--metric", default=None, metavar="METRIC",
+                 help="Of the measured score: sqnr, mse, cosine, kl, top1, or module:function. "
+                 "Default: cosine for --max-drop, else sqnr."),
+    click.option("--labels", "labels_path", type=IN, help="Labels for top1: .npy, one a sample."),
+    click.option("--direction", type=click.Choice(["higher", "lower"]), default="higher",
+                 show_default=True, help="Which scores of a module:function are better."),
+    click.option("--eval", "scored", multiple=True, metavar="DATA",
+                 help="Measure on these samples. Default: those held out of --calib; with labels "
+                 "or a module:function all of them. Repeatable."),
+    click.option("--output", "outputs", multiple=True, metavar="NAME",
+                 help="Score this output. Repeatable; default: all, by the worst."),
+    click.option("--apart/--together", default=True, show_default=True,
+                 help="Score the branches of an output that is a Concat, such as boxes and "
+                 "classes, each on its own."),
+    click.option("--rank-by", type=click.Choice(["sqnr", "mse", "cosine", "kl"]), default="sqnr",
+                 show_default=True, help="What ranks the nodes; needs no labels."),
+    click.option("--rank-samples", type=click.IntRange(min=1), default=16, show_default=True,
+                 help="Calibration samples to rank the nodes on."),
+)  # fmt: skip
+
+
+def budget_options(command: Command) -> Command:
+    """Add the options of how much accuracy may be lost."""
+    return _all(command, _BUDGET)
+
+
+def metric_options(command: Command) -> Command:
+    """Add the options of costs, scores and the samples to score."""
+    return _all(command, _METRIC)
+
+
+def _all(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def search_config(options: dict[str, Any]) -> Config:
+    """The configuration, where --choices may name the type of what stays float."""
+    from onnxq.search.options import high_precision
+
+    context = click.get_current_context()
+    given = context.get_parameter_source("high_precision")
+    defaulted = given is click.core.ParameterSource.DEFAULT
+    high = high_precision(
+        options.get("choices") or "int8,float", None if defaulted else options["high_precision"]
+    )
+    return config_of({**options, "high_precision": high})
+
+
+def measuring(options: dict[str, Any]) -> SearchOptions:
+    """What to look for and to score; labels come with the samples."""
+    from onnxq.search import SearchOptions, budget_of, solve
+
+    solve.require()
+    asked = SearchOptions(
+        budget_of(options["max_drop"], options["min_sqnr"], options.get("max_cost")),
+        cost=options["cost"], metric=options["metric"], direction=options["direction"],
+        rank_by=options["rank_by"], outputs=options["outputs"], apart=options["apart"],
+        rank_samples=options["rank_samples"],
+    )  # fmt: skip
+    asked.judging()
+    return replace(asked, **{k: options[k] for k in ("trials", "points") if k in options})
+
+
+def samples_of(
+    source: Source, config: Config, asked: SearchOptions, options: dict[str, Any]
+) -> tuple[Samples, SearchOptions]:
+    """Which samples do what, and the options with the labels of those that are measured on.
+
+    Raises DataError for labels that do not fit, PlanError for a metric that cannot be imported.
+    """
+    from onnxq import api
+    from onnxq.calib.holdout import held_out
+    from onnxq.errors import PlanError
+    from onnxq.search import Samples
+    from onnxq.sensitivity import metric_of
+
+    full = api.data(source, options["calib"], config)
+    rest, held = held_out(full, config.check_samples)
+    check = held
+    if options["scored"]:
+        full = check = api.data(source, options["scored"], replace(config, samples=None))
+    elif asked.measured_by == "top1" or ":" in asked.measured_by:
+        check = full
+    if not len(check):
+        raise PlanError("--check-samples 0 holds out nothing to measure plans on; give --eval DATA")
+    if options["labels_path"] is not None:
+        asked = replace(asked, labels=labels_of(options["labels_path"], full, check))
+    metric_of(asked.judging(), len(check))  # refuses what does not fit before the model is run
+    return Samples(rest, held, check), asked

@@ -1,0 +1,150 @@
+"""Cost against score of the plans that a search measured: tables, CSV, JSON, Markdown, a plot."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from onnxq.errors import PlanError, RuntimeMissing
+from onnxq.graph import replacing
+from onnxq.report.text import table
+from onnxq.search.result import Result, Trial
+
+PLOTS = (".png", ".svg")
+SUFFIXES = (".csv", ".json", ".md", *PLOTS)
+UNITS = {"sqnr": " dB", "top1": " %"}
+NAMED = 8  # nodes left float that are listed
+
+
+def check_path(path: Path) -> None:
+    """Raises PlanError for a form that `save` cannot write, RuntimeMissing for want of matplotlib.
+
+    Meant for before the work is done.
+    """
+    if path.suffix not in SUFFIXES:
+        raise PlanError(f"cannot write the table as '{path.name}'; choose {', '.join(SUFFIXES)}")
+    if path.suffix in PLOTS and importlib.util.find_spec("matplotlib") is None:
+        raise RuntimeMissing(f"writing '{path.name}' needs matplotlib; pip install \"onnxq[plot]\"")
+
+
+def save(result: Result, path: Path) -> None:
+    """Write what was measured in the form of the suffix; raises as `check_path`."""
+    check_path(path)
+    with replacing(path) as temporary:
+        if path.suffix in PLOTS:
+            plot(result, temporary, path.suffix[1:])
+        else:
+            forms = {".csv": Result.to_csv, ".json": Result.to_json, ".md": markdown}
+            temporary.write_text(forms[path.suffix](result), "utf-8")
+
+
+def render(result: Result) -> RenderableType:
+    """The plans by rising cost, and what was chosen; fits 80 columns."""
+    found: list[RenderableType] = [table(_title(result), _columns(result), _rows(result))]
+    found.append(Text(summary(result)))
+    if result.chosen and result.chosen.floats:
+        floats = result.chosen.floats
+        more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
+        found.append(Text(f"left float: {', '.join(floats[:NAMED])}{more}"))
+    return Group(*found)
+
+
+def summary(result: Result) -> str:
+    """One line: what was chosen, or what comes nearest to the budget."""
+    if result.chosen is None:
+        nearest = "nothing" if result.nearest is None else _said(result, result.nearest)
+        return f"no measured plan keeps to a {result.budget}; the nearest has {nearest}"
+    return f"chosen for a {result.budget}: {_said(result, result.chosen)}"
+
+
+def _said(result: Result, trial: Trial) -> str:
+    unit = UNITS.get(result.metric, "")
+    return (
+        f"cost {trial.cost:.3f}, {result.metric} {_number(trial.score)}{unit}, "
+        f"{len(trial.floats)} of {len(trial.floats) + len(trial.choices)} nodes float"
+    )
+
+
+def markdown(result: Result) -> str:
+    """The table and the summary as Markdown."""
+    columns = _columns(result)
+    lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *_rows(result)]
+    body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"## {_title(result)}\n\n{body}\n\n{summary(result)}\n"
+
+
+def _title(result: Result) -> str:
+    reference = f"; float: {result.reference:.5g}" if math.isfinite(result.reference) else ""
+    return f"Cost ({result.cost}) against {result.metric} over {result.samples} samples{reference}"
+
+
+def _columns(result: Result) -> list[str]:
+    return [
+        "plan",
+        "cost",
+        "INT8 MACs %",
+        "float nodes",
+        f"{result.metric}{_unit(result)}",
+        "holds",
+    ]
+
+
+def _unit(result: Result) -> str:
+    return UNITS.get(result.metric, "")
+
+
+def _rows(result: Result) -> list[list[str]]:
+    return [
+        [
+            _plan_name(result, trial),
+            f"{trial.cost:.3f}",
+            f"{100 * trial.share:.1f}",
+            str(len(trial.floats)),
+            f"{_number(trial.score)} ± {trial.stderr:.2g}"
+            if trial.stderr
+            else _number(trial.score),
+            "yes" if trial.holds else "no",
+        ]
+        for trial in result.trials
+    ]
+
+
+def _plan_name(result: Result, trial: Trial) -> str:
+    if trial is result.chosen:
+        return "chosen"
+    return "on the front" if trial.front else "-"
+
+
+def _number(value: float) -> str:
+    return f"{value:.5g}"
+
+
+def plot(result: Result, path: Path, form: str) -> None:
+    """Draw cost against score, the front joined by a line; form: png or svg."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7.0, 4.5), layout="constrained")
+    try:
+        finite = [t for t in result.trials if math.isfinite(t.score)]
+        axis.scatter(*_points([t for t in finite if not t.front]), color="0.6", label="measured")
+        axis.plot(*_points([t for t in finite if t.front]), marker="o", label="front")
+        if result.chosen and math.isfinite(result.chosen.score):
+            axis.scatter(*_points([result.chosen]), marker="*", s=200, zorder=3, label="chosen")
+        axis.set_xlabel(f"cost ({result.cost}), float = 1")
+        axis.set_ylabel(f"{result.metric}{_unit(result)}")
+        axis.legend()
+        figure.savefig(path, format=form)
+    finally:
+        pyplot.close(figure)
+
+
+def _points(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
+    return [t.cost for t in trials], [t.score for t in trials]

@@ -1,0 +1,8 @@
+"""A precision for each node: the cheapest plan within an accuracy, the best within a cost."""
+
+from onnxq.search.budget import Budget, budget_of
+from onnxq.search.options import SearchOptions
+from onnxq.search.result import Result, Trial
+from onnxq.search.search import Samples, search
+
+__all__ = ["Budget", "Result", "Samples", "SearchOptions", "Trial", "budget_of", "search"]

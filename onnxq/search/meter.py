@@ -1,0 +1,148 @@
+"""What a plan really does: its Q/DQ inserted as `quantize` does, the whole model run, scored."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq import accuracy, runtime, steps
+from onnxq import graph as graphs
+from onnxq.calib.data import Dataset
+from onnxq.calib.observed import settle
+from onnxq.calib.ranges import Ranges
+from onnxq.config import Config
+from onnxq.errors import ModelError
+from onnxq.graph import Graph
+from onnxq.plan import Plan
+from onnxq.search.branches import Part
+from onnxq.sensitivity.analysis import Judge, jackknife
+from onnxq.sensitivity.metric_function import FunctionMetric
+from onnxq.sensitivity.metrics import Metric, Sums, Top1
+
+Array = npt.NDArray[Any]
+Outputs = Mapping[str, Array]
+TIMED_RUNS, TIMED_SAMPLES = 9, 2
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A score at the worst part, its standard error (None: not known), and each part's score."""
+
+    score: float
+    stderr: float | None
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Measures plans of one prepared model with fixed ranges.
+
+    parts: what is scored. check: the samples to score on. rest: those the ranges come from.
+    """
+
+    source: steps.Source
+    ranges: Ranges
+    metric: Metric | FunctionMetric
+    parts: Sequence[Part]
+    check: Dataset
+    rest: Dataset
+    config: Config
+
+    def model(self, plan: Plan) -> Graph:
+        """The quantized model as `quantize` makes it; in FP32 where the rest is to be BF16, which
+        ONNX Runtime cannot run.
+        """
+        plan, _ = settle(self.source.graph, plan, self.ranges)
+        graph = steps.insert(self.source, plan, self.ranges, self.config)
+        if self.config.high_precision == "fp16":
+            steps.to_high_precision(self.source, graph, self.rest, self.config)
+        return graph
+
+    def measure(self, graph: Graph) -> Measured:
+        """The score of a model; raises ModelError where it is not a number."""
+        return self._read(accuracy.outputs(
+            graphs.to_proto(graph), self.check, runtime=steps.runtime_of(self.config)
+        ))  # fmt: skip
+
+    @cached_property
+    def reference(self) -> float:
+        """The float model's score."""
+        return self._read(self._float()).score
+
+    def latency(self, graph: Graph) -> float:
+        """Seconds a run through ONNX Runtime, as a share of the float model's; the medians of runs
+        that take turns.
+        """
+        where = steps.runtime_of(self.config)
+        models = (self.source.graph, graph)
+        sessions = [runtime.session(graphs.to_proto(g), where) for g in models]
+        names = [o.name for o in sessions[0].get_outputs()]
+        feeds = [self.check.sample(i) for i in range(min(TIMED_SAMPLES, len(self.check)))]
+        seconds: list[list[float]] = [[], []]
+        for _ in range(1 + TIMED_RUNS):
+            for one, found in zip(sessions, seconds, strict=True):
+                typed = [_typed(one, feed) for feed in feeds]
+                start = time.perf_counter()
+                for feed in typed:
+                    runtime.run(one, names, feed)
+                found.append(time.perf_counter() - start)
+        plain, test = (statistics.median(found[1:]) for found in seconds)  # the first warms up
+        return test / plain
+
+    def _float(self) -> Iterable[Outputs]:
+        return self._kept if self._compares else self._run_float()
+
+    @property
+    def _compares(self) -> bool:
+        return not isinstance(self.metric, FunctionMetric | Top1)
+
+    @cached_property
+    def _kept(self) -> list[Outputs]:
+        wanted = {part.output for part in self.parts}
+        return [{n: x for n, x in row.items() if n in wanted} for row in self._run_float()]
+
+    def _run_float(self) -> Iterator[Outputs]:
+        model = graphs.to_proto(self.source.graph)
+        return accuracy.outputs(model, self.check, runtime=steps.runtime_of(self.config))
+
+    def _read(self, found: Iterable[Outputs]) -> Measured:
+        if isinstance(self.metric, FunctionMetric):
+            score, error = self.metric.evaluate(found)
+            return Measured(score, error if math.isfinite(error) else None, {})
+        sums: dict[str, list[Sums]] = {part.name: [] for part in self.parts}
+        for i, row in enumerate(found):
+            ref = self._kept[i] if self._compares else row
+            for part in self.parts:
+                one = self.metric.sums(i, part.of(ref[part.output]), part.of(row[part.output]))
+                if not all(map(math.isfinite, one)):
+                    raise ModelError(
+                        f"'{part.name}' holds NaN or infinite values in sample {i} of the "
+                        "quantized model; score other outputs with --output"
+                    )
+                sums[part.name].append(one)
+        totals = {name: np.array(rows, np.float64) for name, rows in sums.items()}
+        judge = Judge(self.metric)
+        return Measured(
+            judge.worst(totals), _stderr(self.metric.score, totals), judge.scores(totals)
+        )
+
+
+def _stderr(score: Callable[[Array], Array], totals: Mapping[str, Array]) -> float | None:
+    """Standard error of the score at the worst part, by the jackknife; None if it is not known."""
+    with np.errstate(invalid="ignore"):
+        spread = [score(rows.sum(axis=0) - rows) for rows in totals.values()]
+        errors = [jackknife(one) for one in spread]
+    return max((e for e in errors if e is not None), default=None)
+
+
+def _typed(session: runtime.Session, feed: Outputs) -> dict[str, Array]:
+    halves = {i.name for i in session.get_inputs() if i.type == "tensor(float16)"}
+    return {k: x.astype(np.float16) if k in halves else x for k, x in feed.items()}

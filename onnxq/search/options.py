@@ -1,0 +1,92 @@
+"""What a search may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from onnxq.config import Config
+from onnxq.errors import PlanError
+from onnxq.search import cost
+from onnxq.search.budget import Budget
+from onnxq.sensitivity import Options
+from onnxq.sensitivity.metrics import LABEL_FREE
+
+QUANTIZED = ("int8",)  # choices that a plan can be made for
+FLOATS = ("float", "fp32", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a search goes.
+
+    budget: what has to hold. cost: how plans are priced (see `onnxq.search.cost`). metric: of the
+    measured score: a label-free one, top1 with `labels`, or module:function; by default cosine for
+    a drop and SQNR for the others. rank_by: the label-free metric whose damage is added up.
+    outputs: names of the outputs to score; none for all. apart: score the branches of an output
+    that is a Concat each on its own. rank_samples: how many samples to rank on. trials: how many
+    plans to measure in pursuit of the budget. points: at how many costs to measure besides.
+    """
+
+    budget: Budget
+    cost: str = "ops"
+    metric: str | None = None
+    labels: npt.NDArray[Any] | None = None
+    direction: Literal["higher", "lower"] = "higher"
+    rank_by: str = "sqnr"
+    outputs: tuple[str, ...] = ()
+    apart: bool = True
+    rank_samples: int = 16
+    trials: int = 10
+    points: int = 5
+
+    def __post_init__(self) -> None:
+        cost.check(self.cost)
+        if self.rank_by not in LABEL_FREE:
+            raise PlanError(f"cannot rank by '{self.rank_by}'; choose {', '.join(LABEL_FREE)}")
+        if min(self.rank_samples, self.trials) < 1 or self.points < 0:
+            raise PlanError("rank_samples and trials are at least 1, points at least 0")
+        if self.budget.kind == "sqnr" and self.measured_by != "sqnr":
+            raise PlanError(f"--min-sqnr and --metric {self.metric} contradict each other; give "
+                            "--max-drop with that metric")  # fmt: skip
+        if self.budget.kind == "drop" and self.measured_by in ("sqnr", "mse", "kl"):
+            raise PlanError(
+                f"metric '{self.measured_by}' has no score of the float model to drop from; use "
+                "--metric cosine, top1 or module:function, or --min-sqnr"
+            )
+
+    @property
+    def measured_by(self) -> str:
+        """The metric of the measured score."""
+        return self.metric or ("cosine" if self.budget.kind == "drop" else "sqnr")
+
+    def judging(self) -> Options:
+        """The same choices as sensitivity analysis takes them; raises as `Options` does."""
+        return Options(metric=self.measured_by, labels=self.labels, direction=self.direction)
+
+
+def high_precision(choices: str, asked: str | None) -> str:
+    """The type of what stays float, from choices such as "int8,fp16" and what was asked for.
+
+    Raises PlanError for an unknown choice, none that is quantized, or two types of floats.
+    """
+    named = [word.strip() for word in choices.split(",") if word.strip()]
+    if unknown := [word for word in named if word not in (*QUANTIZED, *FLOATS)]:
+        raise PlanError(
+            f"unknown choice '{unknown[0]}'; choose of {', '.join((*QUANTIZED, *FLOATS))}"
+        )
+    types = {word for word in named if word in FLOATS and word != "float"}
+    if asked is not None:
+        types.add(asked)
+    if len(types) > 1:
+        raise PlanError(f"{' and '.join(sorted(types))} contradict each other: what is not "
+                        "quantized has one type")  # fmt: skip
+    if not any(word in QUANTIZED for word in named):
+        raise PlanError(
+            f"--choices '{choices}' quantizes nothing; add one of {', '.join(QUANTIZED)}"
+        )
+    if not any(word in FLOATS for word in named):
+        raise PlanError(f"--choices '{choices}' leaves nothing to choose; add float")
+    return types.pop() if types else Config().high_precision

@@ -1,0 +1,120 @@
+"""What a search found: every plan that was measured, and the one chosen."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from onnxq.plan import Plan
+
+KIND, VERSION = "onnxq.search", 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan that was measured.
+
+    choices: the precision of each node that is quantized. floats: nodes that it leaves float and
+    other plans do not. cost: as a share of the float model's; modelled: the same where `cost` is
+    measured. share: of the multiply-accumulates that are quantized. predicted: damage by adding up.
+    score, stderr: measured, at the worst part of the outputs. parts: score of each part.
+    holds: whether it keeps to the budget. front: whether no measured plan is both cheaper and
+    better.
+    """
+
+    choices: Mapping[str, str]
+    floats: tuple[str, ...]
+    cost: float
+    modelled: float
+    share: float
+    predicted: float
+    score: float
+    stderr: float | None
+    parts: Mapping[str, float]
+    holds: bool
+    front: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """The trials by rising cost, and which of them is chosen (None: none keeps to the budget).
+
+    nearest: where none is chosen, the trial that misses by least. outputs: SQNR in dB of each
+    whole output of the chosen plan's model, on the samples that `quantize` compares on.
+    """
+
+    model: str
+    metric: str
+    higher_is_better: bool
+    reference: float
+    budget: str
+    cost: str
+    samples: int
+    trials: tuple[Trial, ...]
+    chosen: Trial | None
+    nearest: Trial | None
+    plan: Plan | None = field(repr=False)
+    outputs: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Everything but the plan; infinite scores are strings ("inf"), as JSON has none."""
+        document = {
+            "kind": KIND,
+            "version": VERSION,
+            "model": self.model,
+            "metric": self.metric,
+            "float_score": self.reference,
+            "budget": self.budget,
+            "cost": self.cost,
+            "samples": self.samples,
+            "chosen": None if self.chosen is None else self.trials.index(self.chosen),
+            "outputs_sqnr_db": dict(self.outputs),
+            "trials": [_as_dict(trial) for trial in self.trials],
+        }
+        return json.dumps(_plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def to_csv(self) -> str:
+        """A line a trial."""
+        text = io.StringIO()
+        rows = [_flat(trial, trial == self.chosen) for trial in self.trials]
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def _as_dict(trial: Trial) -> dict[str, Any]:
+    return {
+        "cost": trial.cost,
+        "quantized_macs": trial.share,
+        "predicted_damage": trial.predicted,
+        "score": trial.score,
+        "stderr": trial.stderr,
+        "parts": dict(trial.parts),
+        "holds": trial.holds,
+        "front": trial.front,
+        "float": list(trial.floats),
+    }
+
+
+def _flat(trial: Trial, chosen: bool) -> dict[str, Any]:
+    row = _as_dict(trial)
+    parts, floats = row.pop("parts"), row.pop("float")
+    row |= {f"score:{name}": score for name, score in parts.items()}
+    return {**row, "chosen": int(chosen), "float_nodes": len(floats), "float": " ".join(floats)}
+
+
+def _plain(value: Any) -> Any:
+    """The value with infinities and NaN as strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

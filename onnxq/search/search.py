@@ -1,0 +1,189 @@
+"""The verb: rank, propose plans by an integer program, measure them, bisect until one holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from onnxq import steps
+from onnxq.calib.data import Dataset
+from onnxq.calib.ranges import Ranges
+from onnxq.config import Config
+from onnxq.plan import Plan
+from onnxq.search import solve
+from onnxq.search.branches import Part, parts_of, wholes_of, with_outputs
+from onnxq.search.budget import Budget
+from onnxq.search.cost import costs
+from onnxq.search.frontier import Frontier
+from onnxq.search.meter import Meter
+from onnxq.search.options import SearchOptions
+from onnxq.search.result import Result, Trial
+from onnxq.segments import shapes_at
+from onnxq.sensitivity import Options, Ranking, metric_of, sensitivity
+
+Progress = Callable[[str, int, int], None]
+NEAR = 1e-3  # costs that are this near to each other are not told apart
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Which samples do what: `rest` gave the ranges and ranks, `held` is what `quantize` compares
+    on, `check` is what plans are measured on: `held`, or data of its own."""
+
+    rest: Dataset
+    held: Dataset
+    check: Dataset
+
+
+def search(
+    source: steps.Source,
+    plan: Plan,
+    ranges: Ranges,
+    samples: Samples,
+    options: SearchOptions,
+    config: Config | None = None,
+    progress: Progress = steps.silent,
+) -> Result:
+    """The cheapest plan that keeps to the budget, by measuring; nodes of `plan` may be left float.
+
+    For a budget of cost: the measured plan within it that scores best. Labels in `options` are
+    of `samples.check`. `progress` is called with "sensitivity" and "search". Raises PlanError,
+    DataError and ModelError as `sensitivity` does, RuntimeMissing where there is no scipy.
+    """
+    solve.require()
+    config = config or Config()
+    frontier = frontier_of(source, plan, ranges, samples, options, config, progress)
+    _explore(frontier, options, progress)
+    return _result(frontier, samples, options)
+
+
+def frontier_of(
+    source: steps.Source,
+    plan: Plan,
+    ranges: Ranges,
+    samples: Samples,
+    options: SearchOptions,
+    config: Config,
+    progress: Progress,
+) -> Frontier:
+    """Everything that proposes and measures plans: costs, damage of each node, the meter."""
+    metric = metric_of(options.judging(), len(samples.check))  # refuses before work is done
+    first = {name: x.shape for name, x in samples.rest.sample(0).items()}
+    shapes = shapes_at(source.graph, first)
+    priced = costs(source.graph, {"int8": plan}, config.high_precision, shapes, options.cost)
+    branches = parts_of(source.graph, plan.nodes, shapes, options.outputs)
+    if not options.apart:
+        branches = wholes_of(branches)
+    ranking = _rank(source, plan, ranges, samples.rest, branches, options, config, progress)
+    labelled = options.measured_by == "top1"
+    scored = wholes_of(branches) if labelled else branches
+    meter = Meter(source, ranges, metric, scored, samples.check, samples.rest, config)
+    return Frontier(
+        {"int8": plan}, {"int8": ranking}, branches, priced, options.cost, meter, options.budget
+    )
+
+
+def _rank(
+    source: steps.Source,
+    plan: Plan,
+    ranges: Ranges,
+    rest: Dataset,
+    parts: Sequence[Part],
+    options: SearchOptions,
+    config: Config,
+    progress: Progress,
+) -> Ranking:
+    few = rest.subset(min(options.rank_samples, len(rest)))
+    scored = replace(source, graph=with_outputs(source.graph, parts))
+    asked = Options(metric=options.rank_by)
+    return sensitivity(scored, plan, ranges, few, asked, config, progress)
+
+
+def _explore(frontier: Frontier, options: SearchOptions, progress: Progress) -> None:
+    """Measure plans at evenly spread costs, then where the budget begins to hold."""
+    least, points = frontier.least, max(options.points, 1)
+    total = points + options.trials
+    for i in range(points):
+        progress("search", i, total)
+        frontier.at(least + (1 - least) * i / max(points - 1, 1))
+    low, high = _bracket(frontier, options.budget, least)
+    middle = high if options.budget.kind == "cost" else (low + high) / 2
+    for i in range(options.trials):
+        if high - low < NEAR:
+            break
+        progress("search", points + i, total)
+        trial = frontier.at(middle)
+        holds = trial is not None and trial.holds
+        # more cost helps the score, less cost a budget of cost
+        upwards = holds if options.budget.kind == "cost" else not holds
+        low, high = (middle, high) if upwards else (low, middle)
+        middle = (low + high) / 2
+    progress("search", total, total)
+
+
+def _bracket(frontier: Frontier, budget: Budget, least: float) -> tuple[float, float]:
+    """Modelled costs between which the budget begins, or for a budget of cost ceases, to hold."""
+    if budget.kind == "cost":
+        return least, min(max(budget.limit, least), 1.0)
+    trials = frontier.trials.values()
+    high = min((t.modelled for t in trials if t.holds), default=1.0)
+    low = max((t.modelled for t in trials if not t.holds and t.modelled < high), default=least)
+    return min(low, high), high
+
+
+def _result(frontier: Frontier, samples: Samples, options: SearchOptions) -> Result:
+    meter = frontier.meter
+    trials = fronted(frontier.trials.values(), meter.metric.higher_is_better)
+    holding = [t for t in trials if t.holds and t.choices]
+    chosen = _best(holding, options.budget, meter.metric.higher_is_better)
+    return Result(
+        model=meter.source.sha256,
+        metric=options.measured_by,
+        higher_is_better=meter.metric.higher_is_better,
+        reference=meter.reference,
+        budget=str(options.budget),
+        cost=options.cost,
+        samples=len(samples.check),
+        trials=trials,
+        chosen=chosen,
+        nearest=None if chosen else _nearest(trials, meter.metric.higher_is_better, options.budget),
+        plan=None if chosen is None else frontier.plan(chosen),
+        outputs={} if chosen is None else _outputs(frontier, chosen, samples.held),
+    )
+
+
+def fronted(trials: Iterable[Trial], higher: bool) -> tuple[Trial, ...]:
+    """The trials by rising cost, with those marked that none is both cheaper and better than."""
+    best, found = -math.inf, []
+    for trial in sorted(trials, key=lambda t: (t.cost, -_goodness(t, higher))):
+        front = _goodness(trial, higher) > best
+        best = max(best, _goodness(trial, higher))
+        found.append(replace(trial, front=front))
+    return tuple(found)
+
+
+def _goodness(trial: Trial, higher: bool) -> float:
+    return trial.score if higher else -trial.score
+
+
+def _best(holding: Sequence[Trial], budget: Budget, higher: bool) -> Trial | None:
+    """The cheapest; for a budget of cost the best, and of equals the cheapest."""
+    if budget.kind == "cost":
+        return max(holding, key=lambda t: (_goodness(t, higher), -t.cost), default=None)
+    return min(holding, key=lambda t: (t.cost, -_goodness(t, higher)), default=None)
+
+
+def _nearest(trials: Sequence[Trial], higher: bool, budget: Budget) -> Trial | None:
+    """Of the trials that quantize something: the cheapest for a budget of cost, else the best."""
+    some = [t for t in trials if t.choices]
+    if budget.kind == "cost":
+        return min(some, key=lambda t: t.cost, default=None)
+    return max(some, key=lambda t: _goodness(t, higher), default=None)
+
+
+def _outputs(frontier: Frontier, trial: Trial, held: Dataset) -> dict[str, float]:
+    meter = frontier.meter
+    graph = meter.model(frontier.plan(trial))
+    found = steps.compare(meter.source, graph, held, meter.config)
+    return {name: agreement.sqnr_db for name, agreement in found.items()}

@@ -1,0 +1,70 @@
+"""The integer program: the precision of each node for the least damage within a cost.
+
+    minimize    z + 0.01 * mean over outputs of their damage
+    where       z >= sum over nodes, choices of  damage[node, choice, output] * x[node, choice]
+                limit >= sum of  cost[node, choice] * x[node, choice]
+                sum over choices of  x[node, choice] = 1,  x in {0, 1}
+
+Damage is scaled so that the worst choice for every node makes 1 at the worst output. The second
+term keeps outputs apart from the worst from being spoilt for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq.errors import PlanError, RuntimeMissing
+
+Array = npt.NDArray[np.float64]
+OTHERS, SLACK = 0.01, 1e-9
+SECONDS = 30.0  # the best found by then is taken
+LARGEST = 1e6  # noise over signal: an SQNR of -60 dB
+
+
+def require() -> None:
+    """Raises RuntimeMissing where there is no scipy."""
+    _scipy()
+
+
+def _scipy() -> Any:
+    try:
+        import scipy.optimize
+        import scipy.sparse
+    except ImportError as e:
+        raise RuntimeMissing('searching needs scipy; pip install "onnxq[search]"') from e
+    return scipy
+
+
+def solve(cost: Array, damage: Array, limit: float) -> list[int] | None:
+    """The choice of every node; None where no choices cost as little as `limit`.
+
+    cost: [nodes, choices]. damage: [nodes, choices, outputs], at least 0.
+    """
+    scipy = _scipy()
+    nodes, choices, outputs = damage.shape
+    damage = np.clip(damage, 0.0, LARGEST)
+    worst = damage.max(axis=1).sum(axis=0).max()
+    flat = (damage / worst if worst else damage).reshape(nodes * choices, outputs)
+    objective = np.append(OTHERS * flat.mean(axis=1), 1.0)
+    sparse = scipy.sparse
+    each = sparse.kron(sparse.identity(nodes), np.ones((1, choices)))
+    constraints = [
+        scipy.optimize.LinearConstraint(sparse.hstack([each, sparse.csr_array((nodes, 1))]), 1, 1),
+        scipy.optimize.LinearConstraint(np.append(cost.reshape(-1), 0.0), -np.inf, limit + SLACK),
+        scipy.optimize.LinearConstraint(np.hstack([flat.T, -np.ones((outputs, 1))]), -np.inf, 0),
+    ]
+    found = scipy.optimize.milp(
+        objective,
+        constraints=constraints,
+        integrality=np.append(np.ones(nodes * choices), 0),
+        bounds=scipy.optimize.Bounds(0, np.append(np.ones(nodes * choices), np.inf)),
+        options={"time_limit": SECONDS, "mip_rel_gap": 1e-6},
+    )
+    if found.x is None:
+        if found.status == 2:  # infeasible
+            return None
+        raise PlanError(f"the integer program was not solved: {found.message}")
+    return [int(i) for i in found.x[:-1].reshape(nodes, choices).argmax(axis=1)]
