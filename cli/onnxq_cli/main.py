@@ -27,6 +27,7 @@ COMMANDS = (
     "build",
     "sensitivity",
     "search",
+    "recipe",
     "compare",
     "lint",
     "merge-stats",

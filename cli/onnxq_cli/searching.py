@@ -84,8 +84,10 @@ def measuring(options: dict[str, Any]) -> SearchOptions:
     from onnxq.search import SearchOptions, budget_of, solve
 
     solve.require()
+    bounds = (options["max_drop"], options["min_sqnr"], options.get("max_cost"))
+    free = "top" in options and all(bound is None for bound in bounds)  # a recipe needs none
     asked = SearchOptions(
-        budget_of(options["max_drop"], options["min_sqnr"], options.get("max_cost")),
+        None if free else budget_of(*bounds),
         cost=options["cost"], metric=options["metric"], direction=options["direction"],
         rank_by=options["rank_by"], outputs=options["outputs"], apart=options["apart"],
         rank_samples=options["rank_samples"],

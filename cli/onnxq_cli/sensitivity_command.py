@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FEW = 32  # samples that rank as many do, where no labels are scored
 
 
-def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
+def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
     """A tuple from '0,1,2'."""
     try:
         return tuple(int(word) for word in value.split(",")) if value else ()
@@ -116,7 +116,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 )
 @click.option(
     "--curve",
-    callback=_numbers,
+    callback=numbers,
     metavar="K,...",
     help="Score with the worst K left float, for each K.",
 )

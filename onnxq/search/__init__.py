@@ -2,7 +2,18 @@
 
 from onnxq.search.budget import Budget, budget_of
 from onnxq.search.options import SearchOptions
+from onnxq.search.recipe import Recipe, recipe
 from onnxq.search.result import Result, Trial
 from onnxq.search.search import Samples, search
 
-__all__ = ["Budget", "Result", "Samples", "SearchOptions", "Trial", "budget_of", "search"]
+__all__ = [
+    "Budget",
+    "Recipe",
+    "Result",
+    "Samples",
+    "SearchOptions",
+    "Trial",
+    "budget_of",
+    "recipe",
+    "search",
+]

@@ -48,7 +48,7 @@ class Frontier:
     costs: Costs
     priced: str
     meter: Meter
-    budget: Budget
+    budget: Budget | None
     trials: dict[tuple[str, ...], Trial] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,8 +120,9 @@ class Frontier:
         found = self.meter.measure(graph)
         modelled = self.costs.total(chosen)
         cost = self.meter.latency(graph) if self.priced in MEASURED else modelled
-        holds = self.budget.holds(
-            found.score, self.meter.reference, cost, self.meter.metric.higher_is_better
+        higher = self.meter.metric.higher_is_better
+        holds = self.budget is None or self.budget.holds(
+            found.score, self.meter.reference, cost, higher
         )
         index = {choice: i for i, choice in enumerate(self.choices)}
         picked = [index[chosen.get(n, FLOAT)] for n in self.nodes]

@@ -62,6 +62,8 @@ class Meter:
         """
         plan, _ = settle(self.source.graph, plan, self.ranges)
         graph = steps.insert(self.source, plan, self.ranges, self.config)
+        if plan.edges:
+            steps.recover(self.source, graph, plan, self.rest, self.config)
         if self.config.high_precision == "fp16":
             steps.to_high_precision(self.source, graph, self.rest, self.config)
         return graph

@@ -22,7 +22,7 @@ FLOATS = ("float", "fp32", "fp16", "bf16")
 class SearchOptions:
     """How a search goes.
 
-    budget: what has to hold. cost: how plans are priced (see `onnxq.search.cost`). metric: of the
+    budget: what has to hold, if anything. cost: how plans are priced (see `onnxq.search.cost`). metric: of the
     measured score: a label-free one, top1 with `labels`, or module:function; by default cosine for
     a drop and SQNR for the others. rank_by: the label-free metric whose damage is added up.
     outputs: names of the outputs to score; none for all. apart: score the branches of an output
@@ -30,7 +30,7 @@ class SearchOptions:
     plans to measure in pursuit of the budget. points: at how many costs to measure besides.
     """
 
-    budget: Budget
+    budget: Budget | None
     cost: str = "ops"
     metric: str | None = None
     labels: npt.NDArray[Any] | None = None
@@ -48,10 +48,10 @@ class SearchOptions:
             raise PlanError(f"cannot rank by '{self.rank_by}'; choose {', '.join(LABEL_FREE)}")
         if min(self.rank_samples, self.trials) < 1 or self.points < 0:
             raise PlanError("rank_samples and trials are at least 1, points at least 0")
-        if self.budget.kind == "sqnr" and self.measured_by != "sqnr":
+        if self._kind == "sqnr" and self.measured_by != "sqnr":
             raise PlanError(f"--min-sqnr and --metric {self.metric} contradict each other; give "
                             "--max-drop with that metric")  # fmt: skip
-        if self.budget.kind == "drop" and self.measured_by in ("sqnr", "mse", "kl"):
+        if self._kind == "drop" and self.measured_by in ("sqnr", "mse", "kl"):
             raise PlanError(
                 f"metric '{self.measured_by}' has no score of the float model to drop from; use "
                 "--metric cosine, top1 or module:function, or --min-sqnr"
@@ -60,7 +60,11 @@ class SearchOptions:
     @property
     def measured_by(self) -> str:
         """The metric of the measured score."""
-        return self.metric or ("cosine" if self.budget.kind == "drop" else "sqnr")
+        return self.metric or ("cosine" if self._kind == "drop" else "sqnr")
+
+    @property
+    def _kind(self) -> str | None:
+        return None if self.budget is None else self.budget.kind
 
     def judging(self) -> Options:
         """The same choices as sensitivity analysis takes them; raises as `Options` does."""

@@ -76,7 +76,7 @@ class Result:
             "outputs_sqnr_db": dict(self.outputs),
             "trials": [_as_dict(trial) for trial in self.trials],
         }
-        return json.dumps(_plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
     def to_csv(self) -> str:
         """A line a trial."""
@@ -109,12 +109,12 @@ def _flat(trial: Trial, chosen: bool) -> dict[str, Any]:
     return {**row, "chosen": int(chosen), "float_nodes": len(floats), "float": " ".join(floats)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value with infinities and NaN as strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value

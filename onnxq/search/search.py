@@ -10,6 +10,7 @@ from onnxq import steps
 from onnxq.calib.data import Dataset
 from onnxq.calib.ranges import Ranges
 from onnxq.config import Config
+from onnxq.errors import PlanError
 from onnxq.plan import Plan
 from onnxq.search import solve
 from onnxq.search.branches import Part, parts_of, wholes_of, with_outputs
@@ -52,10 +53,12 @@ def search(
     DataError and ModelError as `sensitivity` does, RuntimeMissing where there is no scipy.
     """
     solve.require()
+    if options.budget is None:
+        raise PlanError("a search needs a budget")
     config = config or Config()
     frontier = frontier_of(source, plan, ranges, samples, options, config, progress)
-    _explore(frontier, options, progress)
-    return _result(frontier, samples, options)
+    _explore(frontier, options.budget, options, progress)
+    return _result(frontier, options.budget, samples, options)
 
 
 def frontier_of(
@@ -100,15 +103,17 @@ def _rank(
     return sensitivity(scored, plan, ranges, few, asked, config, progress)
 
 
-def _explore(frontier: Frontier, options: SearchOptions, progress: Progress) -> None:
+def _explore(
+    frontier: Frontier, budget: Budget, options: SearchOptions, progress: Progress
+) -> None:
     """Measure plans at evenly spread costs, then where the budget begins to hold."""
     least, points = frontier.least, max(options.points, 1)
     total = points + options.trials
     for i in range(points):
         progress("search", i, total)
         frontier.at(least + (1 - least) * i / max(points - 1, 1))
-    low, high = _bracket(frontier, options.budget, least)
-    middle = high if options.budget.kind == "cost" else (low + high) / 2
+    low, high = _bracket(frontier, budget, least)
+    middle = high if budget.kind == "cost" else (low + high) / 2
     for i in range(options.trials):
         if high - low < NEAR:
             break
@@ -116,7 +121,7 @@ def _explore(frontier: Frontier, options: SearchOptions, progress: Progress) -> 
         trial = frontier.at(middle)
         holds = trial is not None and trial.holds
         # more cost helps the score, less cost a budget of cost
-        upwards = holds if options.budget.kind == "cost" else not holds
+        upwards = holds if budget.kind == "cost" else not holds
         low, high = (middle, high) if upwards else (low, middle)
         middle = (low + high) / 2
     progress("search", total, total)
@@ -132,22 +137,22 @@ def _bracket(frontier: Frontier, budget: Budget, least: float) -> tuple[float, f
     return min(low, high), high
 
 
-def _result(frontier: Frontier, samples: Samples, options: SearchOptions) -> Result:
-    meter = frontier.meter
-    trials = fronted(frontier.trials.values(), meter.metric.higher_is_better)
+def _result(frontier: Frontier, budget: Budget, samples: Samples, options: SearchOptions) -> Result:
+    meter, higher = frontier.meter, frontier.meter.metric.higher_is_better
+    trials = fronted(frontier.trials.values(), higher)
     holding = [t for t in trials if t.holds and t.choices]
-    chosen = _best(holding, options.budget, meter.metric.higher_is_better)
+    chosen = _best(holding, budget, higher)
     return Result(
         model=meter.source.sha256,
         metric=options.measured_by,
-        higher_is_better=meter.metric.higher_is_better,
+        higher_is_better=higher,
         reference=meter.reference,
-        budget=str(options.budget),
+        budget=str(budget),
         cost=options.cost,
         samples=len(samples.check),
         trials=trials,
         chosen=chosen,
-        nearest=None if chosen else _nearest(trials, meter.metric.higher_is_better, options.budget),
+        nearest=None if chosen else _nearest(trials, higher, budget),
         plan=None if chosen is None else frontier.plan(chosen),
         outputs={} if chosen is None else _outputs(frontier, chosen, samples.held),
     )

@@ -1,0 +1,142 @@
+"""The recipe: rank the nodes, leave the worst K of them float for several K, take the least K that
+is good enough.
+
+The score of every K is measured on the whole model. Where no K is good enough, or nothing was
+said of how good it has to be, the K with the best score is taken.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from onnxq import steps
+from onnxq.calib.ranges import Ranges
+from onnxq.config import Config
+from onnxq.errors import PlanError
+from onnxq.plan import Plan
+from onnxq.search.budget import Budget
+from onnxq.search.frontier import Frontier
+from onnxq.search.options import SearchOptions
+from onnxq.search.result import Trial, plain
+from onnxq.search.search import Samples, frontier_of
+from onnxq.sensitivity import Ranking
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The worst `count` nodes left float, and what that was measured to score and cost."""
+
+    count: int
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the recipe came to.
+
+    reference: the float model's score. steps: by rising count. chosen: the step taken. holds:
+    whether it keeps to the budget, where there is one. ranking: the nodes, worst first.
+    """
+
+    metric: str
+    reference: float
+    budget: str | None
+    cost: str
+    samples: int
+    steps: tuple[Step, ...]
+    chosen: Step
+    plan: Plan
+    ranking: Ranking
+
+    @property
+    def holds(self) -> bool:
+        """Whether the step taken keeps to the budget; true without one."""
+        return self.chosen.trial.holds
+
+    def to_csv(self) -> str:
+        """The table: the float model, then a line a step."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        parts = list(self.chosen.trial.parts)
+        writer.writerow(["k", "cost", "quantized_macs", "score", "stderr", "holds", *parts])
+        writer.writerow(["float", 1.0, 0.0, self.reference, "", 1, *[""] * len(parts)])
+        for step in self.steps:
+            t = step.trial
+            row = [step.count, t.cost, t.share, t.score, t.stderr, int(t.holds)]
+            writer.writerow([*row, *(t.parts[name] for name in parts)])
+        return text.getvalue()
+
+    def to_json(self) -> str:
+        """Everything but the plan and the ranking; infinite scores are strings ("inf")."""
+        document = {
+            "kind": "onnxq.recipe",
+            "version": 1,
+            "metric": self.metric,
+            "float_score": self.reference,
+            "budget": self.budget,
+            "cost": self.cost,
+            "samples": self.samples,
+            "chosen": self.chosen.count,
+            "steps": [asdict(step) for step in self.steps],
+        }
+        return json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def recipe(
+    source: steps.Source,
+    plan: Plan,
+    ranges: Ranges,
+    samples: Samples,
+    counts: Sequence[int],
+    options: SearchOptions,
+    config: Config | None = None,
+    progress: Progress = steps.silent,
+) -> Recipe:
+    """Measure `plan` with the worst K nodes left float for each of `counts`, and take one.
+
+    `progress` is called with "sensitivity" and "recipe". Raises as `search` does, and PlanError
+    for counts that are negative or leave nothing quantized.
+    """
+    config = config or Config()
+    nodes = len(plan.nodes)
+    wanted = sorted(set(counts))
+    if not wanted or wanted[0] < 0 or wanted[-1] >= nodes:
+        raise PlanError(f"--top {','.join(map(str, counts)) or 'without numbers'}: give numbers "
+                        f"of nodes from 0 to {nodes - 1}; the plan quantizes {nodes}")  # fmt: skip
+    frontier = frontier_of(source, plan, ranges, samples, options, config, progress)
+    found = []
+    for i, count in enumerate(wanted):
+        progress("recipe", i, len(wanted))
+        found.append(Step(count, _measured(frontier, count)))
+    progress("recipe", len(wanted), len(wanted))
+    higher = frontier.meter.metric.higher_is_better
+    chosen = _chosen(found, options.budget, higher)
+    return Recipe(
+        metric=options.measured_by,
+        reference=frontier.meter.reference,
+        budget=None if options.budget is None else str(options.budget),
+        cost=options.cost,
+        samples=len(samples.check),
+        steps=tuple(found),
+        chosen=chosen,
+        plan=frontier.plan(chosen.trial),
+        ranking=frontier.rankings["int8"],
+    )
+
+
+def _measured(frontier: Frontier, count: int) -> Trial:
+    worst = set(frontier.rankings["int8"].worst(count))
+    return frontier.of({n: "int8" for n in frontier.nodes if n not in worst})
+
+
+def _chosen(found: Sequence[Step], budget: Budget | None, higher: bool) -> Step:
+    holding = [step for step in found if step.trial.holds]
+    if budget is not None and holding:
+        return holding[0]
+    return max(found, key=lambda s: (s.trial.score if higher else -s.trial.score, -s.count))
