@@ -33,6 +33,9 @@ def graph():
         ("pts_neck.deblocks.0.0", [DEBLOCK]),  # the module's path in PyTorch
         ("pts_neck.deblocks.1.0.ConvTranspose", [OTHER]),
         ("pts_neck/deblocks/0/deblocks/0/0", [DEBLOCK]),
+        (f"name:{HEAD}", [HEAD]),
+        (f"name:{HEAD[:-1]}", []),  # no part of a name
+        (f"name:{HEAD.replace('/', '.')}", []),  # to the letter
         ("deblocks.0.0", [DEBLOCK]),
         ("deblocks", [DEBLOCK, OTHER]),
         ("/pts_neck/*/ConvTranspose", [DEBLOCK, OTHER]),

@@ -87,7 +87,7 @@ def reachable(nodes: Iterable[Node], forward: bool) -> set[str]:
 
 def _between(graph: Graph, pair: str) -> list[str]:
     start, colon, end = pair.partition(":")
-    if start in ("op", "tensor"):
+    if start in ("op", "tensor", "name"):
         kind, (start, colon, end) = start, end.partition(":")
         start = f"{kind}:{start}"
     if not (start and colon and end):
