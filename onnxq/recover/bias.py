@@ -14,9 +14,10 @@ in the order of the graph, the ops before it being corrected already:
 The slope is kept within bounds, which bounds the shift. Compared before the activation instead,
 depthwise networks get worse. The last factor holds back shifts that the samples only seem to show.
 
-A quarter of the samples fits nothing. An op is left alone if its shift does not bring the means of
-those samples closer, and at the end the shifts of the first n, n/2, n/4 ... ops are kept, the most
-that lower the SQNR of no output by more than it scatters over those samples.
+A quarter of the samples, or half of few, is not fitted to: they judge. An op is left alone if its
+shift does not bring their means closer. In the end the shifts of the first n, n/2, n/4 ... ops are
+kept, the most that raise the SQNR on average over the outputs and lower it at none by more than it
+scatters over the samples.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
 (2019), section 4.2 and appendix D; there in data-free form, before the activation function.
@@ -43,7 +44,7 @@ from onnxq.graph import Graph
 from onnxq.numerics import decibels
 from onnxq.plan import Plan
 from onnxq.recover.channel_means import MEAN, SHIFT, TENSOR, float_means, outside, probe
-from onnxq.recover.judge import CEILING, Values, falls, judged_tensors, sqnr
+from onnxq.recover.judge import CEILING, Values, judged_tensors, sqnr, worst_fall
 from onnxq.recover.replay import Replay, with_float_weights
 from onnxq.recover.sites import Site, find_sites, shift_biases
 
@@ -143,11 +144,11 @@ class _Run:
 
     @property
     def held(self) -> range:
-        return range(max(1, len(self.data) // HELD_OUT))
+        return range(_judges(len(self.data)))
 
     def first(self, count: int) -> _Batch:
         """`count` samples, divided like all of them."""
-        held = range(max(1, count // HELD_OUT))
+        held = range(_judges(count))
         start = len(self.held) if len(self.data) > 1 else 0
         return _Batch(self, held, range(start, start + max(1, count - len(held))))
 
@@ -171,6 +172,11 @@ class _Shifts:
     shifts: dict[str, Array] = field(default_factory=dict)
     gains: dict[str, float] = field(default_factory=dict)
     undone: dict[str, str] = field(default_factory=dict)
+
+
+def _judges(count: int) -> int:
+    """How many of `count` samples judge: a quarter, and of few samples half, up to `FEWEST`."""
+    return max(1, count // HELD_OUT, min(FEWEST, count // 2))
 
 
 @dataclass(frozen=True)
@@ -285,10 +291,10 @@ def _settled(
     judged = list(reference[0])
     before = run.outputs(part, judged)
     kept, undone = dict(found.shifts), dict(found.undone)
-    while kept and (worse := falls(reference, before, after)):
+    while kept and (worse := worst_fall(reference, before, after)):
         names = list(kept)
         for name in names[len(names) // 2 :]:
-            undone[name] = f"{LOWERS}: '{worse[0]}'"
+            undone[name] = f"{LOWERS}: '{worse}'"
             del kept[name]
         trial = part.copy()
         shift_biases(trial, sites, kept)

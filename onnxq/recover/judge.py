@@ -21,8 +21,7 @@ Array = npt.NDArray[Any]
 Values = Sequence[Mapping[str, Array]]
 
 CEILING = 200.0  # dB, in place of infinity
-NOISE_ERRORS = 1.0  # standard errors that a fall must exceed
-NOISE_DB = 0.02  # and at least so much: the rounding of another order of sums
+USUAL_SCATTER = 1.0  # dB between samples, as measured; stands in for one sample's own
 
 
 def judged_tensors(graph: Graph) -> list[str]:
@@ -52,24 +51,40 @@ def sqnr(reference: Values, test: Values) -> dict[str, float]:
     return found
 
 
-def falls(reference: Values, before: Values, after: Values) -> list[str]:
-    """Names of the tensors whose SQNR falls from `before` to `after`."""
-    return [
-        n for n in reference[0] if _falls(*([v[n] for v in x] for x in (reference, before, after)))
-    ]
+def worst_fall(reference: Values, before: Values, after: Values) -> str | None:
+    """The tensor that argues most against going from `before` to `after`; None where none does.
+
+    Either its SQNR falls by more than its standard error over the samples, or no tensor's does but
+    on the average over the tensors nothing is gained.
+    """
+    falls = {
+        name: _falls(*([v[name] for v in values] for values in (reference, before, after)))
+        for name in reference[0]
+    }
+    mean = {name: float(fall.mean()) for name, fall in falls.items() if len(fall)}
+    if not mean:
+        return None
+    beyond = {name: mean[name] - _error(falls[name]) for name in mean}
+    worst = max(beyond, key=lambda name: beyond[name])
+    if beyond[worst] > 0 or sum(mean.values()) >= 0:
+        return worst
+    return None
 
 
-def _falls(reference: Sequence[Array], before: Sequence[Array], after: Sequence[Array]) -> bool:
-    gains = [
+def _falls(reference: Sequence[Array], before: Sequence[Array], after: Sequence[Array]) -> Array:
+    """By how many dB the SQNR falls in each sample whose reference is not all zero."""
+    falls = [
         _bounded(*_sums(r, b)) - _bounded(*_sums(r, a))
         for r, b, a in zip(reference, before, after, strict=True)
         if np.any(r)
     ]
-    if not gains:
-        return False
-    fall = np.asarray(gains, np.float64)
-    error = fall.std(ddof=1) / math.sqrt(len(fall)) if len(fall) > 1 else 0.0
-    return bool(fall.mean() > max(NOISE_ERRORS * error, NOISE_DB))
+    return np.asarray(falls, np.float64)
+
+
+def _error(falls: Array) -> float:
+    """Standard error of the mean; a usual scatter counts as one more sample's deviation."""
+    variance = (((falls - falls.mean()) ** 2).sum() + USUAL_SCATTER**2) / len(falls)
+    return math.sqrt(variance / len(falls))
 
 
 def _sums(reference: Array, test: Array) -> tuple[float, float]:
