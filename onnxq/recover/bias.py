@@ -16,8 +16,7 @@ depthwise networks get worse. The last factor holds back shifts that the samples
 
 A quarter of the samples, or half of few, is not fitted to: they judge. An op is left alone if its
 shift does not bring their means closer. In the end the shifts of the first n, n/2, n/4 ... ops are
-kept, the most that raise the SQNR on average over the outputs and lower it at none by more than it
-scatters over the samples.
+kept, the most that raise the SQNR on average over the outputs and lower it at none.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
 (2019), section 4.2 and appendix D; there in data-free form, before the activation function.

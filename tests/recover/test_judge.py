@@ -46,16 +46,19 @@ def test_nothing_gained_is_not_worth_a_change(rng):
     assert worst_fall(named(ref), named(test), named(test)) == "y"
 
 
-def test_a_fall_within_the_scatter_over_the_samples_is_outweighed_by_a_gain(rng):
+def test_a_small_fall_is_outweighed_by_a_gain_and_a_larger_one_is_not(rng):
     ref, test = values(rng, 0.1)
-    scatter = 10 ** (np.array([5, -5, 4, -4, 5, -4, 4, -4]) / 20)[:, None]  # dB up and down
     two = [[{"y": r, "z": r} for r in rows] for rows in (ref, test)]
-    after = [
-        {"y": r + s * (t - r), "z": r + 0.7 * (t - r)}
-        for r, s, t in zip(ref, scatter, test, strict=True)
-    ]
-    assert worst_fall(*two, after) is None
-    certain = [
-        {"y": r + 1.2 * (t - r), "z": r + 0.7 * (t - r)} for r, t in zip(ref, test, strict=True)
-    ]
-    assert worst_fall(*two, certain) == "y"  # 1.6 dB in every sample
+
+    def after(share):
+        pairs = zip(ref, test, strict=True)
+        return [{"y": r + share * (t - r), "z": r + 0.7 * (t - r)} for r, t in pairs]
+
+    assert worst_fall(*two, after(1.005)) is None  # 0.04 dB
+    assert worst_fall(*two, after(1.2)) == "y"  # 1.6 dB
+
+
+def test_one_sample_that_ruins_the_whole_is_a_fall(rng):
+    ref, test = values(rng, 0.1)
+    share = np.array([0.8] * 7 + [3.0])[:, None]  # seven gain 2 dB, the last loses 10
+    assert worst_fall(named(ref), named(test), named(ref + share * (test - ref))) == "y"
