@@ -37,7 +37,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
-    parser.add_argument("--cache", type=Path, default=ROOT / ".bench")
+    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "results")
     parser.add_argument("--models", type=lambda text: text.split(","), default=list(PLAIN))
     args = parser.parse_args()
     cache = args.cache.resolve()

@@ -22,12 +22,13 @@ FLOATS = ("float", "fp32", "fp16", "bf16")
 class SearchOptions:
     """How a search goes.
 
-    budget: what has to hold, if anything. cost: how plans are priced (see `onnxq.search.cost`). metric: of the
-    measured score: a label-free one, top1 with `labels`, or module:function; by default cosine for
-    a drop and SQNR for the others. rank_by: the label-free metric whose damage is added up.
-    outputs: names of the outputs to score; none for all. apart: score the branches of an output
-    that is a Concat each on its own. rank_samples: how many samples to rank on. trials: how many
-    plans to measure in pursuit of the budget. points: at how many costs to measure besides.
+    budget: what has to hold, if anything. cost: how plans are priced (`onnxq.search.cost`).
+    metric: of the measured score: a label-free one, top1 with `labels`, or module:function; by
+    default cosine for a drop and SQNR for the others. rank_by: the label-free metric whose damage
+    is added up. outputs: names of the outputs to score; none for all. apart: score the branches
+    of an output that is a Concat each on its own. rank_samples: how many samples to rank on.
+    trials: how many plans to measure in pursuit of the budget. points: at how many costs to
+    measure besides.
     """
 
     budget: Budget | None

@@ -1,0 +1,194 @@
+"""`onnxq search` and `onnxq recipe` on the fixtures: what they measure is what quantize gives."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("scipy")
+
+
+@pytest.fixture
+def search(done, classifier, images):
+    """The JSON of a search that must succeed."""
+    return lambda *options: json.loads(
+        done("search", classifier, "--calib", images, "-o", "plan.yaml", "--json", *options).out
+    )
+
+
+@pytest.fixture
+def search_refused(refused, classifier, images):
+    return lambda *options: refused("search", classifier, "--calib", images, *options)
+
+
+def chosen_of(found):
+    return found["trials"][found["chosen"]]
+
+
+@pytest.mark.parametrize("options", [(), ("--recover", "none"), ("--choices", "int8,fp16")])
+def test_quantizing_by_the_plan_gives_the_measured_sqnr(search, done, classifier, images, options):
+    found = search("--min-sqnr", 45, "--points", 2, *options)
+    chosen = chosen_of(found)
+    assert chosen["score"] >= 45
+    assert chosen["float"]
+    same = ["--high-precision", "fp16"] if "int8,fp16" in options else list(options)
+    done("quantize", classifier, "--calib", images, "--plan", "plan.yaml", "-o", "q.onnx", *same)
+    manifest = json.loads(Path("q.onnx.manifest.json").read_text())
+    again = manifest["agreement"]["outputs"]["logits"]["sqnr_db"]
+    # ONNX Runtime's threads may add up in another order; the manifest rounds to 0.001
+    assert again == pytest.approx(chosen["score"], abs=0.02)
+    assert again == pytest.approx(found["outputs_sqnr_db"]["logits"], abs=0.02)
+
+
+def test_the_chosen_plan_is_the_cheapest_measured_one_that_holds(search):
+    found = search("--min-sqnr", 45, "--points", 3)
+    holding = [t["cost"] for t in found["trials"] if t["holds"]]
+    assert chosen_of(found)["cost"] == min(holding)
+    assert all((float(t["score"]) >= 45) == t["holds"] for t in found["trials"])
+    costs = [t["cost"] for t in found["trials"]]
+    assert costs == sorted(costs)
+
+
+def test_within_a_cost_the_best_measured_plan_is_chosen(search):
+    found = search("--max-cost", 0.5)
+    chosen = chosen_of(found)
+    assert chosen["cost"] <= 0.5
+    assert chosen["score"] == max(t["score"] for t in found["trials"] if t["cost"] <= 0.5)
+
+
+@pytest.mark.parametrize("cost", ["bytes", "roofline:orin", "ort"])
+def test_every_cost_finds_a_plan(search, cost):
+    assert chosen_of(search("--min-sqnr", 30, "--cost", cost, "--points", 2))["score"] >= 30
+
+
+def test_a_drop_of_labelled_accuracy_is_measured_on_the_labelled_data(search, fixtures):
+    data = np.load(fixtures / "classifier" / "eval.npz")
+    np.save("images.npy", data["x"])
+    np.save("labels.npy", data["y"])
+    found = search("--max-drop", "2%", "--metric", "top1", "--labels", "labels.npy",
+                   "--eval", "images.npy", "--points", 2)  # fmt: skip
+    chosen = chosen_of(found)
+    assert found["samples"] == len(data["y"])
+    assert chosen["score"] >= 0.98 * found["float_score"]
+
+
+def test_no_budget_that_can_be_met_is_exit_code_1_with_the_nearest(onnxq, classifier, images):
+    for budget, said in ((("--min-sqnr", 150), "the nearest has cost"),
+                         (("--max-cost", 0.1), "the nearest has cost 0.25")):  # fmt: skip
+        ran = onnxq(
+            "search",
+            classifier,
+            "--calib",
+            images,
+            "-o",
+            "plan.yaml",
+            "--points",
+            1,
+            "--trials",
+            2,
+            *budget,
+        )
+        assert ran.code == 1
+        assert said in ran.err
+        assert len(ran.err.splitlines()) == 1
+        assert not Path("plan.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "no budget; give --max-drop 0.5%, --min-sqnr 20 or --max-cost 0.6"),
+        (("--max-drop", "1%", "--min-sqnr", 20), "--max-drop and --min-sqnr contradict"),
+        (("--min-sqnr", 20, "--choices", "int8,int3"), "unknown choice 'int3'"),
+        (("--min-sqnr", 20, "--cost", "roofline:H200"), "unknown device 'H200'; choose one of"),
+        (("--min-sqnr", 20, "--cost", "engine"), "needs a GPU"),
+        (("--min-sqnr", 20, "--metric", "accuracy"), "contradict"),
+        (("--max-drop", "1%", "--metric", "accuracy"), "unknown metric 'accuracy'"),
+        (("--max-drop", "1%", "--metric", "top1"), "needs labels"),
+        (("--max-drop", "1%", "--metric", "nowhere:f"), "cannot be imported"),
+        (("--min-sqnr", 20, "--output", "q"), "no output 'q'"),
+        (("--min-sqnr", 20, "--pareto", "table.txt"), "cannot write the table as 'table.txt'"),
+        (("--min-sqnr", 20, "--check-samples", 0), "holds out nothing to measure plans on"),
+        (("--min-sqnr", 20, "--method", "auto"), "method 'auto'"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_one_line(search_refused, options, said):
+    assert said in search_refused(*options)
+
+
+def test_labels_that_do_not_fit_are_refused(search_refused):
+    np.save("labels.npy", np.zeros(3, np.int64))
+    message = search_refused("--max-drop", "1%", "--metric", "top1", "--labels", "labels.npy")
+    assert "holds 3 labels" in message
+
+
+def test_a_metric_that_returns_nan_is_refused(search_refused, folder, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    Path("broken_metric.py").write_text("def f(outputs):\n    return float('nan')\n")
+    assert "returned nan" in search_refused("--max-drop", "1%", "--metric", "broken_metric:f")
+
+
+def test_without_scipy_the_extra_is_named(search_refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    assert 'pip install "onnxq[search]"' in search_refused("--min-sqnr", 20)
+
+
+def test_what_was_measured_is_written_in_every_form(search):
+    names = ["p.csv", "p.json", "p.md"]
+    found = search(
+        "--min-sqnr", 45, "--points", 2, *(word for n in names for word in ("--pareto", n))
+    )
+    with open("p.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(r["cost"]) for r in rows] == [t["cost"] for t in found["trials"]]
+    assert sum(int(r["chosen"]) for r in rows) == 1
+    assert json.loads(Path("p.json").read_text()) == found
+    assert "| chosen |" in Path("p.md").read_text()
+
+
+def test_cost_against_score_is_drawn(search):
+    pytest.importorskip("matplotlib")
+    search("--min-sqnr", 45, "--points", 2, "--trials", 2, "--pareto", "p.svg")
+    assert Path("p.svg").read_text().startswith("<?xml")
+
+
+def test_a_recipe_leaves_everything_in_one_folder(done, classifier, images):
+    ran = done("recipe", classifier, "--calib", images, "--top", "0,2,1", "--min-sqnr", 20,
+               "-o", "made")  # fmt: skip
+    found = json.loads(Path("made/recipe.json").read_text())
+    assert [s["count"] for s in found["steps"]] == [0, 1, 2]
+    assert found["chosen"] == 0  # the least that is good enough
+    assert "K = 0" in ran.out
+    names = {p.name for p in Path("made").iterdir()}
+    assert {"classifier.int8.onnx", "plan.yaml", "config.yaml", "recipe.csv", "ranking.csv",
+            "classifier.int8.onnx.manifest.json"} <= names  # fmt: skip
+    done("quantize", classifier, "--calib", images, "--config", "made/config.yaml",
+         "--plan", "made/plan.yaml", "-o", "again.onnx")  # fmt: skip
+    made, again = (onnx.load(path) for path in ("made/classifier.int8.onnx", "again.onnx"))
+    assert again.graph == made.graph  # their metadata names the options
+
+
+def test_a_recipe_takes_the_best_without_a_bound_and_says_so_if_it_is_unmet(
+    onnxq, classifier, images
+):
+    arguments = ("recipe", classifier, "--calib", images, "--top", "0,1,2")
+    assert onnxq(*arguments, "-o", "best").code == 0
+    steps = json.loads(Path("best/recipe.json").read_text())
+    scores = {s["count"]: s["trial"]["score"] for s in steps["steps"]}
+    assert scores[steps["chosen"]] == max(scores.values())
+    ran = onnxq(*arguments, "--min-sqnr", 120, "-o", "unmet")
+    assert ran.code == 1
+    assert "no K keeps to a SQNR of at least 120 dB" in ran.err
+    assert json.loads(Path("unmet/recipe.json").read_text())["chosen"] == steps["chosen"]
+
+
+def test_a_recipe_that_fails_leaves_no_folder(refused, classifier, images):
+    arguments = ("recipe", classifier, "--calib", images)
+    assert "give numbers of nodes" in refused(*arguments, "--top", "0,99", "-o", "made")
+    Path("there").mkdir()
+    assert "is there already" in refused(*arguments, "-o", "there")
+    assert not Path("made").exists()

@@ -1,0 +1,52 @@
+"""Outputs that are a Concat of branches."""
+
+import numpy as np
+import pytest
+
+from onnxq.errors import PlanError
+from onnxq.search.branches import parts_of, wholes_of, with_outputs
+
+BODY = """(float[1, 2, 4] x) => (float[1, 5, 4] y, float[1, 2, 4] z, int64[3] n) {
+    a = Relu(x)
+    b = Concat<axis = 1>(x, a)
+    c = Sigmoid(b)
+    k = Constant<value = float[1, 1, 4] {1.0, 1.0, 1.0, 1.0}>()
+    d = Sigmoid(k)
+    y = Concat<axis = 1>(c, d)
+    z = Neg(x)
+    n = Shape(x)
+}"""
+SHAPES = {"c": (1, 4, 4), "d": (1, 1, 4)}
+
+
+@pytest.fixture
+def graph(graph_of):
+    return graph_of(BODY)
+
+
+def test_a_concat_is_scored_branch_by_branch(graph, run_graph, rng):
+    found = parts_of(graph, (), SHAPES)
+    assert [p.name for p in found] == ["y[:, 0:4]", "y[:, 4:5]", "z"]
+    feed = {"x": rng.normal(size=(1, 2, 4)).astype(np.float32)}
+    whole = dict(zip(("y", "z"), run_graph(graph, feed), strict=False))
+    apart = run_graph(with_outputs(graph, found), feed)
+    for part, value in zip(found, apart, strict=True):
+        np.testing.assert_array_equal(part.of(whole[part.output]), value)
+
+
+def test_a_concat_stays_whole_if_it_is_quantized_or_its_shapes_are_unknown(graph):
+    next(n for n in graph.nodes if n.outputs[0].name == "y").name = "last"
+    assert [p.name for p in parts_of(graph, {"last"}, SHAPES)] == ["y", "z"]
+    assert [p.name for p in parts_of(graph, (), {})] == ["y", "z"]
+
+
+def test_the_wholes_of_parts_are_the_outputs(graph):
+    assert [p.name for p in wholes_of(parts_of(graph, (), SHAPES))] == ["y", "z"]
+
+
+def test_outputs_can_be_named_and_unknown_ones_are_refused(graph):
+    assert [p.name for p in parts_of(graph, (), SHAPES, ["z"])] == ["z"]
+    with pytest.raises(PlanError, match="no output 'q'; it has 'y', 'z', 'n'"):
+        parts_of(graph, (), SHAPES, ["q"])
+    with pytest.raises(PlanError, match="no scored output is floating point"):
+        parts_of(graph, (), SHAPES, ["n"])

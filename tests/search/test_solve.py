@@ -1,0 +1,53 @@
+"""The integer program against brute force."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onnxq.search.solve import OTHERS, solve
+
+pytest.importorskip("scipy")
+
+
+def objective(damage, picked):
+    scaled = damage / damage.max(axis=1).sum(axis=0).max()
+    sums = scaled[np.arange(len(picked)), list(picked)]
+    return sums.sum(axis=0).max() + OTHERS * sums.mean(axis=1).sum()
+
+
+@settings(deadline=None)  # the first call imports scipy
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(2, 3), st.integers(1, 2))
+def test_no_other_choices_within_the_limit_do_less_damage(seed, nodes, choices, outputs):
+    rng = np.random.default_rng(seed)
+    cost = rng.uniform(0.1, 1, (nodes, choices))
+    damage = rng.uniform(0, 1, (nodes, choices, outputs))
+    limit = float(rng.uniform(cost.min(axis=1).sum(), cost.max(axis=1).sum()))
+    picked = solve(cost, damage, limit)
+
+    def total(choice):
+        return cost[np.arange(nodes), list(choice)].sum()
+
+    within = [c for c in product(range(choices), repeat=nodes) if total(c) <= limit]
+    best = min(objective(damage, c) for c in within)
+    assert total(picked) <= limit + 1e-6  # the solver's own tolerance of a constraint
+    assert objective(damage, picked) <= best + 1e-5  # that, and the gap it may stop at
+
+
+def test_a_limit_below_the_cheapest_choices_has_no_solution():
+    assert solve(np.array([[0.25, 1.0]]), np.zeros((1, 2, 1)), 0.2) is None
+
+
+def test_the_cheapest_choices_are_within_a_limit_of_their_own_cost():
+    cost = np.random.default_rng(0).uniform(0.1, 1, (50, 2))
+    picked = solve(cost, np.ones((50, 2, 1)), float(cost.min(axis=1).sum()))
+    assert picked == cost.argmin(axis=1).tolist()
+
+
+def test_a_node_that_ruins_the_output_is_left_alone():
+    cost = np.tile([0.25, 1.0], (3, 1))
+    damage = np.zeros((3, 2, 1))
+    damage[:, 0, 0] = [1e-3, np.inf, 1e-3]
+    assert solve(cost, damage, 1.5) == [0, 1, 0]
