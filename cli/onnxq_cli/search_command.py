@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from onnxq_cli.searching import (
     budget_options,
     measuring,
     metric_options,
+    quantize_line,
     samples_of,
     search_config,
 )
@@ -108,7 +108,5 @@ def command(**options: Any) -> int:
         click.echo(f"onnxq: {pareto.summary(found)}", err=True)
         return 1
     if not options["as_json"]:
-        words = ["onnxq", "quantize", str(model)]
-        click.echo(f"\nnow: {shlex.join(words)} --calib ... --plan {shlex.quote(str(out))}, with "
-                   "the options of this search")  # fmt: skip
+        click.echo(f"\nnow: {quantize_line(out, config.high_precision)}")
     return 0

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from onnxq.config import Config
 from onnxq_cli.configuring import config_of
 from onnxq_cli.labels import labels_of
 from onnxq_cli.options import IN
 
 if TYPE_CHECKING:
     from onnxq.api import Source
-    from onnxq.config import Config
     from onnxq.search import Samples, SearchOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -72,11 +75,33 @@ def search_config(options: dict[str, Any]) -> Config:
 
     context = click.get_current_context()
     given = context.get_parameter_source("high_precision")
-    defaulted = given is click.core.ParameterSource.DEFAULT
+    defaulted = given is ParameterSource.DEFAULT
     high = high_precision(
         options.get("choices") or "int8,float", None if defaulted else options["high_precision"]
     )
     return config_of({**options, "high_precision": high})
+
+
+def quantize_line(plan: Path, high: str) -> str:
+    """The command that quantizes by a searched plan: what was said of quantizing is said again."""
+    from onnxq_cli.quantize_command import command
+
+    context = click.get_current_context()
+    shared = {p.name for p in command.params} - {"out", "plan_path", "as_json", "stats_path"}
+    words = ["onnxq", "quantize", str(context.params["model"])]
+    for param in context.command.params:
+        name = param.name or ""
+        default = context.get_parameter_source(name) is ParameterSource.DEFAULT
+        if not isinstance(param, click.Option) or name not in shared - {"high_precision"}:
+            continue
+        value = context.params.get(name)
+        if default or value is None or value is False:
+            continue
+        for one in value if param.multiple else [value]:
+            words += [param.opts[0]] if param.is_flag else [param.opts[0], str(one)]
+    if high != Config().high_precision:
+        words += ["--high-precision", high]
+    return shlex.join([*words, "--plan", str(plan)])
 
 
 def measuring(options: dict[str, Any]) -> SearchOptions:

@@ -22,7 +22,7 @@ from onnxq.search.budget import Budget
 from onnxq.search.frontier import Frontier
 from onnxq.search.options import SearchOptions
 from onnxq.search.result import Trial, plain
-from onnxq.search.search import Samples, frontier_of
+from onnxq.search.search import Samples, frontier_of, settled
 from onnxq.sensitivity import Ranking
 
 Progress = Callable[[str, int, int], None]
@@ -104,7 +104,7 @@ def recipe(
     for counts that are negative or leave nothing quantized.
     """
     config = config or Config()
-    nodes = len(plan.nodes)
+    nodes = len(settled(source, plan, ranges).nodes)
     wanted = sorted(set(counts))
     if not wanted or wanted[0] < 0 or wanted[-1] >= nodes:
         raise PlanError(f"--top {','.join(map(str, counts)) or 'without numbers'}: give numbers "

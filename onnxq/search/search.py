@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from onnxq import steps
 from onnxq.calib.data import Dataset
+from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.config import Config
 from onnxq.errors import PlanError
@@ -71,6 +72,7 @@ def frontier_of(
     progress: Progress,
 ) -> Frontier:
     """Everything that proposes and measures plans: costs, damage of each node, the meter."""
+    plan = settled(source, plan, ranges)
     metric = metric_of(options.judging(), len(samples.check))  # refuses before work is done
     first = {name: x.shape for name, x in samples.rest.sample(0).items()}
     shapes = shapes_at(source.graph, first)
@@ -85,6 +87,14 @@ def frontier_of(
     return Frontier(
         {"int8": plan}, {"int8": ranking}, branches, priced, options.cost, meter, options.budget
     )
+
+
+def settled(source: steps.Source, plan: Plan, ranges: Ranges) -> Plan:
+    """The plan without nodes that read a tensor with range zero; raises PlanError for none left."""
+    plan.check_model(source.sha256)
+    plan, _ = settle(source.graph, plan, ranges)
+    steps.refuse_empty(plan, source)
+    return plan
 
 
 def _rank(

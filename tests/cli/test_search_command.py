@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -192,3 +193,13 @@ def test_a_recipe_that_fails_leaves_no_folder(refused, classifier, images):
     Path("there").mkdir()
     assert "is there already" in refused(*arguments, "-o", "there")
     assert not Path("made").exists()
+
+
+def test_the_line_to_go_on_with_can_be_run(done, classifier, images):
+    ran = done("search", classifier, "--calib", images, "--min-sqnr", 30, "-o", "plan.yaml",
+               "--choices", "int8,fp16", "--skip", "op:Add", "--recover", "none")  # fmt: skip
+    words = shlex.split(ran.out.rpartition("now: onnxq ")[2])
+    assert words[-2:] == ["--plan", "plan.yaml"]
+    done(*words, "-o", "q.onnx")
+    config = json.loads(Path("q.onnx.manifest.json").read_text())["config"]
+    assert (config["recover"], config["high_precision"]) == ("none", "fp16")
