@@ -181,7 +181,10 @@ def command(**options: Any) -> int:
         else:
             stats = api.calibrate(source, plan, dataset, config, bars)
         ranges = api.read(plan, stats, config.method)
-        ranking = api.sensitivity(source, plan, ranges, judged, asked, config, bars)
+        try:
+            ranking = api.sensitivity(source, plan, ranges, judged, asked, config, bars)
+        except KeyboardInterrupt:
+            return _interrupted(options["resume"])
     with together():
         for out in outs:
             report.save(ranking, out)
@@ -193,6 +196,12 @@ def command(**options: Any) -> int:
     else:
         text.show(report.render(ranking, options["top"]))
     return 0
+
+
+def _interrupted(resume: Path | None) -> int:
+    kept = f"the same command goes on from '{resume}'" if resume else "nothing was written"
+    click.echo(f"onnxq: interrupted; {kept}", err=True)
+    return 130
 
 
 def _data(

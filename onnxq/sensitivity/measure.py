@@ -24,6 +24,7 @@ from onnxq.sensitivity.toggles import FLOAT, Toggle
 
 T = TypeVar("T")
 AHEAD = 3  # jobs in flight for each worker
+BLOCK = 4  # samples a job: enough for weights to stay in the cache between them
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,10 @@ def _add_up(
             continue
         bench.runner.hold(chunk, pool)
         jobs = _jobs(bench.runner, metric, todo, chunk, pool)
-        for toggle, i, sums in _in_order(pool, jobs, AHEAD * bench.workers):
-            state.add(toggle, i, sums)
-            if i == chunk[-1]:
+        for toggle, sums in _in_order(pool, jobs, AHEAD * bench.workers):
+            for i, one in sums.items():
+                state.add(toggle, i, one)
+            if chunk[-1] in sums:
                 done += 1
                 state.save_soon()
                 progress(done, total)
@@ -94,10 +96,14 @@ def _add_up(
 
 def _jobs(
     runner: Runner, metric: Metric, toggles: Sequence[Toggle], chunk: range, pool: Executor
-) -> Iterator[Callable[[], tuple[str, int, dict[str, Sums]]]]:
+) -> Iterator[Callable[[], tuple[str, dict[int, dict[str, Sums]]]]]:
     for toggle, variant in _built(runner, toggles, pool):
-        for i in chunk:
-            yield partial(_score, runner, metric, toggle, variant, i)
+        for block in _blocks(chunk):
+            yield partial(_score, runner, metric, toggle, variant, block)
+
+
+def _blocks(chunk: range) -> Iterator[range]:
+    return (chunk[k : k + BLOCK] for k in range(0, len(chunk), BLOCK))
 
 
 def _built(
@@ -113,21 +119,25 @@ def _built(
 
 
 def _variant(runner: Runner, toggle: Toggle) -> Variant:
-    return runner.reference if toggle.name == FLOAT else runner.variant(toggle)
+    if toggle.name == FLOAT:
+        return lambda samples: [runner.reference(i) for i in samples]
+    return runner.variant(toggle)
 
 
 def _score(
-    runner: Runner, metric: Metric, toggle: Toggle, variant: Future[Variant], i: int
-) -> tuple[str, int, dict[str, Sums]]:
-    ref, test = runner.reference(i), variant.result()(i)
-    found = {name: metric.sums(i, ref[name], test[name]) for name in toggle.tensors}
-    for name, sums in found.items():
-        if not all(map(math.isfinite, sums)):
-            raise ModelError(
-                f"metric '{metric.name}' is not a number: '{name}' holds NaN or infinite values in "
-                f"sample {i} ({toggle.name}); score other outputs with --output"
-            )
-    return toggle.name, i, found
+    runner: Runner, metric: Metric, toggle: Toggle, variant: Future[Variant], block: range
+) -> tuple[str, dict[int, dict[str, Sums]]]:
+    found = {}
+    for i, test in zip(block, variant.result()(block), strict=True):
+        ref = runner.reference(i)
+        found[i] = {name: metric.sums(i, ref[name], test[name]) for name in toggle.tensors}
+        for name, sums in found[i].items():
+            if not all(map(math.isfinite, sums)):
+                raise ModelError(
+                    f"metric '{metric.name}' is not a number: '{name}' holds NaN or infinite "
+                    f"values in sample {i} ({toggle.name}); score other outputs with --output"
+                )
+    return toggle.name, found
 
 
 def _in_order(pool: Executor, jobs: Iterator[Callable[[], T]], ahead: int) -> Iterator[T]:
@@ -173,9 +183,10 @@ def _stream(
     for chunk in chunks:
         if len(chunks) > 1:
             bench.runner.hold(chunk, pool)
-        jobs = (partial(_outputs, variant, i) for i in chunk)
-        yield from _in_order(pool, jobs, AHEAD * bench.workers)
+        jobs = (partial(_outputs, variant, block) for block in _blocks(chunk))
+        for outputs in _in_order(pool, jobs, AHEAD * bench.workers):
+            yield from outputs
 
 
-def _outputs(variant: Future[Variant], i: int) -> Outputs:
-    return dict(variant.result()(i))
+def _outputs(variant: Future[Variant], block: range) -> list[Outputs]:
+    return [dict(outputs) for outputs in variant.result()(block)]

@@ -26,7 +26,7 @@ from onnxq.sensitivity.toggles import Toggle
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
-Variant = Callable[[int], Outputs]
+Variant = Callable[[Sequence[int]], list[Outputs]]  # held samples -> their tensors
 
 
 class Runner(Protocol):
@@ -45,7 +45,7 @@ class Runner(Protocol):
         ...
 
     def variant(self, toggle: Toggle) -> Variant:
-        """The model under the toggle's plan: held sample -> the toggle's tensors by name."""
+        """The model under the toggle's plan: held samples -> the toggle's tensors by name."""
         ...
 
 
@@ -79,7 +79,7 @@ class Whole:
         self._held: dict[int, Outputs] = {}
         self._float = self._model(Plan("", "", {}), subject.tensors)
 
-    def _model(self, plan: Plan, tensors: tuple[str, ...]) -> Variant:
+    def _model(self, plan: Plan, tensors: tuple[str, ...]) -> Callable[[int], Outputs]:
         part = segments.restrict(self.subject.graph, tensors)
         plan = restricted(plan, {node.name for node in part.nodes})
         graph = self.subject.quantized(part, plan, self.execution)
@@ -108,7 +108,8 @@ class Whole:
 
     def variant(self, toggle: Toggle) -> Variant:
         """A session over the whole graph with the toggle's Q/DQ."""
-        return self._model(toggle.plan, toggle.tensors)
+        run = self._model(toggle.plan, toggle.tensors)
+        return lambda samples: [run(i) for i in samples]
 
 
 def restricted(plan: Plan, nodes: set[str]) -> Plan:
