@@ -122,6 +122,25 @@ def score(bench: Bench, case: Case, outputs: Outputs) -> tuple[float, list[Match
     return metric, found
 
 
+def top1_error(bench: Bench, case: Case, ref: Outputs, test: Outputs) -> float:
+    """Standard error, in points, of the difference in top-1 over the same samples.
+
+    Only the task knows the labels: a sample is right if it adds one to the right ones before it.
+    """
+
+    def right(outputs: Outputs, upto: int) -> float:
+        scored = bench.task(case).score(list(outputs[:upto]))["top1"] if upto else 0.0
+        return upto * float(scored) / 100
+
+    n = len(ref)
+    differ = ref.reshape(n, -1).argmax(axis=1) != test.reshape(n, -1).argmax(axis=1)
+    change = np.zeros(n)
+    for i in np.flatnonzero(differ).tolist():
+        gained, had = (right(o, i + 1) - right(o, i) for o in (test, ref))
+        change[i] = round(gained) - round(had)
+    return 100 * float(change.std(ddof=1)) / math.sqrt(n)
+
+
 def accuracy(bench: Bench, case: Case) -> dict[str, Any]:
     """Metric of float, INT8 and INT8 in an FP16 graph; SQNR and agreement of the latter two."""
     ref, float_score = reference(bench, case), None
@@ -141,5 +160,7 @@ def accuracy(bench: Bench, case: Case) -> dict[str, Any]:
                 entry["gap"], entry["gap_error"] = (
                     100 * v for v in bootstrap(float_score[1], resampled)
                 )
+            elif case.metric == "top1":
+                entry["gap_error"] = top1_error(bench, case, ref, test)
         found[key] = entry
     return found

@@ -128,9 +128,10 @@ def _accuracy(results: Results, cases: list[Case]) -> str:
         "On data that calibration did not see. SQNR is that of the scored output; for detectors\n"
         "of boxes / of class scores. Agreement is that of the top class, for detectors over the\n"
         "anchors the float model gives more than 0.25, for PP-OCR the overlap (IoU) of the pixels\n"
-        "above 0.3; its SQNR is that of probabilities, on images with little text. The difference\n"
-        "in mAP has its mean and standard error by paired bootstrap over the images (200 draws).\n"
-        "The ModelOpt rows come from a separate run.\n\n"
+        "above 0.3; its SQNR is that of probabilities, on images with little text. Differences\n"
+        "have their standard error over the samples: for mAP by paired bootstrap over the images\n"
+        "(200 draws), for top-1 from the samples that changed. The ModelOpt rows come from a\n"
+        "separate run.\n\n"
     )
     return text + table(head, [*rows, *MODELOPT_ACCURACY])
 
@@ -140,7 +141,7 @@ def _accuracy_row(title: str, case: Case, found: dict[str, Any], entry: dict[str
     if case.metric:
         gap = f"{entry['metric'] - found['float']:+.2f}"
         if "gap_error" in entry:
-            gap += f" ({entry['gap']:+.2f} ± {entry['gap_error']:.2f})"
+            gap += f" ± {entry['gap_error']:.2f}"
         row += [f"{found['float']:.2f}", f"{entry['metric']:.2f}", gap]
     else:
         row += ["-", "-", "-"]
