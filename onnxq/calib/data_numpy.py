@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import shutil
 import tempfile
 import zipfile
@@ -58,6 +59,19 @@ def read_npz(path: Path) -> dict[str, Array]:
             return {name: archive[name] for name in archive.files}
     except (*UNREADABLE, AttributeError, TypeError) as e:
         raise unreadable(path, e) from e
+
+
+def read_rows(x: Array, start: int, end: int) -> Array:
+    """Rows of an array, copied; what a mapping holds of the file in memory is given back.
+
+    Mapped pages count as this process's memory until someone else needs it: without this the peak
+    would grow with every sample read.
+    """
+    rows = np.array(x[start:end])
+    mapping = getattr(x, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+    return rows
 
 
 def unreadable(path: Path, e: Exception) -> DataError:

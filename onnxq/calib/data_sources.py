@@ -26,7 +26,15 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from onnxq.calib.data_numpy import UNREADABLE, map_npy, map_npz, read_npz, refuse_scalar, unreadable
+from onnxq.calib.data_numpy import (
+    UNREADABLE,
+    map_npy,
+    map_npz,
+    read_npz,
+    read_rows,
+    refuse_scalar,
+    unreadable,
+)
 from onnxq.calib.histogram import Array
 from onnxq.errors import DataError
 
@@ -56,7 +64,7 @@ class Rows:
         return min(len(x) for x in self.arrays.values())
 
     def record(self, i: int) -> Record:
-        return {name: x[i : i + 1] for name, x in self.arrays.items()}
+        return {name: read_rows(x, i, i + 1) for name, x in self.arrays.items()}
 
     def where(self, i: int) -> str:
         return f"'{self.path}'"
