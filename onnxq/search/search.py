@@ -21,7 +21,7 @@ from onnxq.search.frontier import Frontier
 from onnxq.search.meter import Meter
 from onnxq.search.options import SearchOptions
 from onnxq.search.result import Result, Trial
-from onnxq.segments import shapes_at
+from onnxq.search.shapes import shapes_of
 from onnxq.sensitivity import Options, Ranking, metric_of, sensitivity
 
 Progress = Callable[[str, int, int], None]
@@ -74,8 +74,8 @@ def frontier_of(
     """Everything that proposes and measures plans: costs, damage of each node, the meter."""
     plan = settled(source, plan, ranges)
     metric = metric_of(options.judging(), len(samples.check))  # refuses before work is done
-    first = {name: x.shape for name, x in samples.rest.sample(0).items()}
-    shapes = shapes_at(source.graph, first)
+    first = samples.rest.sample(0)
+    shapes = shapes_of(source.graph, plan.nodes, first, steps.runtime_of(config))
     priced = costs(source.graph, {"int8": plan}, config.high_precision, shapes, options.cost)
     branches = parts_of(source.graph, plan.nodes, shapes, options.outputs)
     if not options.apart:
