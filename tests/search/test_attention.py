@@ -1,0 +1,44 @@
+"""A searched plan never leaves an attention float in part."""
+
+import numpy as np
+import pytest
+
+from onnxq import steps
+from onnxq.calib.holdout import held_out
+from onnxq.config import Config
+from onnxq.search import Samples, SearchOptions, budget_of
+from onnxq.search.search import frontier_of
+from onnxq.targets.attention import broken_attention
+
+pytest.importorskip("scipy")
+
+
+@pytest.fixture(scope="module")
+def frontier(request):
+    fixtures = request.config.rootpath / "fixtures" / "transformer"
+    model = next(fixtures.glob("*.onnx"))
+    config = Config()
+    source = steps.prepare(model, config)
+    plan = steps.plan(source, config)
+    calib = next(p for p in sorted(fixtures.glob("calib*")) if p.suffix in (".npz", ".npy"))
+    rest, held = held_out(steps.data(source, [str(calib)], config), 8)
+    ranges = steps.read(plan, steps.calibrate(source, plan, rest, config), "mse")
+    options = SearchOptions(budget_of(max_cost=0.5), rank_samples=2)
+    return frontier_of(
+        source, plan, ranges, Samples(rest, held, held), options, config, steps.silent
+    )
+
+
+def test_leaving_one_product_float_leaves_its_attention_float(frontier):
+    graph, nodes = frontier.meter.source.graph, frontier.nodes
+    assert not broken_attention(graph, nodes)
+    broken = []
+    for node in nodes:
+        rest = [n for n in nodes if n != node]
+        if not (found := broken_attention(graph, rest)):
+            continue
+        trial = frontier.of(dict.fromkeys(rest, "int8"))
+        broken.append(node)
+        assert {node, *found} <= set(trial.floats)
+        assert not broken_attention(graph, list(trial.choices))
+    assert broken
