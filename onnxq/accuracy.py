@@ -20,7 +20,7 @@ import onnx
 
 from onnxq.errors import ModelError
 from onnxq.numerics import decibels
-from onnxq.runtime import Runtime, run, session
+from onnxq.runtime import Runtime, release_free_memory, run, session
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
@@ -108,8 +108,8 @@ Model = onnx.ModelProto | Path
 
 
 def measure(
-    reference: Model,
-    quantized: Model,
+    reference: Model | Callable[[], Model],
+    quantized: Model | Callable[[], Model],
     feeds: Iterable[Feed],
     tick: Callable[[], None] = lambda: None,
     runtime: Runtime | None = None,
@@ -117,11 +117,13 @@ def measure(
     """Agreement of every floating point output of two models, run through ONNX Runtime.
 
     The reference's outputs are held while the second model is loaded, one session at a time, so
-    that memory stays near that of one model; pass few feeds. Feeds are in the reference's types.
+    that memory stays near that of one model; pass few feeds. A model may be given as a function
+    that makes it when its turn comes. Feeds are in the reference's types and are read twice.
     Raises ModelError for models that differ in the names or shapes of their outputs.
     """
-    samples = list(feeds)
+    samples = list(feeds) if isinstance(feeds, Iterator) else feeds
     ref = list(outputs(reference, samples, tick, runtime))
+    release_free_memory()
     total: dict[str, Agreement] = {}
     for a, b in zip(ref, outputs(quantized, samples, tick, runtime), strict=True):
         for name, value in a.items():
@@ -138,13 +140,13 @@ def measure(
 
 
 def outputs(
-    model: Model,
+    model: Model | Callable[[], Model],
     samples: Iterable[Feed],
     tick: Callable[[], None] = lambda: None,
     runtime: Runtime | None = None,
 ) -> Iterator[dict[str, Array]]:
     """The outputs of a model for each sample, by name; FP16 inputs take float32 samples."""
-    loaded = session(model, runtime)
+    loaded = session(model() if callable(model) else model, runtime)
     names = [o.name for o in loaded.get_outputs()]
     halves = {i.name for i in loaded.get_inputs() if i.type == "tensor(float16)"}
     for feed in samples:

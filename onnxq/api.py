@@ -24,6 +24,7 @@ from onnxq.config import Config
 from onnxq.graph import Graph
 from onnxq.plan import Plan
 from onnxq.report import manifest as manifests
+from onnxq.runtime import release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.steps import (
     Progress,
@@ -185,4 +186,5 @@ class _Clock:
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
+        release_free_memory()  # what one stage needed must not stand beside the next one's peak
         self.seconds[stage] = round(time.perf_counter() - start, 3)

@@ -28,6 +28,13 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 IN_MEMORY = 1 << 30  # bytes: larger models go to ONNX Runtime as files
 # Rounds float biases behind Q/DQ to INT32, which TensorRT does not, and goes wrong in FP16 graphs.
 BIAS_ROUNDING = "WeightBiasQuantization"
+# The least model: a run of it is the only way to have the shared arena shrunk.
+NOTHING = (
+    '<ir_version: 8, opset_import: ["": 13]> g () => (float y) '
+    '{y = Constant<value_float = 0.0>()}'
+)
+    '<ir_version: 8, opset_import: ["": 13]> g () => (float y) {y = Constant<value_float=0.0>()}'
+)
 QUIET = 4  # log severity: fatal
 
 
@@ -248,9 +255,14 @@ def run_bound(session: Session, binding: Any) -> None:
 
 
 def release_free_memory() -> None:
-    """Give memory that was freed back to the system: building sessions leaves several times the
-    weights behind, in pieces that the C library keeps. Does nothing where it has no such call.
+    """Give free memory back to the system: what ONNX Runtime's arena keeps for the next run, and
+    what building sessions leaves behind in pieces that the C library keeps.
     """
+    if _one_arena.cache_info().currsize and _one_arena():
+        ort = _onnxruntime()
+        shrink = ort.RunOptions()
+        shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        session(onnx.parser.parse_model(NOTHING), threads=1).run(None, {}, shrink)
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)
