@@ -1,6 +1,5 @@
 """A searched plan never leaves an attention float in part."""
 
-import numpy as np
 import pytest
 
 from onnxq import steps
