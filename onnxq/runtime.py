@@ -30,10 +30,7 @@ IN_MEMORY = 1 << 30  # bytes: larger models go to ONNX Runtime as files
 BIAS_ROUNDING = "WeightBiasQuantization"
 # The least model: a run of it is the only way to have the shared arena shrunk.
 NOTHING = (
-    '<ir_version: 8, opset_import: ["": 13]> g () => (float y) '
-    '{y = Constant<value_float = 0.0>()}'
-)
-    '<ir_version: 8, opset_import: ["": 13]> g () => (float y) {y = Constant<value_float=0.0>()}'
+    '<ir_version: 8, opset_import: ["": 13]> g () => (float y) {y = Constant<value_float = 0.0>()}'
 )
 QUIET = 4  # log severity: fatal
 
