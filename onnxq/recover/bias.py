@@ -51,7 +51,7 @@ Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
 
 SAMPLES, HELD_OUT = 32, 4  # at most so many samples; one in four judges
-KEPT_BYTES = 64 << 20  # of tensors kept between two ops, of all samples together
+KEPT_BYTES = 24 << 20  # of tensors kept between two ops, of all samples together
 FEWEST = 4  # samples, however large they are
 LEAST_SLOPE, MOST_SLOPE = 0.25, 1.5
 NO_EFFECT = "does not bring the means of other samples closer"
@@ -121,6 +121,7 @@ def correct_biases(
     with ThreadPoolExecutor(workers, "correct") as pool:
         run = _Run(chosen, replay.runtime, pool)
         means, reference = _float_side(graph, sites, judged, run)
+        ort.release_free_memory()
         found = _Shifts()
         replay.start(chosen)
         for k, count in enumerate(_counts(replay, chosen)[: len(sites)]):
@@ -130,6 +131,8 @@ def correct_biases(
         replay.bring(len(replay.segments) - 1, run.held, pool)
         final = [replay.final[i] for i in run.held]
         replay.live.clear()
+        replay.sessions.clear()
+        ort.release_free_memory()
         return _settled(part, sites, found, (reference, final), run)
 
 
@@ -153,15 +156,15 @@ class _Run:
 
     def outputs(self, model: Graph, names: Sequence[str]) -> list[dict[str, Array]]:
         """The tensors `names` of a graph for each held-out sample."""
-        proto = graphs.to_proto(segments.restrict(model, names))
-        session = ort.session(proto, self.runtime, threads=1)
+        part = segments.restrict(model, names)
+        session = ort.session(graphs.to_proto(part), self.runtime, threads=1)
         wanted = {i.name for i in session.get_inputs()}
 
         def run(i: int) -> dict[str, Array]:
             feeds = {name: x for name, x in self.data.sample(i).items() if name in wanted}
             return dict(zip(names, ort.run(session, names, feeds), strict=True))
 
-        return list(self.pool.map(run, self.held))
+        return [run(i) for i in self.held]
 
 
 @dataclass
@@ -213,7 +216,7 @@ def _float_side(
         wanted = names if i in run.held else names[len(judged) :]
         return ort.run(session, wanted, feeds)
 
-    rows = list(run.pool.map(one, range(len(run.data))))
+    rows = [one(i) for i in range(len(run.data))]  # one at a time: it is run whole
     means = [
         np.stack([row[k - len(sites)] for row in rows]).astype(np.float64)
         for k in range(len(sites))
