@@ -86,7 +86,17 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run(args: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run a command; returns the exit code, and leaves logging as it was."""
+    log = logging.getLogger("onnxq")
+    level, handlers = log.level, log.handlers[:]
+    try:
+        return _run(args)
+    finally:
+        log.setLevel(level)
+        log.handlers[:] = handlers
+
+
+def _run(args: Sequence[str] | None) -> int:
     try:
         result = cli.main(args=args, prog_name="onnxq", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -1,6 +1,7 @@
 """What goes wrong outside the input: a full disk, Ctrl-C, packages and rights that are missing."""
 
 import ctypes
+import logging
 import os
 import resource
 import signal
@@ -134,3 +135,10 @@ def test_a_closed_pipe_is_no_error(classifier):
         shell=True, env=ENV, text=True, capture_output=True, timeout=60,
     )  # fmt: skip
     assert (ran.stdout, ran.stderr) == ("kind: onnxq.plan\n", "")
+
+
+def test_a_command_leaves_logging_as_it_was():
+    log = logging.getLogger("onnxq")
+    before = (log.level, log.handlers[:])
+    assert run(["-v", "doctor"]) == 0
+    assert (log.level, log.handlers) == before
