@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from onnxq_cli.main import run
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "cli")])}
