@@ -53,7 +53,7 @@ def time(bench: Bench, case: Case) -> dict[str, Any]:
 
 
 def memory(bench: Bench, case: Case) -> dict[str, float]:
-    """Peak memory in MB of `onnxq quantize` for each number of samples in FLAT."""
+    """Median peak memory in MB of `onnxq quantize` for each number of samples in FLAT."""
     samples, found = np.load(calibration(bench, case), mmap_mode="r"), {}
     with tempfile.TemporaryDirectory(dir=bench.cache) as folder:
         for count in FLAT:
@@ -61,8 +61,10 @@ def memory(bench: Bench, case: Case) -> dict[str, float]:
             data = Path(folder) / f"{count}.npy"
             np.save(data, samples[np.arange(count) % len(samples)])
             out = Path(folder) / "out.onnx"
-            figures = onnxq("quantize", bench.model(case), "--calib", data, "-o", out)
-            found[str(count)] = figures["peak_mb"]
+            command = ("quantize", bench.model(case), "--calib", data, "-o", out)
+            found[str(count)] = statistics.median(
+                onnxq(*command)["peak_mb"] for _ in range(REPEATS)
+            )
             data.unlink()
     return found
 
