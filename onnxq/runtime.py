@@ -25,7 +25,8 @@ Model: TypeAlias = onnx.ModelProto | Path
 
 EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")  # domains of onnxruntime-extensions
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-IN_MEMORY = 1 << 30  # bytes: larger models go to ONNX Runtime as files
+IN_MEMORY = 8 << 20  # bytes of weights: larger models go to ONNX Runtime as files, which
+IN_ONE_FILE = 1 << 30  # saves a copy beside the session; and from here with external data
 # Rounds float biases behind Q/DQ to INT32, which TensorRT does not, and goes wrong in FP16 graphs.
 BIAS_ROUNDING = "WeightBiasQuantization"
 # The least model: a run of it is the only way to have the shared arena shrunk.
@@ -183,6 +184,9 @@ def _source(model: Model, folder: Path) -> str | bytes:
     if weights < IN_MEMORY:
         return model.SerializeToString()
     path = folder / "model.onnx"
+    if weights < IN_ONE_FILE:
+        path.write_bytes(model.SerializeToString())
+        return str(path)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     onnx.save(copy, path, save_as_external_data=True, location="model.data")

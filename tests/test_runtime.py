@@ -31,8 +31,10 @@ def test_a_model_in_memory_and_one_in_a_file_run_alike(tmp_path):
         np.testing.assert_array_equal(y, np.maximum(x, 0))
 
 
-def test_a_model_too_large_for_a_message_goes_through_a_file(monkeypatch):
+@pytest.mark.parametrize("ceiling", [16, 1 << 20])
+def test_a_larger_model_goes_through_a_file_with_or_without_external_data(monkeypatch, ceiling):
     monkeypatch.setattr(runtime, "IN_MEMORY", 16)
+    monkeypatch.setattr(runtime, "IN_ONE_FILE", ceiling)
     w = np.random.default_rng(0).standard_normal((4, 300)).astype(np.float32)
     model = parse(
         """
