@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from cases import HERE, ROOT, Bench, Case, calibration, onnxq, quantize, say, watched
+from quiet import Meter, wait_for_quiet
 
 REPEATS = 3
 FLAT = (50, 500)
@@ -30,11 +30,13 @@ def plain(bench: Bench, case: Case) -> dict[str, float]:
 def time(bench: Bench, case: Case) -> dict[str, Any]:
     """Medians of plain inference and `onnxq quantize`, taken in turns, and the stages' seconds."""
     calibration(bench, case)
-    load, pairs = os.getloadavg()[0], []
-    say(f"{case.title}: load average {load:.1f}{' (busy: judge by ratios)' if load > 0.5 else ''}")
+    pairs, others = [], []
     for i in range(REPEATS):
-        say(f"{case.title}: time {i + 1} of {REPEATS}")
+        wait_for_quiet()
+        meter = Meter()
         pairs.append((plain(bench, case), quantize(bench, case)))
+        others.append(meter.others())
+        say(f"{case.title}: time {i + 1} of {REPEATS}, others took {others[-1]:.0%}")
     ratios = [q.figures["wall_s"] / p["inference_s"] for p, q in pairs]
     middle = sorted(range(REPEATS), key=lambda i: ratios[i])[REPEATS // 2]
     return {
@@ -48,7 +50,7 @@ def time(bench: Bench, case: Case) -> dict[str, Any]:
         ),
         "memory_ratio": statistics.median(q.figures["peak_mb"] / p["peak_mb"] for p, q in pairs),
         "stages": pairs[middle][1].manifest["seconds"],
-        "load_before": load,
+        "others": max(others),
     }
 
 

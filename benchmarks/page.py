@@ -7,9 +7,9 @@ from typing import Any
 
 from bars import NAMES, REST, Results, bars
 from cases import CASES, Case
+from quiet import IDLE
 
 Row = list[str]
-BUSY = 0.7  # load average beyond which seconds are not to be compared
 INTRO = """# Results
 
 What `onnxq quantize` does with its default options to real pretrained models, measured side by side
@@ -112,8 +112,12 @@ def _time(results: Results, cases: list[Case]) -> str:
         "leaves out.\n\n"
     )
     seconds = "\nSeconds by stage:\n\n" + table(["model", *names], stages)
-    if any(results[case.name].get("time", {}).get("load_before", 0) > BUSY for case in cases):
-        text += "Other work ran on the machine meanwhile: compare ratios, not seconds.\n\n"
+    others = max(results[case.name].get("time", {}).get("others", 0.0) for case in cases)
+    if others > IDLE:
+        text += (
+            f"Other work took up to {others:.0%} of the processors meanwhile, which slows plain\n"
+            "inference more than quantizing: the ratios flatter.\n\n"
+        )
     return text + table(head, rows) + MODELOPT_TIME + seconds
 
 
