@@ -99,7 +99,7 @@ def quantize(
     config = config or Config()
     clock = _Clock()
     with clock("prepare"):
-        source = prepare(model, config)
+        source = prepare(model, config, plan_from)
     with clock("plan"):
         chosen = plan_from or plan(source, config)
         chosen.check_model(source.sha256)
@@ -162,10 +162,10 @@ def _choose(
 ) -> tuple[Ranges, dict[str, float]]:
     """Ranges by the configured method; for `auto` the one with the best SQNR at the outputs."""
     if not isinstance(parse_method(config.method), Auto):
-        return read(plan, stats, config.method), {}
+        return read(source, plan, stats, config.method), {}
     found: dict[str, tuple[float, Ranges]] = {}
     for method in AUTO:
-        ranges = read(plan, stats, method)
+        ranges = read(source, plan, stats, method)
         settled, _ = settle(source.graph, plan, ranges)
         graph = insert(source, settled, ranges, config)
         outputs = compare(source, graph, check, config, progress)

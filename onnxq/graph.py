@@ -20,7 +20,10 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
+from ml_dtypes import int4
 from onnx.external_data_helper import uses_external_data
+from onnx_graphsurgeon.ir.tensor import LazyValues
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxq.errors import ModelError
 
@@ -114,7 +117,8 @@ def load(path: str | Path) -> Graph:
 def from_proto(model: onnx.ModelProto) -> Graph:
     """The graph of a model in memory."""
     try:
-        return gs.import_onnx(model)
+        with G_LOGGER.suppress(G_LOGGER.ERROR):  # it warns of types that NumPy does not have
+            return gs.import_onnx(model)
     except Exception as e:  # gs raises whatever it stumbles over
         raise ModelError(f"the graph '{model.graph.name}' cannot be read: {e}") from e
 
@@ -233,12 +237,29 @@ def is_output(graph: Graph, tensor: Tensor) -> bool:
     return any(tensor is out for out in graph.outputs)
 
 
+def constant_from(name: str, values: npt.NDArray[Any]) -> Tensor:
+    """A constant tensor; onnx-graphsurgeon cannot write an INT4 array, but a packed one it can."""
+    if values.dtype != int4:
+        return gs.Constant(name, values)
+    with G_LOGGER.suppress(G_LOGGER.ERROR):
+        return gs.Constant(name, LazyValues(onnx.numpy_helper.from_array(values, name)))
+
+
 def constant_of(tensor: Tensor) -> npt.NDArray[Any] | None:
     """The values of a constant tensor (initializer or Constant node); None if it is computed."""
     if isinstance(tensor, gs.Constant):
-        return np.asarray(tensor.values)
+        return _loaded(tensor)
     node = producer(tensor)
     if node is not None and node.op == "Constant" and "value" in node.attrs:
         value = node.attrs["value"]
         return np.asarray(value.values if isinstance(value, gs.Constant) else value)
     return None
+
+
+def _loaded(tensor: Tensor) -> npt.NDArray[Any]:
+    """Its values. Those of types beyond NumPy's are not kept: they could not be written again."""
+    lazy = tensor._values
+    if isinstance(lazy, LazyValues) and isinstance(lazy.dtype, int):
+        with G_LOGGER.suppress(G_LOGGER.ERROR):
+            return np.asarray(lazy.load())
+    return np.asarray(tensor.values)

@@ -1,8 +1,11 @@
 """The numbers, in plain NumPy: the oracle that every quantized graph is checked against.
 
     scale = amax / qmax                       (float32, at least the least positive FP16)
-    q     = clamp(round_half_even(x / scale), qmin, qmax)
-    x'    = q * scale
+    q     = clamp(round_half_even(x / scale) + zero_point, qmin, qmax)
+    x'    = (q - zero_point) * scale
+
+For fp8 rounding is to the nearest E4M3 value, and q is that value. The zero point is 0 but for
+uint8, where it is the code of 0 in a range from low to high.
 
 Source: ONNX operator specification, QuantizeLinear and DequantizeLinear.
 """
@@ -14,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ml_dtypes import float8_e4m3fn
 
 from onnxq.errors import OnnxqError
 from onnxq.spec import QuantSpec
@@ -36,6 +40,8 @@ def scale_of(amax: npt.ArrayLike, spec: QuantSpec, scale_dtype: str = "float32")
     if np.any(a > np.finfo(np.float32).max):
         raise OnnxqError(f"the range {a.max():.4g} is beyond float32; look for the node it is from")
     scale = np.asarray(np.maximum(a / spec.row.qmax, MIN_SCALE), np.float32)
+    if spec.row.fixed_scale is not None:
+        scale = np.full(a.shape, spec.row.fixed_scale, np.float32)
     if scale_dtype == "float32":
         return scale
     return _rounded_to(scale, scale_dtype)
@@ -55,45 +61,69 @@ def _rounded_to(scale: Array, scale_dtype: str) -> Array:
     raise OnnxqError(f"unknown scale dtype '{scale_dtype}'; choose float32, float16 or bfloat16")
 
 
-def amax_of(x: Array, spec: QuantSpec) -> Array:
-    """Largest |x|: a scalar per tensor, or one value per channel along `spec.axis` (1-D)."""
-    if spec.axis is None:
-        return np.asarray(np.abs(x).max(initial=0.0), np.float32)
-    others = tuple(i for i in range(x.ndim) if i != spec.axis % x.ndim)
-    return np.asarray(np.abs(x).max(axis=others, initial=0.0), np.float32)
+def affine_of(low: float, high: float, spec: QuantSpec) -> tuple[Array, int]:
+    """(scale, zero point) that map [low, high], widened to hold 0, onto the codes of uint8.
 
-
-def quantize(x: Array, scale: Array, spec: QuantSpec) -> Array:
-    """Integer codes of `x` as int32, same shape; `scale` is a scalar or 1-D along `spec.axis`.
-
-    Raises OnnxqError for fp8, whose codes are not integers.
+    The scale is a float32 scalar. Raises OnnxqError as `scale_of` does.
     """
-    if spec.dtype == "fp8":
-        raise OnnxqError("fp8 values are no integer codes; choose int8, int16 or int4")
-    s = _along_axis(scale, x.ndim, spec)
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = scale_of(high - low, spec)
+    return scale, int(np.clip(np.rint(-low / float(scale)), spec.row.qmin, spec.row.qmax))
+
+
+def amax_of(x: Array, spec: QuantSpec) -> Array:
+    """Largest |x|: float32, of the shape of the spec's scale.
+
+    A scalar per tensor; 1-D along `spec.axis` per channel; per block the shape of `x` with
+    ceil(n / block_size) in place of the n of `spec.axis`.
+    """
+    magnitude = np.abs(x)
+    if spec.axis is None:
+        return np.asarray(magnitude.max(initial=0.0), np.float32)
+    axis = spec.axis % x.ndim
+    if spec.block_size is None:
+        others = tuple(i for i in range(x.ndim) if i != axis)
+        return np.asarray(magnitude.max(axis=others, initial=0.0), np.float32)
+    starts = np.arange(0, x.shape[axis], spec.block_size)
+    return np.asarray(np.maximum.reduceat(magnitude, starts, axis=axis), np.float32)
+
+
+def quantize(x: Array, scale: Array, spec: QuantSpec, zero_point: int = 0) -> Array:
+    """Codes of `x`, same shape: int32; for fp8 float32, the E4M3 values themselves.
+
+    `scale` is of the shape of `amax_of`.
+    """
+    s = spread(scale, x.shape, spec)
     with np.errstate(over="ignore"):  # x / s beyond float32 is clamped like any large value
-        q = np.rint(x.astype(np.float32) / s)
-    return np.clip(q, spec.row.qmin, spec.row.qmax).astype(np.int32)
+        q = x.astype(np.float32) / s
+    if spec.dtype == "fp8":
+        grid: Any = np.clip(q, spec.row.qmin, spec.row.qmax).astype(float8_e4m3fn)
+        return np.asarray(grid, np.float32)
+    return np.clip(np.rint(q) + zero_point, spec.row.qmin, spec.row.qmax).astype(np.int32)
 
 
-def dequantize(q: Array, scale: Array, spec: QuantSpec) -> Array:
-    """float32 values of integer codes, same shape."""
-    return q.astype(np.float32) * _along_axis(scale, q.ndim, spec)
+def dequantize(q: Array, scale: Array, spec: QuantSpec, zero_point: int = 0) -> Array:
+    """float32 values of codes, same shape."""
+    return (q.astype(np.float32) - zero_point) * spread(scale, q.shape, spec)
 
 
 def fake_quant(x: Array, amax: npt.ArrayLike, spec: QuantSpec) -> Array:
-    """`x` after a Q/DQ pair with range `amax`, float32, same shape."""
+    """`x` after a Q/DQ pair with range `amax`, float32, same shape; symmetric specs alone."""
     scale = scale_of(amax, spec)
     return dequantize(quantize(x, scale, spec), scale, spec)
 
 
-def _along_axis(scale: Array, ndim: int, spec: QuantSpec) -> Array:
+def spread(scale: Array, shape: tuple[int, ...], spec: QuantSpec) -> Array:
+    """`scale` as it broadcasts over a tensor of this shape."""
     s = np.asarray(scale, np.float32)
     if spec.axis is None:
         return s
-    shape = [1] * ndim
-    shape[spec.axis] = -1
-    return s.reshape(shape)
+    if spec.block_size is not None:
+        along = np.arange(shape[spec.axis]) // spec.block_size
+        return np.take(s, along, axis=spec.axis)
+    wide = [1] * len(shape)
+    wide[spec.axis] = -1
+    return s.reshape(wide)
 
 
 def sqnr_db(ref: Array, test: Array) -> float:

@@ -81,7 +81,7 @@ class Plan:
         quantized: dict[str, Any] = {}
         for edge, spec in self.edges.items():
             entry = quantized.setdefault(edge.node, {"rule": self.rules.get(edge.node, "")})
-            entry.setdefault("inputs", {})[edge.input] = _spec_to_text(spec)
+            entry.setdefault("inputs", {})[edge.input] = str(spec)
         document = {
             "kind": KIND,
             "version": VERSION,
@@ -152,7 +152,7 @@ def _edges_of(node: str, entry: Mapping[str, Any]) -> dict[Edge, QuantSpec]:
         if not isinstance(i, int):
             raise PlanError(f"node '{node}': input '{i}' is not a number")
         try:
-            edges[Edge(node, i)] = _spec_from_text(str(text))
+            edges[Edge(node, i)] = QuantSpec.parse(str(text))
         except PlanError as e:
             raise PlanError(f"node '{node}', input {i}: {e}") from e
     return edges
@@ -168,17 +168,3 @@ class _Dumper(yaml.SafeDumper):
                 self.analysis = self.analyze_scalar(name)
                 return bool(name)
         return bool(super().check_simple_key())
-
-
-def _spec_to_text(spec: QuantSpec) -> str:
-    where = "per-tensor" if spec.axis is None else f"per-channel axis {spec.axis}"
-    return f"{spec.dtype} {where}"
-
-
-def _spec_from_text(text: str) -> QuantSpec:
-    words = text.split()
-    if len(words) == 2 and words[1] == "per-tensor":
-        return QuantSpec(words[0])
-    if len(words) == 4 and words[1:3] == ["per-channel", "axis"] and words[3].isdecimal():
-        return QuantSpec(words[0], "channel", int(words[3]))
-    raise PlanError(f"'{text}' is not a spec; write 'int8 per-tensor' or 'int8 per-channel axis 0'")

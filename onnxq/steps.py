@@ -16,7 +16,7 @@ from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset, InputInfo, open_data
 from onnxq.calib.data_check import check_finite, drop_nonfinite
 from onnxq.calib.methods import Auto, parse_method
-from onnxq.calib.observed import observed
+from onnxq.calib.observed import activation_specs, observed
 from onnxq.calib.ranges import Ranges, read_ranges
 from onnxq.calib.stats import Stats
 from onnxq.calib.weights import weight_mse
@@ -35,8 +35,8 @@ from onnxq.recover.bias import Corrections, correct_biases
 from onnxq.recover.sites import shift_biases
 from onnxq.runtime import Runtime
 from onnxq.sensitivity import sensitivity as sensitivity
-from onnxq.spec import QuantSpec
-from onnxq.targets import tensorrt
+from onnxq.targets import placement
+from onnxq.targets.specs import opset_of
 
 Progress = Callable[[str, int, int], None]
 HALF_SAMPLES, HALF_MARGIN = 4, 2.0  # samples looked at for values near the end of FP16
@@ -57,8 +57,11 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def prepare(model: str | Path, config: Config | None = None) -> Source:
-    """Load and prepare a model file: names, constants, BatchNorm folded, opset raised.
+def prepare(
+    model: str | Path, config: Config | None = None, plan_from: Plan | None = None
+) -> Source:
+    """Load and prepare a model file: names, constants, BatchNorm folded, opset raised to what the
+    configuration, or the saved plan in its place, needs.
 
     Raises ModelError for a file that is not a float ONNX model; a quantized one is refused unless
     `config.requantize` says to take its Q/DQ out first.
@@ -76,7 +79,9 @@ def prepare(model: str | Path, config: Config | None = None) -> Source:
     before = graph.opset
     graph = prepare_graph(graph)
     needed, why = MINIMUM, "scales per channel"
-    if config.high_precision != "fp32" or _has_half(graph):
+    if (other := opset_of(config.placement, plan_from)) > needed:
+        needed, why = other, "the types of the plan"
+    if needed < HALF_OPSET and (config.high_precision != "fp32" or _has_half(graph)):
         needed, why = HALF_OPSET, "FP16 and BF16 scales"
     if graph.opset < needed:
         graph = apply(graph, raise_opset_to(needed))
@@ -99,7 +104,7 @@ def open_model(model: str | Path) -> Source:
 def plan(source: Source, config: Config | None = None) -> Plan:
     """Where and how to quantize a prepared graph; raises PlanError as `targets` does."""
     config = config or Config()
-    result = tensorrt.plan(source.graph, config.placement, source.sha256)
+    result = placement.plan(source.graph, config.placement, source.sha256)
     refuse_empty(result, source)
     return result
 
@@ -161,12 +166,12 @@ def insert(source: Source, plan: Plan, ranges: Ranges, config: Config | None = N
     return graph
 
 
-def read(plan: Plan, stats: Stats, method: str) -> Ranges:
+def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
     """Ranges of every observed tensor by one method; raises PlanError for an unknown one."""
     parsed = parse_method(method)
     if isinstance(parsed, Auto):
         raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
-    return read_ranges(stats, parsed, QuantSpec(), plan.tied)
+    return read_ranges(stats, parsed, activation_specs(source.graph, plan), plan.tied)
 
 
 def recover(

@@ -197,9 +197,11 @@ def test_half_data_is_quantized_as_its_float32_values():
     )
 
 
-def test_fp8_has_no_integer_codes():
-    with pytest.raises(OnnxqError, match="fp8"):
-        quantize(np.ones(1, np.float32), np.array(1, np.float32), QuantSpec("fp8"))
+def test_fp8_codes_are_the_nearest_e4m3_values_and_end_at_448():
+    x = np.array([0.0, 17.0, 17.1, -19.0, 449.0, 1e9, 2.0**-10, 0.7 * 2.0**-9], np.float32)
+    codes = quantize(x, np.array(1, np.float32), QuantSpec("fp8"))
+    expected = [0.0, 16.0, 18.0, -20.0, 448.0, 448.0, 0.0, 2.0**-9]
+    np.testing.assert_array_equal(codes, np.array(expected, np.float32))
 
 
 def test_sqnr_is_ten_decibels_for_a_tenth_of_the_power():

@@ -165,9 +165,9 @@ def test_a_plan_without_edges_survives_too(tmp_path):
     ("spec", "message"),
     [
         (("int3",), "unknown dtype 'int3'; choose one of int8"),
-        (("int8", "channel"), "a channel spec needs an axis"),
+        (("int8", "channel"), "a channel or block spec needs an axis"),
         (("int8", "tensor", 0), "a tensor spec has none"),
-        (("int8", "node"), "choose tensor or channel"),
+        (("int8", "node"), "choose tensor, channel or block"),
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(spec, message):

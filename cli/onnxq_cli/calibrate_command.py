@@ -54,8 +54,9 @@ def command(model: Path, out: Path, **options: Any) -> int:
     if config.method.strip().lower() == "auto":
         raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
     keep_apart((out, options["stats_path"]), (model, options["plan_path"], from_stats, *calib))
-    source = api.prepare(model, config)
-    plan = Plan.load(options["plan_path"]) if options["plan_path"] else api.plan(source, config)
+    given = Plan.load(options["plan_path"]) if options["plan_path"] else None
+    source = api.prepare(model, config, given)
+    plan = given or api.plan(source, config)
     plan.check_model(source.sha256)
     if from_stats:
         stats = Stats.load(from_stats)
@@ -64,7 +65,7 @@ def command(model: Path, out: Path, **options: Any) -> int:
         with Bars() as bars:
             dataset = api.data(source, calib, config)
             stats = api.calibrate(source, plan, dataset, config, bars)
-    ranges = api.read(plan, stats, config.method)
+    ranges = api.read(source, plan, stats, config.method)
     with together():
         if options["stats_path"]:
             stats.save(options["stats_path"])

@@ -12,6 +12,7 @@ import yaml
 
 from onnxq.config import Config
 from onnxq.errors import PlanError
+from onnxq.schemes import BLOCK_SIZES, SCHEMES
 from onnxq.targets.options import PlanOptions
 from onnxq_cli.paths import OutFile
 
@@ -75,8 +76,18 @@ _PLACEMENT = (
                  "scale each, or none."),
     click.option("--residual", type=click.Choice(["skip", "float"]), default="skip",
                  show_default=True, help="Q/DQ on the skip branch of a residual Add, or none."),
-    click.option("--weights", type=click.Choice(["per-channel", "per-tensor"]),
-                 default="per-channel", show_default=True, help="Granularity of weight scales."),
+    click.option("--target", type=click.Choice(["tensorrt", "onnxruntime"]), default="tensorrt",
+                 show_default=True, help="What will run the model: where Q/DQ goes."),
+    click.option("--scheme", type=click.Choice(list(SCHEMES)), default="w8a8", show_default=True,
+                 help="Types of weights and activations."),
+    click.option("--scheme-for", multiple=True, metavar="PATTERN=SCHEME",
+                 help="Another scheme for these nodes. Repeatable; the last that matches wins."),
+    click.option("--weights", type=click.Choice(["auto", "per-channel", "per-tensor", "per-block"]),
+                 default="auto", show_default=True, help="Granularity of weight scales. auto: per "
+                 "channel; INT4 in MatMul and Gemm per block."),
+    click.option("--block-size", type=click.Choice([str(n) for n in BLOCK_SIZES]), default=None,
+                 callback=lambda _c, _p, n: n and int(n),
+                 help="Weights of MatMul and Gemm that share a scale. Default for INT4: 64."),
     click.option("--min-channels", type=click.IntRange(min=1), default=16, show_default=True,
                  help="Narrower Conv, Gemm and MatMul stay float."),
 )  # fmt: skip

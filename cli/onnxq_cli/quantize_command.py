@@ -40,7 +40,7 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 @ort_library_option
 @provider_option
 @config_option
-@click.option("-o", "--out", type=OUT, help="Default: MODEL with .int8.onnx, beside MODEL.")
+@click.option("-o", "--out", type=OUT, help="Default: MODEL with .int8.onnx or .SCHEME.onnx.")
 @click.option("--plan", "plan_path", type=IN, help="Use this plan.yaml instead of planning.")
 @click.option("--stats", "stats_path", type=IN, help="Use these statistics; the model is not run.")
 @click.option("--save-plan", type=OUT, help="Write the plan (YAML).")
@@ -63,12 +63,13 @@ def command(**options: Any) -> int:
 
     model, calib = options.pop("model"), options.pop("calib")
     config = config_of(options)
-    out = options["out"] or model.with_name(f"{model.stem}.int8.onnx")
+    suffix = "int8" if config.placement.scheme == "w8a8" else config.placement.scheme
+    out = options["out"] or model.with_name(f"{model.stem}.{suffix}.onnx")
     saved = {key: options[key] for key in SAVED}
     keep_apart((out, *saved.values()), (model, options["plan_path"], options["stats_path"], *calib))
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
     if options["dry_run"]:
-        source = api.prepare(model, config)
+        source = api.prepare(model, config, plan)
         made = plan or api.plan(source, config)
         made.check_model(source.sha256)
         _save(made, options["save_plan"])

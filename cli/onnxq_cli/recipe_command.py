@@ -87,7 +87,7 @@ def command(**options: Any) -> int:
     samples, asked = samples_of(source, config, asked, options)
     with Bars() as bars:
         stats = api.calibrate(source, plan, samples.rest, config, bars)
-        ranges = api.read(plan, stats, config.method)
+        ranges = api.read(source, plan, stats, config.method)
         found = recipe(source, plan, ranges, samples, options["top"], asked, config, bars)
         result = api.quantize(
             model, options["calib"], config, plan_from=found.plan, stats_from=stats, progress=bars

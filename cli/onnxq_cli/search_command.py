@@ -93,7 +93,7 @@ def command(**options: Any) -> int:
             stats.check_model(source.sha256)
         else:
             stats = api.calibrate(source, plan, samples.rest, config, bars)
-        ranges = api.read(plan, stats, config.method)
+        ranges = api.read(source, plan, stats, config.method)
         found = search(source, plan, ranges, samples, asked, config, bars)
     with together():
         for path in options["pareto"]:

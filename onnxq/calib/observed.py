@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator
 from onnxq.calib.ranges import Ranges
 from onnxq.graph import Graph, Node, constant_of
 from onnxq.plan import Plan
-from onnxq.spec import Edge
+from onnxq.spec import Edge, QuantSpec
 
 
 def observed(graph: Graph, plan: Plan) -> list[str]:
@@ -15,6 +15,20 @@ def observed(graph: Graph, plan: Plan) -> list[str]:
     names = dict.fromkeys(name for _, name in _activations(graph, plan))
     names |= dict.fromkeys(name for group in plan.tied for name in group)
     return list(names)
+
+
+def activation_specs(graph: Graph, plan: Plan) -> dict[str, QuantSpec]:
+    """Observed tensor -> how it is quantized; by the narrowest type where readers differ."""
+    found: dict[str, QuantSpec] = {}
+    for node in graph.nodes:
+        for i, tensor in enumerate(node.inputs):
+            spec = plan.edges.get(Edge(node.name, i))
+            if spec is None or constant_of(tensor) is not None:
+                continue
+            name = plan.source.get(tensor.name, tensor.name)
+            if name not in found or spec.row.bits < found[name].row.bits:
+                found[name] = spec
+    return found
 
 
 def settle(

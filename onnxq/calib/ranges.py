@@ -102,13 +102,17 @@ class Ranges:
 
 
 def read_ranges(
-    stats: Stats, method: Method, spec: QuantSpec, groups: Iterable[tuple[str, ...]] = ()
+    stats: Stats,
+    method: Method,
+    specs: QuantSpec | Mapping[str, QuantSpec],
+    groups: Iterable[tuple[str, ...]] = (),
 ) -> Ranges:
-    """The ranges that `method` reads off `stats` for `spec`.
+    """The ranges that `method` reads off `stats`, for one spec or for each tensor's own.
 
-    The tensors of a group share one amax, read off all their values together; `sat_ratio` and
-    `expected_error` stay each tensor's own. Raises OnnxqError, naming the tensor, for statistics
-    with infinite or NaN values, and PlanError for a tensor in two groups.
+    A tensor that `specs` does not name gets that of its group, or is read for INT8; a type with a
+    fixed scale has a fixed range. The tensors of a group share one amax, read off all their values
+    together; `sat_ratio` and `expected_error` stay each tensor's own. Raises OnnxqError, naming the
+    tensor, for statistics with infinite or NaN values, and PlanError for a tensor in two groups.
     """
     partners: dict[str, tuple[str, ...]] = {}
     for group in groups:
@@ -122,12 +126,24 @@ def read_ranges(
         if group not in amax_of_group:
             for member in group:
                 stats[member].check_finite(f"tensor '{member}': ")
-            amax_of_group[group] = method(merge(*(stats[member] for member in group)), spec)
-        amax = amax_of_group[group]
+            spec = _spec_of(group, specs)
+            fixed = spec.row.fixed_scale
+            amax_of_group[group] = (
+                spec.row.qmax * fixed
+                if fixed is not None
+                else method(merge(*(stats[member] for member in group)), spec)
+            )
+        amax, spec = amax_of_group[group], _spec_of(group, specs)
         found[name] = Range(
             amax, repr(method), sat_ratio(histogram, amax), expected_error(histogram, amax, spec)
         )
     return Ranges(stats.model, found)
+
+
+def _spec_of(group: tuple[str, ...], specs: QuantSpec | Mapping[str, QuantSpec]) -> QuantSpec:
+    if isinstance(specs, QuantSpec):
+        return specs
+    return next((specs[name] for name in group if name in specs), QuantSpec())
 
 
 def _from_document(document: Any, path: Path) -> Ranges:

@@ -2,8 +2,10 @@
 
     activation x  ->  Q(x, s, 0) -> DQ -> every planned consumer        (one pair a tensor)
     weight w      ->  INT8 initializer -> DQ(axis)                      (or float w -> Q -> DQ)
+    4 bits in INT8 storage, float w -> Q -> Clip(-8, 7) -> DQ           (QCDQ)
 
 Biases stay float. `axis` is always written: ONNX's default is 1, TensorRT's parser's is 0.
+INT4 is packed, two codes a byte. Weights that were rounded elsewhere come as `Codes`.
 Scales have the type of the data, float32, float16 or bfloat16; the latter two need opset 19.
 """
 
@@ -11,26 +13,41 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 from ml_dtypes import bfloat16
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnxq.errors import OnnxqError, PlanError
-from onnxq.graph import Graph, Tensor, constant_of, node_by_name
-from onnxq.numerics import amax_of, quantize, scale_of
+from onnxq.graph import Graph, Tensor, constant_from, constant_of, node_by_name
+from onnxq.numerics import amax_of, dequantize, quantize, scale_of
 from onnxq.passes.apply import tidy
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 
 Array = npt.NDArray[Any]
 DEAD_CHANNEL = 2.0**-16  # least scale of a channel, as a share of the weight's largest
-STORAGE = {"int8": np.int8, "int16": np.int16}
+OPSETS = {"tensor": 10, "channel": 13, "block": 21}
 HALF_OPSET = 19  # QuantizeLinear takes half types from here on
 DATA_TYPES = {np.dtype(t): t.__name__ for t in (np.float32, np.float16, bfloat16)}
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A weight that is quantized already: `numerics.dequantize(codes, scale, spec)` is its value.
+
+    scale: float32, of the shape of `numerics.amax_of`. codes: as `numerics.quantize` gives them.
+    """
+
+    scale: Array
+    codes: Array
+
+
+Weight = tuple[str, QuantSpec]  # the name of a constant, and how it is quantized
 
 
 @dataclass(frozen=True)
@@ -39,12 +56,14 @@ class InsertOptions:
 
     weights_as: "int" stores INT8 weights with a DequantizeLinear; "float" keeps float weights with
     a Q/DQ pair. scale_dtype: the type that scales of float32 data are rounded to, for a graph that
-    is converted to it afterwards. weight_range: (weight, spec) -> amax.
+    is converted to it afterwards. weight_range: (weight, spec) -> amax. codes: of weights that are
+    not simply rounded to nearest; their scales are of `scale_dtype` already.
     """
 
     weights_as: Literal["int", "float"] = "int"
     scale_dtype: str = "float32"
     weight_range: Callable[[Array, QuantSpec], Array] = amax_of
+    codes: Mapping[Weight, Codes] = field(default_factory=dict)
 
 
 def insert_qdq(
@@ -82,7 +101,8 @@ class _Pair:
     stem: str
 
 
-SUFFIXES = ("quantized", "dequantized", "scale", "zero_point", "QuantizeLinear", "DequantizeLinear")
+SUFFIXES = ("quantized", "dequantized", "scale", "zero_point", "QuantizeLinear", "DequantizeLinear",
+            "rounded", "clipped", "qmin", "qmax", "Clip")  # fmt: skip
 
 
 def _stem(name: str, taken: set[str]) -> str:
@@ -116,20 +136,20 @@ def _edges(graph: Graph, plan: Plan) -> list[tuple[Edge, Tensor, QuantSpec]]:
 def _misfit(tensor: Tensor, spec: QuantSpec, opset: int) -> str | None:
     """Why `tensor` cannot be quantized with `spec` in this opset."""
     dtype = _data_type(tensor)
-    if spec.dtype not in STORAGE:
-        return f"{spec.dtype} cannot be written; choose {' or '.join(STORAGE)}"
     if dtype is None:
         return f"its type {tensor.dtype} is not {', '.join(DATA_TYPES.values())}"
-    needed = max(spec.row.min_opset, 10 if spec.axis is None else 13)
+    needed = max(spec.row.min_opset, OPSETS[spec.granularity])
     needed = max(needed, 10 if dtype == np.float32 else HALF_OPSET)
     if opset < needed:
-        what = f"{spec.dtype}{'' if spec.axis is None else ' per channel'} on {dtype}"
+        what = f"{spec.dtype}{'' if spec.axis is None else f' per {spec.granularity}'} on {dtype}"
         return f"{what} needs opset {needed}, the graph has {opset}; raise it first"
     values = constant_of(tensor)
     if spec.axis is not None and values is None:
         return "activations take one scale a tensor; write 'int8 per-tensor'"
     if values is not None and spec.axis is not None and not 0 <= spec.axis < values.ndim:
         return f"it has no axis {spec.axis}, its shape is {values.shape}"
+    if values is not None and spec.asymmetric:
+        return "weights are symmetric; write int8"
     return None
 
 
@@ -154,7 +174,9 @@ def _scale(
         options = replace(options, scale_dtype=DATA_TYPES[dtype])
     values = constant_of(tensor)
     if values is not None:
-        return weight_scale(values, spec, options).astype(dtype)
+        given = options.codes.get((tensor.name, spec))
+        scale = weight_scale(values, spec, options) if given is None else given.scale
+        return scale.astype(dtype)
     source = plan.source.get(tensor.name, tensor.name)
     if source not in amax:
         raise PlanError(
@@ -184,23 +206,44 @@ def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Arra
 
 def _insert(graph: Graph, pair: _Pair, options: InsertOptions) -> Tensor:
     """Add the nodes of a pair to the graph; the dequantized tensor."""
-    zero_point = np.zeros(pair.scale.shape, STORAGE[pair.spec.dtype])
+    spec = pair.spec
+    storage = np.dtype(tensor_dtype_to_np_dtype(spec.row.onnx_type))
+    zero_point = np.zeros(pair.scale.shape, storage)
     parameters = [
         gs.Constant(f"{pair.stem}_scale", pair.scale),
-        gs.Constant(f"{pair.stem}_zero_point", zero_point),
+        constant_from(f"{pair.stem}_zero_point", zero_point),
     ]
     values = constant_of(pair.tensor)
+    given = options.codes.get((pair.tensor.name, spec))
     if values is not None and options.weights_as == "int":
-        codes = quantize(values, pair.scale, pair.spec).astype(STORAGE[pair.spec.dtype])
-        stored: Tensor = gs.Constant(f"{pair.stem}_quantized", codes)
+        codes = quantize(values, pair.scale, spec) if given is None else given.codes
+        stored: Tensor = constant_from(f"{pair.stem}_quantized", codes.astype(storage))
     else:
-        stored = gs.Variable(f"{pair.stem}_quantized", STORAGE[pair.spec.dtype], pair.tensor.shape)
-        _add(graph, "QuantizeLinear", pair, [pair.tensor, *parameters], stored)
+        tensor = pair.tensor
+        if given is not None:
+            rounded = dequantize(given.codes, given.scale, spec).astype(pair.scale.dtype)
+            tensor = gs.Constant(f"{pair.stem}_rounded", rounded)
+        stored = gs.Variable(f"{pair.stem}_quantized", spec.row.onnx_type, pair.tensor.shape)
+        _add(graph, "QuantizeLinear", pair, [tensor, *parameters], stored)
+        if spec.dtype == "int4-in-int8":
+            stored = _clipped(graph, pair, stored)
     out = gs.Variable(f"{pair.stem}_dequantized", pair.scale.dtype, pair.tensor.shape)
     _add(graph, "DequantizeLinear", pair, [stored, *parameters], out)
     return out
 
 
+def _clipped(graph: Graph, pair: _Pair, stored: Tensor) -> Tensor:
+    """`stored` through a Clip to the 4-bit range."""
+    row = pair.spec.row
+    bounds = [gs.Constant(f"{pair.stem}_{name}", np.array(value, np.int8))
+              for name, value in (("qmin", row.qmin), ("qmax", row.qmax))]  # fmt: skip
+    out = gs.Variable(f"{pair.stem}_clipped", np.int8, pair.tensor.shape)
+    graph.nodes.append(gs.Node("Clip", f"{pair.stem}_Clip", {}, [stored, *bounds], [out]))
+    return out
+
+
 def _add(graph: Graph, op: str, pair: _Pair, inputs: list[Tensor], out: Tensor) -> None:
     attributes = {} if pair.spec.axis is None else {"axis": pair.spec.axis}
+    if pair.spec.block_size is not None:
+        attributes["block_size"] = pair.spec.block_size
     graph.nodes.append(gs.Node(op, f"{pair.stem}_{op}", attributes, inputs, [out]))

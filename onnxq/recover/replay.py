@@ -22,7 +22,7 @@ from onnxq import runtime as ort
 from onnxq import segments
 from onnxq.calib.collect import Samples
 from onnxq.errors import ModelError
-from onnxq.graph import Graph
+from onnxq.graph import Graph, Tensor, constant_of
 from onnxq.numerics import dequantize
 from onnxq.spec import QuantSpec
 
@@ -35,15 +35,23 @@ def with_float_weights(graph: Graph) -> Graph:
     for node in copy.nodes:
         if node.op != "DequantizeLinear" or not isinstance(node.inputs[0], gs.Constant):
             continue
-        codes, scale = (np.asarray(t.values) for t in node.inputs[:2])
+        codes, scale = (_values(t) for t in node.inputs[:2])
         if scale.dtype != np.float32:
             continue
-        axis = node.attrs.get("axis", 1)
+        axis, size = node.attrs.get("axis", 1), node.attrs.get("block_size", 0)
         spec = QuantSpec("int8", "channel", axis) if scale.ndim else QuantSpec()
+        if size:
+            spec = QuantSpec("int8", "block", axis, size)
         out = node.outputs[0]
         node.outputs.clear()
         out.to_constant(dequantize(codes, scale, spec))
     return copy.cleanup()
+
+
+def _values(constant: Tensor) -> Array:
+    values = constant_of(constant)
+    assert values is not None
+    return values
 
 
 class Replay:

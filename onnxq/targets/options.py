@@ -20,7 +20,10 @@ class PlanOptions:
     keep_first, keep_last: how many weighted ops nearest an input or an output stay float.
     deconv: whether and how ConvTranspose is quantized. concat: what a Concat of quantized
     branches gets. residual: whether the skip branch of a residual Add is quantized.
-    weights: granularity of weight scales. min_channels: narrower Conv and MatMul stay float.
+    weights: granularity of weight scales; "auto" is per channel, and per block for INT4 weights of
+    MatMul and Gemm and wherever a block_size is given. min_channels: narrower Conv and MatMul stay
+    float. target: the rule table. scheme: the types of weights and activations; scheme_for:
+    "PATTERN=SCHEME", those of single nodes. block_size: values that share a scale, 64 if None.
     """
 
     skip: tuple[str, ...] = ()
@@ -32,8 +35,12 @@ class PlanOptions:
     deconv: Literal["float", "per-tensor", "per-channel"] = "float"
     concat: Literal["share", "requant", "float"] = "float"
     residual: Literal["skip", "float"] = "skip"
-    weights: Literal["per-channel", "per-tensor"] = "per-channel"
+    weights: Literal["auto", "per-channel", "per-tensor", "per-block"] = "auto"
     min_channels: int = 16
+    target: str = "tensorrt"
+    scheme: str = "w8a8"
+    scheme_for: tuple[str, ...] = ()
+    block_size: int | None = None
 
 
 def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:

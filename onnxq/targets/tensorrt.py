@@ -1,38 +1,46 @@
 """Placement for TensorRT: a table of rules, read from the top.
 
 `FLOAT_RULES` say why a weighted op stays float; the first that holds is the reason in the plan.
-What is left is quantized by `inputs_of`: every input of Conv, Gemm and MatMul, activations per
-tensor, weights per channel. Then the skip branch of residual Adds and, if asked for, Concats.
+What is left is quantized by `specs.inputs_of`: every input of Conv, Gemm and MatMul, activations
+per tensor, weights per channel or per block, in the types of the scheme. Then the skip branch of
+residual Adds and, if asked for, Concats, in the type in which the tensor is quantized already.
 Evidence for each rule, engine by engine: docs/tensorrt.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name, producer
 from onnxq.plan import Plan
+from onnxq.schemes import Scheme
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.attention import broken_attention
-from onnxq.targets.concat import branches, pooled_concats, quantizable_concats, shared
+from onnxq.targets.concat import branches, pooled_concats, quantizable_concats, reached, shared
 from onnxq.targets.flow import quantized_source, same_source, sole_consumer
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, weight_input
+from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
 
-ACTIVATION = QuantSpec()
+FP8_WINDOW = 32
 FLOATS = (np.float32, np.float16)  # what ONNX Runtime can be calibrated in
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One reason to leave a weighted op float; `reason` may quote {min_channels}."""
+    """One reason to leave a weighted op float; `reason` may quote {min_channels}.
+
+    kernel: whether it speaks of a kernel on quantized activations, not of weights alone.
+    """
 
     name: str
     reason: str
     holds: Callable[[Node, PlanOptions], bool]
+    kernel: bool = False
 
 
 def _shape(tensor: Tensor) -> list[Any]:
@@ -103,14 +111,26 @@ def _narrow_product(node: Node, options: PlanOptions) -> bool:
     return any(d < options.min_channels for d in known)
 
 
+def _grouped(node: Node, options: PlanOptions) -> bool:
+    return node.op in ("Conv", "ConvTranspose") and node.attrs.get("group", 1) > 1
+
+
+def _wide_window(node: Node, options: PlanOptions) -> bool:
+    return node.op in ("Conv", "ConvTranspose") and prod(_weight_shape(node)[2:]) > FP8_WINDOW
+
+
 FLOAT_RULES: tuple[Rule, ...] = (
     Rule("not-float", "its inputs are not float32 or float16", _not_float),
     Rule("computed-weight", "its weight is not constant", _no_constant_weight),
     Rule("deconv", "TensorRT runs ConvTranspose in float anyway; --deconv to try", _deconv),
     Rule("few-channels", "fewer than {min_channels} channels in or out", _few_channels),
-    Rule("ragged-groups", "channels per group are not a multiple of 4", _ragged_groups),
-    Rule("matrix-vector", "a matrix-vector product gains nothing", _matrix_vector),
+    Rule("ragged-groups", "channels per group are not a multiple of 4", _ragged_groups, True),
+    Rule("matrix-vector", "a matrix-vector product gains nothing", _matrix_vector, True),
     Rule("narrow-product", "K or N is under {min_channels}", _narrow_product),
+)
+FP8_RULES: tuple[Rule, ...] = (
+    Rule("fp8-groups", "a grouped Conv has no FP8 kernel; --scheme-for to give it INT8", _grouped),
+    Rule("fp8-window", "FP8 has no kernel for a Conv window of over 32 values", _wide_window),
 )
 
 
@@ -120,19 +140,22 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
     Raises PlanError for a pattern that matches nothing or an unknown option.
     """
     asked = left_float(graph, options)
+    scheme, own = default_scheme(options), schemes_of(graph, options)
     edges: dict[Edge, QuantSpec] = {}
     rules: dict[str, str] = {}
     skipped: dict[str, str] = {}
     for node in graph.nodes:
         if not is_weighted(node):
             continue
-        reason = asked.get(node.name) or _float_reason(node, options)
+        chosen = own.get(node.name, scheme)
+        reason = asked.get(node.name) or _float_reason(node, options, chosen)
         if reason:
             skipped[node.name] = reason
         else:
-            edges |= inputs_of(node, options)
+            edges |= inputs_of(node, options, chosen)
             rules[node.name] = f"weighted-{node.op}"
-    for name, float_part in broken_attention(graph, rules.keys()).items():
+    activated = {e.node for e in edges if e.input == 0}
+    for name, float_part in broken_attention(graph, activated).items():
         skipped[name] = f"attention: '{float_part}' stays float, and it fuses whole or not at all"
         del rules[name]
         edges = {e: s for e, s in edges.items() if e.node != name}
@@ -157,36 +180,18 @@ def _branches(graph: Graph, rules: dict[str, str], skipped: dict[str, str]) -> N
                 skipped.setdefault(name, "in-branch: inside an If, Loop or Scan")
 
 
-def _float_reason(node: Node, options: PlanOptions) -> str | None:
-    for rule in FLOAT_RULES:
+def _float_reason(node: Node, options: PlanOptions, scheme: Scheme) -> str | None:
+    rules = FLOAT_RULES
+    if scheme.activation is None:
+        if weight_input(node) is None:
+            return f"no-weight: {scheme.name} quantizes weights alone"
+        rules = tuple(rule for rule in rules if not rule.kernel)
+    if scheme.activation == "fp8":
+        rules += FP8_RULES
+    for rule in rules:
         if rule.holds(node, options):
             return f"{rule.name}: {rule.reason.format(min_channels=options.min_channels)}"
     return None
-
-
-def inputs_of(node: Node, options: PlanOptions) -> dict[Edge, QuantSpec]:
-    """Every quantized input of a weighted op: activations per tensor, the weight per channel."""
-    weight = weight_input(node)
-    edges = {Edge(node.name, i): ACTIVATION for i in (0, 1) if i != weight}
-    if weight is not None:
-        axis = _weight_axis(node, weight, options)
-        spec = ACTIVATION if axis is None else QuantSpec("int8", "channel", axis)
-        edges[Edge(node.name, weight)] = spec
-    return dict(sorted(edges.items()))
-
-
-def _weight_axis(node: Node, index: int, options: PlanOptions) -> int | None:
-    if options.weights == "per-tensor":
-        return None
-    if node.op == "Conv":
-        return 0
-    if node.op == "ConvTranspose":
-        return 1 if options.deconv == "per-channel" and node.attrs.get("group", 1) == 1 else None
-    if index == 0:  # a constant left operand: its columns are the contraction
-        return None
-    if node.op == "Gemm":
-        return 0 if node.attrs.get("transB", 0) else 1
-    return len(node.inputs[1].shape) - 1
 
 
 def _residual_adds(
@@ -214,9 +219,10 @@ def _residual_adds(
             skipped[node.name] = asked[node.name]
             continue
         last = max(convs, key=lambda i: order[node.inputs[i].inputs[0].name])
-        if same_source(node.inputs[1 - last]).name not in quantized:
+        skip = quantized.get(same_source(node.inputs[1 - last]).name)
+        if skip is None:
             continue
-        edges[Edge(node.name, 1 - last)] = ACTIVATION
+        edges[Edge(node.name, 1 - last)] = skip
         rules[node.name] = "residual-skip"
 
 
@@ -231,10 +237,13 @@ def _pooled_concats(
     graph: Graph, asked: dict[str, str], edges: dict[Edge, QuantSpec], rules: dict[str, str]
 ) -> None:
     """Q/DQ on a tensor that is concatenated with max pools of itself."""
-    for name, found in pooled_concats(graph, _quantized_tensors(graph, edges)).items():
+    quantized = _quantized_tensors(graph, edges)
+    nodes = node_by_name(graph)
+    for name, found in pooled_concats(graph, set(quantized)).items():
+        spec = _spec_behind(nodes[name], quantized)
         for edge in found if name not in asked else ():
             if edge.node not in asked:
-                edges[edge] = ACTIVATION
+                edges[edge] = spec
                 rules[edge.node] = "pool-concat"
 
 
@@ -247,27 +256,34 @@ def _concats(
     skipped: dict[str, str],
 ) -> None:
     """Q/DQ on the branches of Concats whose output is quantized."""
-    for node in quantizable_concats(graph, _quantized_tensors(graph, edges), asked):
+    for node in quantizable_concats(graph, set(_quantized_tensors(graph, edges)), asked):
         if node.name in asked:
             skipped[node.name] = asked[node.name]
             continue
-        edges |= dict.fromkeys(branches(node), ACTIVATION)
+        spec = _spec_behind(node, _quantized_tensors(graph, edges))
+        edges |= dict.fromkeys(branches(node), spec)
         rules[node.name] = f"concat-{options.concat}"
 
 
-def _quantized_tensors(graph: Graph, edges: dict[Edge, QuantSpec]) -> set[str]:
-    wanted = {(e.node, e.input) for e in edges}
-    return {
-        t.name
-        for node in graph.nodes
-        for i, t in enumerate(node.inputs)
-        if (node.name, i) in wanted and constant_of(t) is None
-    }
+def _spec_behind(concat: Node, quantized: Mapping[str, QuantSpec]) -> QuantSpec:
+    """How the output of a Concat is quantized, there or behind ops that only move data."""
+    return quantized[reached(concat.outputs[0], set(quantized))[0]]
+
+
+def _quantized_tensors(graph: Graph, edges: Mapping[Edge, QuantSpec]) -> dict[str, QuantSpec]:
+    """Every activation that is quantized, with the spec of the first node that reads it so."""
+    found: dict[str, QuantSpec] = {}
+    for node in graph.nodes:
+        for i, tensor in enumerate(node.inputs):
+            spec = edges.get(Edge(node.name, i))
+            if spec is not None and constant_of(tensor) is None:
+                found.setdefault(tensor.name, spec)
+    return found
 
 
 def _sources(graph: Graph, edges: dict[Edge, QuantSpec]) -> dict[str, str]:
     """Quantized tensor -> the tensor whose range it takes, where that is another one."""
-    quantized = _quantized_tensors(graph, edges)
+    quantized = set(_quantized_tensors(graph, edges))
     tensors = graph.tensors()
     sources = {name: quantized_source(tensors[name], quantized).name for name in quantized}
     return {name: source for name, source in sorted(sources.items()) if name != source}

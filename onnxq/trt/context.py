@@ -12,7 +12,6 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
-from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxq.graph import WEIGHTED, Graph, Node, Tensor, constant_of, producer
 from onnxq.targets.flow import SAME
@@ -137,14 +136,6 @@ def is_constant(tensor: Tensor) -> bool:
     return isinstance(tensor, gs.Constant) or (node is not None and node.op == "Constant")
 
 
-def values_of(tensor: Tensor) -> Array | None:
-    """The values of a constant, which stays as it is: onnx-graphsurgeon keeps what it has read,
-    and cannot write INT4 that it has read."""
-    if isinstance(tensor, gs.Constant) and isinstance(tensor._values, LazyValues):
-        return np.asarray(tensor._values.load())
-    return constant_of(tensor)
-
-
 def label(node: Node) -> str:
     """A node's name, or that of its output where it has none."""
     return str(node.name or (node.outputs[0].name if node.outputs else node.op))
@@ -189,7 +180,7 @@ def _value(tensor: Tensor, known: dict[str, Array | None]) -> Array | None:
     """The values of a tensor that depends on constants alone; None for any other."""
     if tensor.name in known:
         return known[tensor.name]
-    known[tensor.name] = found = values_of(tensor)
+    known[tensor.name] = found = constant_of(tensor)
     node = producer(tensor)
     if found is None and node is not None and is_standard(node) and not list(node.subgraphs()):
         given = [None if t.is_empty() else _value(t, known) for t in node.inputs]
@@ -235,7 +226,7 @@ def _written(
     if node.op in TO_BOOL:
         return "BOOL"
     if node.op == "Constant":
-        values = values_of(tensor)
+        values = constant_of(tensor)
         return None if values is None else _type_name(values.dtype)
     if declared := _declared(tensor):
         return declared

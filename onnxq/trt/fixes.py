@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, is_output
+from onnxq.graph import Graph, constant_of, is_output
 from onnxq.passes.apply import tidy
 from onnxq.passes.remove_identity import remove_identity, replace_tensor
 from onnxq.passes.strip_qdq import _spread
-from onnxq.trt.context import Array, Context, Quantizer, context_of, values_of
+from onnxq.trt.context import Array, Context, Quantizer, context_of
 from onnxq.trt.rules_numbers import CENTRE
 from onnxq.trt.rules_ops import concat_constants, scalar_constants
 from onnxq.trt.rules_placement import same_numbers, stray_identities
@@ -65,7 +65,7 @@ def dequantize_constants(ctx: Context) -> int:
 def _to_float(ctx: Context, nodes: set[int]) -> int:
     count = 0
     for dq in ctx.quantizers:
-        codes = values_of(dq.data)
+        codes = constant_of(dq.data)
         if id(dq.node) not in nodes or codes is None or dq.scale is None:
             continue
         if is_output(ctx.graph, dq.out) or (codes.ndim == 0 and dq.per_channel):
@@ -89,7 +89,7 @@ def lift_zero_scales(ctx: Context) -> int:
     for dq in ctx.quantizers:
         if dq.quantizes or dq.scale is None or dq.block_size or not (dq.scale == 0).any():
             continue
-        codes, before = values_of(dq.data), ctx.quantizer(dq.data)
+        codes, before = constant_of(dq.data), ctx.quantizer(dq.data)
         if codes is not None and codes.dtype == np.int8 and _spreads(dq, codes):
             _lift(dq, codes)
             count += 1
@@ -135,7 +135,7 @@ def centre_uint8(ctx: Context) -> int:
                 for one in (q, *readers):
                     _set(one, 2, np.zeros(one.zero_point.shape, np.int8))  # type: ignore
                 count += 1
-        codes = None if q.quantizes else values_of(q.data)
+        codes = None if q.quantizes else constant_of(q.data)
         if codes is not None and codes.dtype == np.uint8 and _is_centred(q):
             _set(q, 0, (codes.astype(np.int16) - CENTRE).astype(np.int8))
             _set(q, 2, np.zeros(q.zero_point.shape, np.int8))  # type: ignore[union-attr]

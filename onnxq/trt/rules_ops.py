@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import onnx
 
-from onnxq.graph import Node
+from onnxq.graph import Node, constant_of
 from onnxq.targets.flow import SAME, SUBSET
-from onnxq.trt.context import Context, is_constant, is_qdq, is_standard, label, values_of
+from onnxq.trt.context import Context, is_constant, is_qdq, is_standard, label
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
 INTEGER_PREFIXES = ("QLinear", "DynamicQuantize")
@@ -113,7 +113,7 @@ def scalar_constants(ctx: Context) -> Iterator[Place]:
     """Quantized constants without a dimension."""
     for q in ctx.quantizers:
         stored = not q.quantizes and is_constant(q.data) and not q.data.shape
-        codes = values_of(q.data) if stored else None
+        codes = constant_of(q.data) if stored else None
         if codes is not None and codes.ndim == 0 and q.dtype == "INT8":
             yield q.node, f"'{q.data.name}' is a quantized scalar"
 

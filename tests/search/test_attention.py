@@ -21,7 +21,7 @@ def frontier(request):
     plan = steps.plan(source, config)
     calib = next(p for p in sorted(fixtures.glob("calib*")) if p.suffix in (".npz", ".npy"))
     rest, held = held_out(steps.data(source, [str(calib)], config), 8)
-    ranges = steps.read(plan, steps.calibrate(source, plan, rest, config), "mse")
+    ranges = steps.read(source, plan, steps.calibrate(source, plan, rest, config), "mse")
     options = SearchOptions(budget_of(max_cost=0.5), rank_samples=2)
     return frontier_of(
         source, plan, ranges, Samples(rest, held, held), options, config, steps.silent

@@ -1,0 +1,63 @@
+"""Schemes: which types weights and activations get, and which targets run them.
+
+A scheme is data. A placement rule says which edges are quantized; the scheme says how.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxq.errors import PlanError
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The dtypes of a scheme.
+
+    weight: of weights. conv_weight: of those of Conv and ConvTranspose. activation: None for a
+    scheme that quantizes weights alone. blocks: whether a weight of MatMul or Gemm may have a
+    scale for each block. targets: those that run it.
+    """
+
+    name: str
+    weight: str
+    conv_weight: str
+    activation: str | None
+    targets: tuple[str, ...]
+    about: str
+    blocks: bool = False
+
+
+BOTH, ORT = ("tensorrt", "onnxruntime"), ("onnxruntime",)
+
+SCHEMES: dict[str, Scheme] = {
+    s.name: s
+    for s in (
+        Scheme("w8a8", "int8", "int8", "int8", BOTH, "INT8 weights and activations"),
+        Scheme("w8a16", "int8", "int8", None, BOTH, "INT8 weights, float activations", True),
+        Scheme("w4a16", "int4", "int4", None, BOTH, "INT4 weights, float activations", True),
+        Scheme("w4a8", "int4", "int4-in-int8", "int8", BOTH,
+               "4-bit weights, those of Conv stored as INT8; INT8 activations", True),
+        Scheme("fp8", "fp8", "fp8", "fp8", BOTH, "FP8 E4M3 weights and activations"),
+        Scheme("w4afp8", "int4", "fp8", "fp8", BOTH,
+               "INT4 weights, those of Conv FP8; FP8 activations", True),
+        Scheme("w16a16", "int16", "int16", "int16", ORT, "INT16 with calibrated scales"),
+        Scheme("fixed88", "fixed88", "fixed88", "fixed88", ORT,
+               "fixed point, 8 bits before and 8 behind the point: every scale is 1/256"),
+    )
+}  # fmt: skip
+BLOCK_SIZES = (16, 32, 64, 128)
+
+
+def scheme(name: str, target: str) -> Scheme:
+    """The scheme called `name`; raises PlanError for one that is unknown or `target` cannot run."""
+    runs = [s.name for s in SCHEMES.values() if target in s.targets]
+    if name not in SCHEMES:
+        raise PlanError(f"unknown scheme '{name}'; choose one of {', '.join(runs)}")
+    if name not in runs:
+        others = " or ".join(t for t in SCHEMES[name].targets)
+        raise PlanError(
+            f"--target {target} cannot run scheme '{name}'; choose one of {', '.join(runs)}, or "
+            f"--target {others}"
+        )
+    return SCHEMES[name]

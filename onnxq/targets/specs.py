@@ -1,0 +1,103 @@
+"""How the inputs of a weighted op are quantized, by the scheme that the op gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnxq.errors import PlanError
+from onnxq.graph import Graph, Node
+from onnxq.passes.raise_opset import MINIMUM
+from onnxq.patterns import select
+from onnxq.plan import Plan
+from onnxq.schemes import BLOCK_SIZES, Scheme, scheme
+from onnxq.spec import DTYPES, Edge, QuantSpec
+from onnxq.targets.options import PlanOptions, weight_input
+
+BLOCK_OPSET, DEFAULT_BLOCK = 21, 64
+
+
+def schemes_of(graph: Graph, options: PlanOptions) -> Mapping[str, Scheme]:
+    """Node name -> its scheme, for the nodes that `options.scheme_for` names; the last one wins.
+
+    Raises PlanError for a scheme that the target cannot run and for a pattern without a match.
+    """
+    found: dict[str, Scheme] = {}
+    for pattern, chosen in assigned(options).items():
+        found |= dict.fromkeys(select(graph, [pattern]), chosen)
+    return found
+
+
+def assigned(options: PlanOptions) -> dict[str, Scheme]:
+    """Pattern -> scheme, of `options.scheme_for`; raises PlanError as `schemes_of` does."""
+    found = {}
+    for text in options.scheme_for:
+        pattern, equals, name = text.rpartition("=")
+        if not (pattern and equals and name):
+            raise PlanError(f"--scheme-for '{text}': write PATTERN=SCHEME")
+        found[pattern] = scheme(name, options.target)
+    return found
+
+
+def default_scheme(options: PlanOptions) -> Scheme:
+    """The scheme of nodes that have none of their own; raises PlanError for a wrong option."""
+    if options.block_size is not None and options.block_size not in BLOCK_SIZES:
+        sizes = ", ".join(map(str, BLOCK_SIZES))
+        raise PlanError(f"--block-size {options.block_size}: choose one of {sizes}")
+    return scheme(options.scheme, options.target)
+
+
+def opset_of(options: PlanOptions, plan: Plan | None = None) -> int:
+    """The least opset that can hold what `plan` says, or without one the options."""
+    if plan is not None:
+        specs = plan.edges.values()
+        blocks = any(s.block_size for s in specs)
+        return max(BLOCK_OPSET if blocks else MINIMUM, *(s.row.min_opset for s in specs), 0)
+    used = [default_scheme(options), *assigned(options).values()]
+    dtypes = {d for s in used for d in (s.weight, s.conv_weight, s.activation) if d}
+    blocks = any(_blocked(s.weight, options) for s in used if s.blocks)
+    return max(BLOCK_OPSET if blocks else MINIMUM, *(DTYPES[d].min_opset for d in dtypes))
+
+
+def inputs_of(node: Node, options: PlanOptions, scheme: Scheme) -> dict[Edge, QuantSpec]:
+    """Every quantized input of a weighted op: activations per tensor, the weight per channel or
+    per block; empty if the scheme is for weights alone and the node has none."""
+    weight = weight_input(node)
+    edges = {}
+    if scheme.activation is not None:
+        activation = QuantSpec(scheme.activation)
+        edges = {Edge(node.name, i): activation for i in (0, 1) if i != weight}
+    if weight is not None:
+        edges[Edge(node.name, weight)] = _weight_spec(node, weight, options, scheme)
+    return dict(sorted(edges.items()))
+
+
+def _weight_spec(node: Node, index: int, options: PlanOptions, scheme: Scheme) -> QuantSpec:
+    convolves = node.op in ("Conv", "ConvTranspose")
+    dtype = scheme.conv_weight if convolves else scheme.weight
+    axis = _channel_axis(node, index, options)
+    if options.weights == "per-tensor" or axis is None or dtype == "fixed88":
+        return QuantSpec(dtype)
+    size = options.block_size or DEFAULT_BLOCK
+    shape = node.inputs[index].shape
+    if scheme.blocks and not convolves and len(shape) == 2 and _blocked(dtype, options):
+        contracted = 1 - axis
+        if shape[contracted] % size == 0:
+            return QuantSpec(dtype, "block", contracted, size)
+    return QuantSpec(dtype, "channel", axis)
+
+
+def _blocked(dtype: str, options: PlanOptions) -> bool:
+    asked = options.block_size is not None or dtype == "int4"
+    return options.weights == "per-block" or (options.weights == "auto" and asked)
+
+
+def _channel_axis(node: Node, index: int, options: PlanOptions) -> int | None:
+    if node.op == "Conv":
+        return 0
+    if node.op == "ConvTranspose":
+        return 1 if options.deconv == "per-channel" and node.attrs.get("group", 1) == 1 else None
+    if index == 0:  # a constant left operand: its columns are the contraction
+        return None
+    if node.op == "Gemm":
+        return 0 if node.attrs.get("transB", 0) else 1
+    return len(node.inputs[1].shape) - 1
