@@ -97,9 +97,10 @@ def quantize(x: Array, scale: Array, spec: QuantSpec, zero_point: int = 0) -> Ar
     with np.errstate(over="ignore"):  # x / s beyond float32 is clamped like any large value
         q = x.astype(np.float32) / s
     if spec.dtype == "fp8":
-        grid: Any = np.clip(q, spec.row.qmin, spec.row.qmax).astype(float8_e4m3fn)
+        grid = np.clip(q, spec.row.qmin, spec.row.qmax).astype(float8_e4m3fn)
         return np.asarray(grid, np.float32)
-    return np.clip(np.rint(q) + zero_point, spec.row.qmin, spec.row.qmax).astype(np.int32)
+    codes = np.clip(np.rint(q) + zero_point, spec.row.qmin, spec.row.qmax)
+    return np.asarray(codes, np.int32)
 
 
 def dequantize(q: Array, scale: Array, spec: QuantSpec, zero_point: int = 0) -> Array:

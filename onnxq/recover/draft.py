@@ -1,0 +1,168 @@
+"""A quantized model in the making, and the bench that algorithms are judged on.
+
+    graph --equalize--> graph --smooth--> graph, ranges --scales--> ranges, codes --round--> codes
+
+Each algorithm takes a `Draft` and returns a better one, with an `Outcome` that says what it brought.
+Where it does harm on samples that it was not fitted to, it returns what it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq import graph as graphs
+from onnxq import runtime as ort
+from onnxq import segments
+from onnxq.calib.collect import collect
+from onnxq.calib.data import Dataset
+from onnxq.calib.holdout import content_order
+from onnxq.calib.observed import observed
+from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import Stats
+from onnxq.graph import Graph
+from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
+from onnxq.plan import Plan
+from onnxq.recover.judge import judged_tensors, sqnr, worst_fall
+from onnxq.recover.replay import with_float_weights
+
+Array = npt.NDArray[Any]
+Values = Sequence[Mapping[str, Array]]
+
+SAMPLES, HELD_OUT, FEWEST = 32, 4, 4  # at most so many samples; one in four judges, four at least
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A float graph that computes what the source does, and how it is quantized so far.
+
+    ranges: of its activations, None before they are read. codes: of weights that are not simply
+    rounded to nearest.
+    """
+
+    graph: Graph
+    ranges: Ranges | None = None
+    codes: Mapping[Weight, Codes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an algorithm brought.
+
+    gains: node (or group of nodes) -> dB at the node. undone: node -> why it was left as it was.
+    before, after: judged output -> SQNR in dB on held-out samples. notes: what else to say.
+    """
+
+    algorithm: str
+    gains: Mapping[str, float] = field(default_factory=dict)
+    undone: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same, rounded for a report."""
+        return {
+            "algorithm": self.algorithm,
+            "gain_db": {name: round(g, 2) for name, g in self.gains.items()},
+            "undone": dict(self.undone),
+            "sqnr_db": {
+                name: {"before": round(self.before[name], 3), "after": round(after, 3)}
+                for name, after in self.after.items()
+            },
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What algorithms may use: the float graph, its plan, calibration samples, and how Q/DQ is
+    written and ranges are read.
+
+    The samples are chosen by what they hold, so that no result depends on their order. max_memory:
+    bytes that an algorithm may keep.
+    """
+
+    graph: Graph
+    plan: Plan
+    data: Dataset
+    insert: InsertOptions
+    read: Callable[[Graph, Stats], Ranges]
+    runtime: ort.Runtime = field(default_factory=ort.Runtime)
+    workers: int = 2
+    max_memory: int = 1 << 30
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+    @cached_property
+    def chosen(self) -> Dataset:
+        """At most `SAMPLES` samples: first those that judge, then those to fit to."""
+        return self.data.select(content_order(self.data)[:SAMPLES])
+
+    @property
+    def held(self) -> range:
+        """Indices in `chosen` of the samples that judge: a quarter, of few samples half."""
+        count = len(self.chosen)
+        return range(max(1, count // HELD_OUT, min(FEWEST, count // 2)))
+
+    @property
+    def fit(self) -> range:
+        """Indices in `chosen` of the samples to fit to: the others, or the only one."""
+        return range(len(self.held) if len(self.chosen) > 1 else 0, len(self.chosen))
+
+    @cached_property
+    def judged(self) -> list[str]:
+        """Names of the outputs, and parts of outputs, that are judged."""
+        return judged_tensors(self.graph)
+
+    @cached_property
+    def reference(self) -> Values:
+        """The judged tensors of the float graph for each held-out sample."""
+        return self._run(self.graph)
+
+    def ranges(self, graph: Graph) -> Ranges:
+        """The ranges of a graph's activations over the samples to fit to."""
+        fitted = self.chosen.select(list(self.fit))
+        names = observed(graph, self.plan)
+        stats = collect(graph, names, fitted, runtime=self.runtime, workers=self.workers)
+        return self.read(graph, stats)
+
+    def quantized(self, draft: Draft) -> Graph:
+        """The draft with its Q/DQ; rounded weights are held as floats, which is faster to run."""
+        if draft.ranges is None:
+            raise ValueError("a draft is quantized after its ranges are read")
+        copy = draft.graph.copy()
+        codes = {**self.insert.codes, **draft.codes}
+        options = InsertOptions("int", self.insert.scale_dtype, self.insert.weight_range, codes)
+        insert_qdq(copy, self.plan, draft.ranges.amax, options)
+        return with_float_weights(copy)
+
+    def outputs(self, draft: Draft) -> Values:
+        """The judged tensors of the quantized draft for each held-out sample."""
+        return self._run(self.quantized(draft))
+
+    def worst_fall(self, before: Values, after: Values) -> str | None:
+        """The judged tensor that argues against `after`; None where none does."""
+        return worst_fall(self.reference, before, after)
+
+    def sqnr(self, values: Values) -> dict[str, float]:
+        """SQNR in dB of each judged tensor over the held-out samples."""
+        return sqnr(self.reference, values)
+
+    def _run(self, graph: Graph) -> Values:
+        part = segments.restrict(graph, self.judged)
+        session = ort.session(graphs.to_proto(part), self.runtime, threads=1)
+        fed = [t.name for t in part.inputs]
+
+        def run(i: int) -> dict[str, Array]:
+            sample = self.chosen.sample(i)
+            feeds = {name: np.ascontiguousarray(sample[name]) for name in fed}
+            return dict(zip(self.judged, ort.run(session, self.judged, feeds), strict=True))
+
+        with ThreadPoolExecutor(self.workers, "judge") as pool:
+            return list(pool.map(run, self.held))
