@@ -21,8 +21,10 @@ from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.config import Config
+from onnxq.errors import DataError
 from onnxq.graph import Graph
 from onnxq.plan import Plan
+from onnxq.recover.choice import chosen as recoveries
 from onnxq.report import manifest as manifests
 from onnxq.runtime import release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity
@@ -38,7 +40,9 @@ from onnxq.steps import (
     prepare,
     read,
     recover,
+    refine,
     refuse_empty,
+    reshape,
     runtime_of,
     silent,
     to_high_precision,
@@ -99,7 +103,7 @@ def quantize(
     config = config or Config()
     clock = _Clock()
     with clock("prepare"):
-        source = prepare(model, config, plan_from)
+        source = float_source = prepare(model, config, plan_from)
     with clock("plan"):
         chosen = plan_from or plan(source, config)
         chosen.check_model(source.sha256)
@@ -107,16 +111,22 @@ def quantize(
     with clock("calibrate"):
         dataset = data(source, calib, config)
         rest, check = held_out(dataset, config.check_samples)
+    with clock("recover"):
+        source, outcomes = reshape(source, chosen, rest, config, progress)
+    with clock("calibrate"):
         stats = stats_from or calibrate(source, chosen, rest, config, progress)
-        stats.check_model(source.sha256)
+        _check_stats(stats, source, float_source)
     with clock("ranges"):
         ranges, scores = _choose(source, chosen, stats, check, config, progress)
         unseen = {name for name, seen in stats.histograms.items() if not seen.count}
         chosen, notes = settle(source.graph, chosen, ranges, unseen)
         notes = [*source.notes, *notes]
         refuse_empty(chosen, source)
+    with clock("recover"):
+        draft, refined = refine(source, chosen, ranges, rest, config, progress)
+        ranges = draft.ranges or ranges
     with clock("insert"):
-        graph = insert(source, chosen, ranges, config)
+        graph = insert(source, chosen, ranges, config, draft.codes)
     with clock("recover"):
         corrections = recover(source, graph, chosen, rest, config, progress)
     if config.high_precision == "bf16":  # ONNX Runtime has no BF16 Q/DQ to compare with
@@ -126,15 +136,26 @@ def quantize(
         kept = to_high_precision(source, half, rest, config)
     with clock("compare"):
         runs = graph if config.high_precision == "bf16" else half
-        agreement = compare(source, runs, check, config, progress)
+        agreement = compare(float_source, runs, check, config, progress)
     result = Quantized(
         half, chosen, stats, ranges, agreement, graphs.read_metadata(source.path), {}
     )
-    outcome = manifests.Outcome(
-        notes, scores, corrections.as_dict(), kept, len(check), clock.seconds
-    )
+    recovered = [o.as_dict() for o in (*outcomes, *refined)]
+    if "bias" in recoveries(config.recover, chosen):
+        recovered.append(corrections.as_dict())
+    outcome = manifests.Outcome(notes, scores, recovered, kept, len(check), clock.seconds)
     result.manifest.update(manifests.describe(source.path, config, result, outcome))
     return result
+
+
+def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
+    """Raises DataError unless the statistics are those of the graph that is quantized."""
+    if source is not float_source and stats.model == float_source.sha256:
+        raise DataError(
+            "the statistics are of the model as it is, and smooth or equalize changed it; leave "
+            "out --stats, or those recoveries"
+        )
+    stats.check_model(source.sha256)
 
 
 def write(result: Quantized, out: str | Path, config: Config | None = None) -> None:
@@ -187,4 +208,5 @@ class _Clock:
         start = time.perf_counter()
         yield
         release_free_memory()  # what one stage needed must not stand beside the next one's peak
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        spent = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.seconds[stage] = round(spent, 3)

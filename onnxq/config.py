@@ -12,6 +12,7 @@ import yaml
 from onnxq.calib.methods import Auto, parse_method
 from onnxq.errors import PlanError
 from onnxq.graph import replacing
+from onnxq.recover.choice import parse
 from onnxq.targets.options import PlanOptions
 
 
@@ -26,10 +27,11 @@ class Config:
     placement: where Q/DQ goes. method: how ranges are read off the histograms. weight_method: the
     same for weights. high_precision: the type of what is not quantized. weights_as: INT8 weights
     with a DequantizeLinear, or float weights with a Q/DQ pair. io: whether the model's inputs and
-    outputs keep their types. recover: "bias" shifts each bias by what quantization shifted its
-    channels. samples, seed: calibrate on that many samples, evenly spread without a seed, drawn
-    with it. workers: samples in flight. check_samples: calibration samples held out to compare
-    FP32 with INT8. requantize: take out the Q/DQ of a quantized input first.
+    outputs keep their types. recover: "none", "all" or some of equalize, smooth, scales,
+    round, bias with commas between; "auto" is bias where weights have 8 bits or fewer. max_memory:
+    MB that a recovery may keep. samples, seed: calibrate on that many samples, evenly spread
+    without a seed, drawn with it. workers: samples in flight. check_samples: calibration samples
+    held out to compare FP32 with INT8. requantize: take out the Q/DQ of a quantized input first.
     allow_nonfinite: drop samples with NaN or Inf. external_data: weights in a file of their own.
     provider: where ONNX Runtime runs. ort_library: shared library of the model's custom ops.
     """
@@ -40,7 +42,8 @@ class Config:
     high_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     weights_as: Literal["int", "float"] = "int"
     io: Literal["keep", "half"] = "keep"
-    recover: Literal["none", "bias"] = "bias"
+    recover: str = "auto"
+    max_memory: int = 1024
     samples: int | None = None
     seed: int | None = None
     workers: int = field(default_factory=_cores)
@@ -54,6 +57,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.samples is not None and self.samples < 1:
             raise PlanError(f"--samples {self.samples}: at least one sample is needed")
+        parse(self.recover)
+        if self.max_memory < 1:
+            raise PlanError(f"--max-memory {self.max_memory}: give a positive number of MB")
         if self.workers < 1:
             raise PlanError(f"--workers {self.workers}: at least one worker is needed")
         if isinstance(parse_method(self.method), Auto) and not self.check_samples:

@@ -47,6 +47,15 @@ class Plan:
         """Names of the nodes with a quantized input, in the plan's order."""
         return list(dict.fromkeys(edge.node for edge in self.edges))
 
+    def precision(self, node: str) -> str:
+        """The types of a node's quantized inputs as people write them: `INT8`, `INT8 x INT4`,
+        `INT4 weights`; `float` for a node that is left alone."""
+        types = {e.input: s.row.label for e, s in self.edges.items() if e.node == node}
+        if not types:
+            return "float"
+        alone = len(types) == 1 and self.rules.get(node, "").startswith("weighted")
+        return " x ".join(dict.fromkeys(types.values())) + (" weights" if alone else "")
+
     def without(self, *nodes: str, reason: str = "left float by request") -> Plan:
         """This plan with `nodes` left float."""
         gone = self._known(nodes)

@@ -30,6 +30,11 @@ class DType:
     bits: int
     fixed_scale: float | None = None
 
+    @property
+    def label(self) -> str:
+        """As people write it: INT8, FP8; INT4 whatever it is stored in."""
+        return {"int4-in-int8": "INT4", "fixed88": "Q8.8"}.get(self.name, self.name.upper())
+
 
 DTYPES: dict[str, DType] = {
     d.name: d

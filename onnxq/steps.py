@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,16 @@ from onnxq.errors import ModelError, PlanError
 from onnxq.graph import Graph
 from onnxq.numerics import amax_of
 from onnxq.passes.apply import apply, tidy
-from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
+from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.passes.prepare import prepare as prepare_graph
 from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
 from onnxq.passes.strip_qdq import quantized_nodes, strip_qdq
 from onnxq.passes.to_half import FP16_MAX, HalfOptions, reasons_to_keep, to_half
 from onnxq.plan import Plan
+from onnxq.recover import pipeline
 from onnxq.recover.bias import Corrections, correct_biases
+from onnxq.recover.choice import chosen
+from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.sites import shift_biases
 from onnxq.runtime import Runtime
 from onnxq.sensitivity import sensitivity as sensitivity
@@ -155,15 +159,25 @@ def calibrate(
     )
 
 
-def insert(source: Source, plan: Plan, ranges: Ranges, config: Config | None = None) -> Graph:
-    """A copy of the graph with the plan's Q/DQ."""
+def insert(
+    source: Source,
+    plan: Plan,
+    ranges: Ranges,
+    config: Config | None = None,
+    codes: Mapping[Weight, Codes] | None = None,
+) -> Graph:
+    """A copy of the graph with the plan's Q/DQ; `codes` are of weights that `refine` rounded."""
     config = config or Config()
     graph = source.graph.copy()
-    weight_range = weight_mse if config.weight_method == "mse" else amax_of
-    options = InsertOptions(config.weights_as, config.scale_dtype, weight_range)
+    options = replace(_insert_options(config), codes=codes or {})
     insert_qdq(graph, plan, ranges.amax, options)
     tidy(graph)
     return graph
+
+
+def _insert_options(config: Config) -> InsertOptions:
+    weight_range = weight_mse if config.weight_method == "mse" else amax_of
+    return InsertOptions(config.weights_as, config.scale_dtype, weight_range)
 
 
 def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
@@ -172,6 +186,64 @@ def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
     if isinstance(parsed, Auto):
         raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
     return read_ranges(stats, parsed, activation_specs(source.graph, plan), plan.tied)
+
+
+def reshape(
+    source: Source,
+    plan: Plan,
+    dataset: Dataset,
+    config: Config,
+    progress: Progress = silent,
+) -> tuple[Source, list[Outcome]]:
+    """A source whose float graph computes the same and is easier to quantize, as far as the
+    configuration asks for that (equalize, smooth); what each algorithm brought.
+
+    Statistics and ranges of a changed graph are not those of the model file: its hash differs.
+    """
+    names = chosen(config.recover, plan)
+    if not dataset or not set(names) & set(pipeline.RESHAPING):
+        return source, []
+    bench = _bench(source, plan, dataset, config, progress)
+    draft, outcomes = pipeline.run(pipeline.RESHAPING, names, bench, Draft(source.graph))
+    if draft.graph is source.graph:
+        return source, outcomes
+    digest = hashlib.sha256(f"{source.sha256} {','.join(names)}".encode()).hexdigest()
+    return replace(source, graph=draft.graph, sha256=digest), outcomes
+
+
+def refine(
+    source: Source,
+    plan: Plan,
+    ranges: Ranges,
+    dataset: Dataset,
+    config: Config,
+    progress: Progress = silent,
+) -> tuple[Draft, list[Outcome]]:
+    """Ranges and weights after `scales` and `round`, if the configuration asks for them; what each
+    brought."""
+    names = chosen(config.recover, plan)
+    draft = Draft(source.graph, ranges)
+    if not dataset or not set(names) & set(pipeline.REFINING):
+        return draft, []
+    bench = _bench(source, plan, dataset, config, progress)
+    return pipeline.run(pipeline.REFINING, names, bench, draft)
+
+
+def _bench(
+    source: Source, plan: Plan, dataset: Dataset, config: Config, progress: Progress
+) -> Bench:
+    method = "mse" if isinstance(parse_method(config.method), Auto) else config.method
+    return Bench(
+        source.graph,
+        plan,
+        dataset,
+        _insert_options(config),
+        lambda graph, stats: read(replace(source, graph=graph), plan, stats, method),
+        runtime_of(config),
+        config.workers,
+        config.max_memory << 20,
+        lambda done, total: progress("recover", done, total),
+    )
 
 
 def recover(
@@ -183,7 +255,7 @@ def recover(
     progress: Progress = silent,
 ) -> Corrections:
     """Correct the biases of a Q/DQ graph in float32, in place, if the configuration says so."""
-    if config.recover == "none":
+    if "bias" not in chosen(config.recover, plan) or not dataset:
         return Corrections()
     found = correct_biases(
         source.graph,

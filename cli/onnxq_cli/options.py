@@ -153,9 +153,9 @@ _RANGES = (
                  show_default=True, help="Type of what is not quantized."),
     click.option("--io", type=click.Choice(["keep", "half"]), default="keep", show_default=True,
                  help="Types of the model's inputs and outputs in a half graph."),
-    click.option("--recover", type=click.Choice(["none", "bias"]), default="bias",
-                 show_default=True, help="Shift each bias by what quantization shifted its "
-                 "channels, where it helps held-out samples."),
+    click.option("--recover", default="auto", show_default=True, metavar="LIST",
+                 help="none, all, or some of equalize, smooth, scales, round, bias with commas "
+                 "between; each is kept where it helps held-out samples. auto: bias."),
     click.option("--check-samples", type=click.IntRange(min=0), default=8, show_default=True,
                  help="Samples held out of calibration to compare FP32 with INT8."),
     click.option("--requantize", is_flag=True, help="Take the Q/DQ out of MODEL first."),

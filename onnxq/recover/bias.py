@@ -79,6 +79,7 @@ class Corrections:
     def as_dict(self) -> dict[str, Any]:
         """Everything but the sites and the shifts themselves, rounded for a report."""
         return {
+            "algorithm": "bias correction",
             "samples": self.samples,
             "gain_db": {name: round(g, 2) for name, g in self.gains.items()},
             "undone": dict(self.undone),

@@ -2,8 +2,8 @@
 
     graph --equalize--> graph --smooth--> graph, ranges --scales--> ranges, codes --round--> codes
 
-Each algorithm takes a `Draft` and returns a better one, with an `Outcome` that says what it brought.
-Where it does harm on samples that it was not fitted to, it returns what it was given.
+Each algorithm takes a `Draft` and returns a better one, with an `Outcome`: what it brought. Where
+it does harm on samples that it was not fitted to, it returns what it was given.
 """
 
 from __future__ import annotations

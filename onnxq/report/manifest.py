@@ -10,7 +10,7 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +51,12 @@ def node_counts(graph: Graph, plan: Plan) -> dict[str, Any]:
     ops = {node.name: node.op for node in graph.nodes}
     return {
         "quantized": dict(Counter(ops[n] for n in plan.nodes).most_common()),
+        "precisions": [
+            {"precision": what, "op": op, "nodes": count}
+            for (what, op), count in Counter(
+                (plan.precision(n), ops[n]) for n in plan.nodes
+            ).most_common()
+        ],
         "float": dict(Counter(plan.skipped.values()).most_common()),
         "in_graph": len(graph.nodes),
     }
@@ -61,13 +67,13 @@ class Outcome:
     """What a run has to say beside its values.
 
     notes: lines for the user. auto: method -> mean SQNR at the outputs, if `auto` chose.
-    recovered: what bias correction did. kept: nodes kept in FP32 in a half graph. check_samples:
-    held out. seconds: per stage.
+    recovered: what each recovery did, in order. kept: nodes kept in FP32 in a half graph.
+    check_samples: held out. seconds: per stage.
     """
 
     notes: list[str]
     auto: Mapping[str, float]
-    recovered: Mapping[str, Any]
+    recovered: Sequence[Mapping[str, Any]]
     kept: Mapping[str, str]
     check_samples: int
     seconds: Mapping[str, float]
@@ -113,7 +119,7 @@ def describe(path: Path, config: Config, values: Values, outcome: Outcome) -> Ma
         "float_nodes": dict(plan.skipped),
         "kept_fp32": dict(outcome.kept),
         "auto": dict(outcome.auto),
-        "recovered": dict(outcome.recovered),
+        "recovered": [dict(found) for found in outcome.recovered],
         "notes": list(outcome.notes),
         "seconds": dict(outcome.seconds),
     }

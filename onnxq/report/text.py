@@ -80,16 +80,18 @@ def summary(manifest: dict[str, Any]) -> RenderableType:
 
 def nodes_table(counts: dict[str, Any]) -> RenderableType:
     """How many nodes are quantized, and why the others are not."""
-    rows: list[tuple[str, object]] = [
-        (f"INT8   {op}", count) for op, count in counts["quantized"].items()
-    ]
-    rows += [(f"float  {reason}", count) for reason, count in counts["float"].items()]
+    kinds = counts["precisions"]
+    width = max([len("float"), *(len(kind["precision"]) for kind in kinds)])
+    rows = [(f"{k['precision']:{width}}  {k['op']}", k["nodes"]) for k in kinds]
+    rows += [(f"{'float':{width}}  {reason}", count) for reason, count in counts["float"].items()]
     return table("Nodes", ("precision and why", "nodes"), rows)
 
 
 def _agreement(manifest: dict[str, Any]) -> RenderableType:
     found = manifest["agreement"]
-    title = f"FP32 against INT8: {_count(found['samples'], 'held-out sample')}, ONNX Runtime"
+    scheme = manifest["config"].get("scheme", "w8a8")
+    what = "INT8" if scheme == "w8a8" else scheme
+    title = f"FP32 against {what}: {_count(found['samples'], 'held-out sample')}, ONNX Runtime"
     rows = [
         (name, f"{a['sqnr_db']:.2f}", f"{a['cosine']:.5f}", a["max_abs"])
         for name, a in found["outputs"].items()
@@ -107,15 +109,19 @@ def _methods(manifest: dict[str, Any]) -> list[RenderableType]:
 
 
 def _recovered(manifest: dict[str, Any]) -> list[RenderableType]:
-    """How many biases were shifted, and what that did at the outputs on held-out samples."""
-    found = manifest.get("recovered", {})
-    shifted, left = len(found.get("largest_shift", ())), len(found.get("undone", ()))
-    if not shifted + left:
-        return []
-    scores = [f"{s['before']:.2f} -> {s['after']:.2f}" for s in found["sqnr_db"].values()]
-    more = ", ..." if len(scores) > SHOWN else ""
-    gained = f", {', '.join(scores[:SHOWN])}{more} dB on held-out samples" if shifted else ""
-    return [Text(f"bias correction: {shifted} of {_count(shifted + left, 'node')}{gained}\n")]
+    """What each recovery did, and what that brought at the outputs on held-out samples."""
+    lines: list[RenderableType] = []
+    for found in manifest.get("recovered", ()):
+        kept, left = len(found["gain_db"]), len(found["undone"])
+        if kept + left:
+            scores = [f"{s['before']:.2f} -> {s['after']:.2f}" for s in found["sqnr_db"].values()]
+            more = ", ..." if len(scores) > SHOWN else ""
+            gained = f", {', '.join(scores[:SHOWN])}{more} dB on held-out samples" if kept else ""
+            lines.append(
+                Text(f"{found['algorithm']}: {kept} of {_count(kept + left, 'node')}{gained}")
+            )
+        lines += [Text(f"  {note}") for note in found.get("notes", ())]
+    return [*lines, Text("")] if lines else []
 
 
 def _notes(manifest: dict[str, Any]) -> list[RenderableType]:
