@@ -8,6 +8,7 @@ the text detector it is the overlap (intersection over union) of the pixels abov
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -143,24 +144,39 @@ def top1_error(bench: Bench, case: Case, ref: Outputs, test: Outputs) -> float:
 
 def accuracy(bench: Bench, case: Case) -> dict[str, Any]:
     """Metric of float, INT8 and INT8 in an FP16 graph; SQNR and agreement of the latter two."""
-    ref, float_score = reference(bench, case), None
-    found: dict[str, Any] = {"samples": len(ref)}
-    if case.metric:
-        say(f"{case.title}: scoring the float model")
-        float_score = score(bench, case, ref)
-        found["float"] = float_score[0]
+    found = float_figures(bench, case)
     for key, options in {"int8": (), "fp16": ("--high-precision", "fp16")}.items():
-        model = quantized(bench, case, *options)
-        say(f"{case.title}: scoring {key}")
-        test = run(bench, case, model.path)
-        entry: dict[str, float] = closeness(case, ref, test)
-        if float_score:
-            entry["metric"], resampled = score(bench, case, test)
-            if resampled:
-                entry["gap"], entry["gap_error"] = (
-                    100 * v for v in bootstrap(float_score[1], resampled)
-                )
-            elif case.metric == "top1":
-                entry["gap_error"] = top1_error(bench, case, ref, test)
-        found[key] = entry
+        found[key] = figures(bench, case, quantized(bench, case, *options).path)
     return found
+
+
+def float_figures(bench: Bench, case: Case) -> dict[str, Any]:
+    """samples: how many are scored. float: the metric of the float model, if there is one."""
+    found: dict[str, Any] = {"samples": len(reference(bench, case))}
+    if case.metric:
+        found["float"] = _float_score(bench, case)[0]
+    return found
+
+
+@functools.cache
+def _float_score(bench: Bench, case: Case) -> tuple[float, list[Matches]]:
+    say(f"{case.title}: scoring the float model")
+    return score(bench, case, reference(bench, case))
+
+
+def figures(bench: Bench, case: Case, model: Path) -> dict[str, float]:
+    """What a quantized model reaches: metric with its gap to float and that gap's standard error,
+    SQNR, agreement, and the size of its file."""
+    say(f"{case.title}: scoring {model.name}")
+    ref, test = reference(bench, case), run(bench, case, model)
+    entry: dict[str, float] = closeness(case, ref, test) | {"bytes": model.stat().st_size}
+    if not case.metric:
+        return entry
+    float_metric, float_matches = _float_score(bench, case)
+    entry["metric"], resampled = score(bench, case, test)
+    entry["gap"] = entry["metric"] - float_metric
+    if resampled:
+        entry["gap"], entry["gap_error"] = (100 * v for v in bootstrap(float_matches, resampled))
+    elif case.metric == "top1":
+        entry["gap_error"] = top1_error(bench, case, ref, test)
+    return entry

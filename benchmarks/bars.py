@@ -10,6 +10,11 @@ Results = dict[str, dict[str, Any]]
 
 SQNR = {"efficientnet_lite0": 19.0, "resnet20": 26.0}  # dB
 METRIC = {"efficientnet_lite0": 0.5, "yolo11n": 0.8, "yolov8n": 0.8}  # points below float
+LEAST_DEFAULT = {"efficientnet_lite0": 22.5, "resnet20": 27.5}  # dB
+LEAST_ALL = {"efficientnet_lite0": 23.5, "minilm_l3": 25.0}
+RECOVERED = {"yolo11n": 0.6}  # points below float
+FALL = 0.1  # dB that counts as no worse
+MIXED = 3.0  # points
 TIMES, SECONDS, MEMORY, GROWTH = 3.0, 2.0, 2.5, 1.05
 REST = {"int8": "FP32", "fp16": "FP16"}
 NAMES = {"top1": "top-1", "mAP50-95": "mAP50-95", "spearman": "Spearman"}
@@ -36,6 +41,10 @@ def bars(results: Results, titles: dict[str, str]) -> list[Bar]:
 def _of(name: str, title: str, parts: dict[str, Any]) -> Iterator[Bar]:
     if accuracy := parts.get("accuracy"):
         yield from _accuracy(name, title, accuracy)
+    if recoveries := parts.get("recoveries"):
+        yield from _recoveries(name, title, recoveries)
+    if four_bits := parts.get("four_bits"):
+        yield from _four_bits(name, title, four_bits)
     if time := parts.get("time"):
         wall, inference = time["quantize"]["wall_s"], time["plain"]["inference_s"]
         yield Bar(
@@ -61,6 +70,42 @@ def _of(name: str, title: str, parts: dict[str, Any]) -> Iterator[Bar]:
         other = [name for name, same in identity.items() if not same]
         asked = "ranges the same to the byte for any order, split and workers"
         yield Bar(title, asked, f"differs: {', '.join(other)}" if other else "the same", not other)
+
+
+def _recoveries(name: str, title: str, found: dict[str, Any]) -> Iterator[Bar]:
+    keys = (
+        ("sqnr_boxes_db", "sqnr_classes_db") if "sqnr_boxes_db" in found["none"] else ("sqnr_db",)
+    )
+    plain, default, everything = (found[k] for k in ("none", "default", "all"))
+    for variant, least in (("default", LEAST_DEFAULT), ("all", LEAST_ALL)):
+        if name in least:
+            measured = found[variant]["sqnr_db"]
+            asked = f"SQNR with recovery `{variant}` at least {least[name]:g} dB"
+            yield Bar(title, asked, f"{measured:.2f} dB", measured >= least[name])
+    for variant, entry in (("default", default), ("all", everything)):
+        falls = [plain[k] - entry[k] for k in keys]
+        measured = " / ".join(f"{plain[k]:.1f} -> {entry[k]:.1f} dB" for k in keys)
+        asked = f"SQNR with recovery `{variant}` no worse than without"
+        yield Bar(title, asked, measured, max(falls) <= FALL)
+        if name in RECOVERED:
+            gap = entry["metric"] - found["float"]
+            asked = (
+                f"metric with recovery `{variant}` at most {RECOVERED[name]:g} points below float"
+            )
+            yield Bar(
+                title, asked, f"{gap:+.2f} ± {entry['gap_error']:.2f}", gap >= -RECOVERED[name]
+            )
+
+
+def _four_bits(name: str, title: str, found: dict[str, Any]) -> Iterator[Bar]:
+    if name != "efficientnet_lite0":
+        return
+    mixed = {k: v for k, v in found.items() if k.startswith("pointwise") and "metric" in v}
+    best = max(mixed, key=lambda k: mixed[k]["metric"], default=None)
+    if best is not None:
+        gap = mixed[best]["metric"] - found["float"]
+        asked = f"4-bit pointwise, 8-bit depthwise at most {MIXED:g} points below float"
+        yield Bar(title, asked, f"{gap:+.2f} ({best.rpartition(': ')[2]})", gap >= -MIXED)
 
 
 def _accuracy(name: str, title: str, accuracy: dict[str, Any]) -> Iterator[Bar]:

@@ -46,8 +46,9 @@ def verdict(bench: Bench, case: Case, model: Output) -> dict[str, Any]:
     if not engine.readable:
         return found | {"error": engine.reason}
     ran = Counter(coverage(engine, planned).values())
+    found |= {"ran": dict(ran), "kernels": len(engine.kernels)}
     int8 = ran.pop("int8", 0)
-    return found | {"int8": int8, "others": dict(ran), "kernels": len(engine.kernels)}
+    return found | {"int8": int8, "others": dict(ran)}
 
 
 def planned_products(model: Output) -> list[str]:

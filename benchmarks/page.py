@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import page_precisions
 from bars import NAMES, REST, Results, bars
 from cases import CASES, Case
+from markdown import Row, table
 from quiet import IDLE
 
-Row = list[str]
 INTRO = """# Results
 
 What `onnxq quantize` does with its default options to real pretrained models, measured side by side
@@ -24,7 +25,7 @@ python benchmarks/results.py --only time,memory --models efficientnet_lite0   # 
 ```
 
 The models and the labelled data lie in a folder beside the repository (`--shared DIR`). Figures of
-parts that are not measured anew come from the cache (`--cache DIR`).
+parts that are not measured anew come from `benchmarks/results.json`.
 """
 MODELOPT_TIME = """
 ModelOpt 0.47 with entropy, its default, took 34 x plain inference on EfficientNet-Lite0 and 14 x on
@@ -54,6 +55,9 @@ def page(results: Results, setup: str, unmeasured: Iterable[str] = ()) -> str:
         ("Time and memory", _time),
         ("Accuracy", _accuracy),
         ("Engines", _engines),
+        ("Recoveries at INT8", page_precisions.recoveries),
+        ("Schemes", page_precisions.schemes),
+        ("Weights in 4 bits", page_precisions.four_bits),
         ("Memory does not grow with the samples", _memory),
         ("Ranges do not depend on order, split or workers", _identity),
         ("Deconvolutions: the centerpoint fixture", _centerpoint),
@@ -62,14 +66,6 @@ def page(results: Results, setup: str, unmeasured: Iterable[str] = ()) -> str:
         if text := section(results, cases):
             parts.append(f"## {title}\n\n{text}")
     return "\n".join([*parts, REPEAT])
-
-
-def table(head: Row, rows: Iterable[Row]) -> str:
-    """A Markdown table, or nothing without rows."""
-    body = [f"| {' | '.join(row)} |" for row in rows]
-    if not body:
-        return ""
-    return "\n".join([f"| {' | '.join(head)} |", "|" + "---|" * len(head), *body, ""])
 
 
 def _bars(results: Results) -> str:

@@ -3,8 +3,9 @@
     python benchmarks/results.py [--shared DIR] [--minilm FILE] [--cache DIR]
         [--only PART,...] [--models NAME,...] [--write docs/results.md]
 
-Results of parts are kept in CACHE/results.json, so that one can be measured anew. Needs pillow (and
-tokenizers for MiniLM) besides onnxq; engines need tensorrt-rtx. Exit code 1: a bar is missed.
+Results of parts are kept in `results.json` beside this file, so that one can be measured anew.
+Needs pillow (and tokenizers for MiniLM) besides onnxq; engines need tensorrt-rtx. Exit code 1: a
+bar is missed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from cases import CASES, ROOT, Bench, Case, say  # noqa: E402
 from checks import centerpoint, identity, memory, time  # noqa: E402
 from engines import engines  # noqa: E402
 from page import page  # noqa: E402
+from precisions import FOUR_BITS, four_bits, recoveries, schemes  # noqa: E402
 
 PARTS: dict[str, Callable[[Bench, Case], Any]] = {
     "time": time,
@@ -36,6 +38,9 @@ PARTS: dict[str, Callable[[Bench, Case], Any]] = {
     "engines": engines,
     "memory": memory,
     "identity": identity,
+    "schemes": schemes,
+    "recoveries": recoveries,
+    "four_bits": four_bits,
 }
 LITE0_ALONE = ("memory", "identity")  # parts that one model answers
 PACKAGES = ("onnxruntime", "numpy", "tensorrt-rtx")
@@ -47,7 +52,7 @@ def main() -> int:
     cache = args.cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
     bench = Bench(args.shared.resolve(), args.minilm and args.minilm.resolve(), cache)
-    kept = cache / "results.json"
+    kept = HERE / "results.json"
     results: Results = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
     for name, part, measure in _chosen(bench, args):
         results.setdefault(name, {})[part] = measure()
@@ -75,6 +80,8 @@ def _chosen(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, str, 
             continue
         for part, measure in PARTS.items():
             if part not in args.only or (part in LITE0_ALONE and case is not CASES[0]):
+                continue
+            if part == "four_bits" and case.name not in FOUR_BITS:
                 continue
             if part == "engines" and importlib.util.find_spec("tensorrt_rtx") is None:
                 say("engines: not measured: no tensorrt_rtx; pip install 'onnxq[rtx]'")
