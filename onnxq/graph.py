@@ -114,10 +114,16 @@ def load(path: str | Path) -> Graph:
     return from_proto(load_proto(path))
 
 
+def quietly() -> contextlib.AbstractContextManager[None]:
+    """Within it onnx-graphsurgeon does not warn of the types that NumPy does not have."""
+    quiet: contextlib.AbstractContextManager[None] = G_LOGGER.suppress(G_LOGGER.ERROR)
+    return quiet
+
+
 def from_proto(model: onnx.ModelProto) -> Graph:
     """The graph of a model in memory."""
     try:
-        with G_LOGGER.suppress(G_LOGGER.ERROR):  # it warns of types that NumPy does not have
+        with quietly():
             return gs.import_onnx(model)
     except Exception as e:  # gs raises whatever it stumbles over
         raise ModelError(f"the graph '{model.graph.name}' cannot be read: {e}") from e
@@ -125,7 +131,8 @@ def from_proto(model: onnx.ModelProto) -> Graph:
 
 def to_proto(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:
     """The ONNX model of a graph, with `metadata` as metadata_props."""
-    model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    with quietly():
+        model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     if metadata:
         onnx.helper.set_model_props(model, dict(metadata))
     return model
@@ -241,7 +248,7 @@ def constant_from(name: str, values: npt.NDArray[Any]) -> Tensor:
     """A constant tensor; onnx-graphsurgeon cannot write an INT4 array, but a packed one it can."""
     if values.dtype != int4:
         return gs.Constant(name, values)
-    with G_LOGGER.suppress(G_LOGGER.ERROR):
+    with quietly():
         return gs.Constant(name, LazyValues(onnx.numpy_helper.from_array(values, name)))
 
 
@@ -260,6 +267,6 @@ def _loaded(tensor: Tensor) -> npt.NDArray[Any]:
     """Its values. Those of types beyond NumPy's are not kept: they could not be written again."""
     lazy = tensor._values
     if isinstance(lazy, LazyValues) and isinstance(lazy.dtype, int):
-        with G_LOGGER.suppress(G_LOGGER.ERROR):
+        with quietly():
             return np.asarray(lazy.load())
     return np.asarray(tensor.values)

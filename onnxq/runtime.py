@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx
 
 from onnxq.errors import ModelError, OnnxqError, RuntimeMissing
+from onnxq.optimizers import disabled
 
 Session: TypeAlias = Any  # onnxruntime.InferenceSession
 Model: TypeAlias = onnx.ModelProto | Path
@@ -27,8 +28,6 @@ EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")  # domains of onnxr
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 IN_MEMORY = 8 << 20  # bytes of weights: larger models go to ONNX Runtime as files, which
 IN_ONE_FILE = 1 << 30  # saves a copy beside the session; and from here with external data
-# Rounds float biases behind Q/DQ to INT32, which TensorRT does not, and goes wrong in FP16 graphs.
-BIAS_ROUNDING = "WeightBiasQuantization"
 # The least model: a run of it is the only way to have the shared arena shrunk.
 NOTHING = (
     '<ir_version: 8, opset_import: ["": 13]> g () => (float y) {y = Constant<value_float = 0.0>()}'
@@ -82,11 +81,12 @@ def session(
 
     `threads` is the number of threads within one run (0: one a core). One thread gives results
     that are bit-identical from run to run, and `session.run` may be called from several Python
-    threads at once. `optimize` is "all", "extended", "basic" or "none". Raises ModelError for
-    a model that ONNX Runtime cannot run.
+    threads at once. `optimize` is "all", "extended", "basic" or "none". Raises
+    ModelError for a model that ONNX Runtime cannot run.
     """
     runtime = runtime or Runtime()
-    options = session_options(model, runtime, threads, optimize)
+    opened = _opened(model)
+    options = session_options(opened, runtime, threads, optimize)
     names = providers(runtime.provider)
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
         try:
@@ -94,7 +94,7 @@ def session(
                 _source(model, Path(folder)),
                 options,
                 providers=names,
-                disabled_optimizers=[BIAS_ROUNDING],
+                disabled_optimizers=disabled(opened),
             )
         except Exception as e:  # ONNX Runtime's exceptions share no base class
             raise _explained(e) from e
@@ -130,6 +130,8 @@ def session_options(model: Model, runtime: Runtime, threads: int, optimize: str)
         "extended": levels.ORT_ENABLE_EXTENDED,
         "all": levels.ORT_ENABLE_ALL,
     }[optimize]
+    # Behind a quantized weight alone, a MatMul's kernel would round its float input to INT8 too.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if threads == 1 and _one_arena():
         # Many small sessions, shared by threads: an arena each would keep the peak of each, and
         # a pattern would allocate for a whole run at once. Measured: 1.6 x less memory in all.
@@ -160,12 +162,16 @@ def _one_arena() -> bool:
     return True
 
 
+def _opened(model: Model) -> onnx.ModelProto:
+    """The model, without its external data where it is a file."""
+    if isinstance(model, onnx.ModelProto):
+        return model
+    return onnx.load(model, load_external_data=False)
+
+
 def _libraries(model: Model, runtime: Runtime) -> list[Path]:
     libraries = [runtime.ort_library] if runtime.ort_library else []
-    proto = (
-        model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)
-    )
-    if any(opset.domain in EXTENSIONS for opset in proto.opset_import):
+    if any(opset.domain in EXTENSIONS for opset in _opened(model).opset_import):
         try:
             from onnxruntime_extensions import get_library_path
         except ImportError as e:

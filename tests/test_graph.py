@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -259,3 +262,23 @@ def test_producers_and_outputs_are_known(graph_of):
     assert graphs.producer(tensors["x"]) is None
     assert graphs.is_output(graph, tensors["y"])
     assert not graphs.is_output(graph, tensors["a"])
+
+
+TYPES_BEYOND_NUMPY = """
+import onnx, sys
+from onnxq.graph import from_proto, save
+from onnxq.passes.infer_shapes import infer_shapes
+graph = from_proto(onnx.parser.parse_model('''
+    <ir_version: 10, opset_import: ["" : 21]>
+    net (float[4] x, float s) => (float[4] y) {
+        q = QuantizeLinear<output_dtype = 17>(x, s) y = DequantizeLinear(q, s)
+    }'''))
+infer_shapes(graph)
+save(graph.copy(), sys.argv[1])
+"""
+
+
+def test_nothing_is_printed_about_types_that_numpy_does_not_have(tmp_path):
+    command = [sys.executable, "-c", TYPES_BEYOND_NUMPY, str(tmp_path / "m.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -11,6 +11,10 @@ import pytest
 
 from onnxq import runtime
 from onnxq.errors import ModelError, OnnxqError, RuntimeMissing
+from onnxq.graph import to_proto
+from onnxq.passes.insert_qdq import insert_qdq
+from onnxq.plan import Plan
+from onnxq.spec import Edge, QuantSpec
 
 RELU = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -127,3 +131,46 @@ def test_ops_of_onnxruntime_extensions_are_found_by_themselves():
 def test_importing_the_module_does_not_import_onnx_runtime():
     code = "import sys, onnxq.runtime; sys.exit('onnxruntime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def quantized(graph, specs):
+    """The model with Q/DQ of `specs`, {(node, input): spec}; every range is 3."""
+    edges = {Edge(*place): spec for place, spec in specs.items()}
+    insert_qdq(graph, Plan("m", "tensorrt", edges), dict.fromkeys(graph.tensors(), 3.0))
+    return to_proto(graph)
+
+
+FP8, INT8 = QuantSpec("fp8"), QuantSpec("int8")
+FP8_BODIES = {
+    "Relu": "t = MatMul(x, v) r = Relu(t) [mm] y = MatMul(r, w)",
+    "Clip": "t = MatMul(x, v) r = Clip(t, zero, six) [mm] y = MatMul(r, w)",
+    "product": "[mm] y = MatMul(x, w)",
+    "Transpose": "t = Transpose(x) [mm] y = MatMul(x, t)",
+}
+
+
+@pytest.mark.parametrize("name", FP8_BODIES)
+def test_the_optimizers_leave_fp8_as_the_graph_says(name, graph_of, rng):
+    body = f"(float[32,32] x) => (float[32,32] y) {{{FP8_BODIES[name]}}}"
+    values = {n: rng.normal(size=(32, 32)).astype(np.float32) for n in ("x", "v", "w")}
+    values |= {"zero": np.float32(0), "six": np.float32(6)}
+    x = values.pop("x")
+    graph = graph_of(body, {n: v for n, v in values.items() if n in body}, 19)
+    model = quantized(graph, {("mm", 0): FP8, ("mm", 1): FP8})
+    (expected,) = runtime.session(model, optimize="none").run(None, {"x": x})
+    (y,) = runtime.session(model).run(None, {"x": x})
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-4)  # another order of sums
+
+
+@pytest.mark.parametrize(
+    "weight", [INT8, QuantSpec("int4", "block", 0, 32), QuantSpec("int4", "channel", 1)], ids=str
+)
+def test_a_product_with_quantized_weights_alone_is_computed_in_float(weight, graph_of, rng):
+    body = "(float[4,64] x) => (float[4,32] y) {[mm] y = MatMul(x, w)}"
+    values = {"w": rng.normal(size=(64, 32)).astype(np.float32)}
+    model = quantized(graph_of(body, values, 21), {("mm", 1): weight})
+    x = rng.normal(size=(4, 64)).astype(np.float32)
+    (expected,) = runtime.session(model, optimize="none").run(None, {"x": x})
+    (y,) = runtime.session(model).run(None, {"x": x})
+    # another order of sums; a rounding of the activations to INT8 would be off by 1e-2
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-4)

@@ -14,7 +14,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 
-from onnxq.graph import Graph, Tensor
+from onnxq.graph import Graph, Tensor, quietly
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ def _update(tensor: Tensor, info: onnx.ValueInfoProto, is_output: bool) -> bool:
     if not info.type.HasField("tensor_type"):
         return False
     before = (tensor.dtype, tensor.shape)
-    fresh = OnnxImporter.import_tensor(info)
+    with quietly():
+        fresh = OnnxImporter.import_tensor(info)
     if info.type.tensor_type.elem_type:
         tensor.dtype = fresh.dtype
     if fresh.shape is not None and not (is_output and tensor.shape is not None):
