@@ -1,0 +1,100 @@
+"""Gram matrices of what weighted ops read: H = sum of x x^T over positions and samples.
+
+The squared error of an op's output whose weight is changed by E is tr(E H E^T), so H is all that
+rounding needs to know of the data. Products are float32, at some positions of each sample (see
+`columns`); sums over samples are float64, in the order in which samples are given: the result does
+not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq import runtime as ort
+from onnxq.calib.collect import Samples
+from onnxq.calib.program import Program, compile_program, free_steps
+from onnxq.graph import Graph
+from onnxq.recover.unroll import Reading, columns
+
+Array = npt.NDArray[Any]
+Grams = dict[Reading, Array]
+
+POSITIONS, PER_INPUT = 8192, 8  # positions of all samples together: so many, and 8 for each of K
+
+
+def positions(inputs: int, samples: int) -> int:
+    """How many positions of a sample are looked at by an op with `inputs` values a position."""
+    return -(-(POSITIONS + PER_INPUT * inputs) // max(1, samples))
+
+
+def gram(x: Array) -> Array:
+    """(groups, K, K) of columns (groups, K, P), of the same type."""
+    return np.asarray(np.matmul(x, x.swapaxes(-1, -2)))
+
+
+def collect_grams(
+    graph: Graph,
+    readings: Mapping[Reading, int],
+    data: Samples,
+    parts: Sequence[Sequence[int]],
+    *,
+    runtime: ort.Runtime | None = None,
+    workers: int = 2,
+    done: Callable[[], None] = lambda: None,
+) -> list[Grams]:
+    """For each part of the samples the Gram matrices, (groups, K, K) float64, of `readings`.
+
+    readings: with K of each. parts: indices into `data`. `done()` is called after each sample.
+    Raises ModelError for a model that cannot be run, DataError for data that does not fit it.
+    """
+    names = list(dict.fromkeys(r.tensor for r in readings))
+    shapes = {name: tuple(x.shape) for name, x in data.sample(parts[0][0]).items()}
+    program = compile_program(graph, names, runtime or ort.Runtime(), shapes)
+    found = []
+    with ThreadPoolExecutor(workers, "gram") as pool:
+        for part in parts:
+            most = {r: positions(inputs, len(part)) for r, inputs in readings.items()}
+            sums: Grams = {}
+            for grams in _in_order(pool, program, most, data, part, workers):
+                for reading, h in grams.items():
+                    if reading in sums:
+                        sums[reading] += h
+                    else:
+                        sums[reading] = h.astype(np.float64)
+                done()
+            found.append(sums)
+    return found
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    program: Program,
+    most: Mapping[Reading, int],
+    data: Samples,
+    part: Sequence[int],
+    workers: int,
+) -> Iterator[Grams]:
+    """The Gram matrices of one sample after another, `workers` of them held at once."""
+    for start in range(0, len(part), workers):
+        wave = part[start : start + workers]
+        yield from pool.map(lambda i: _of_sample(program, most, data.sample(i)), wave)
+
+
+def _of_sample(program: Program, most: Mapping[Reading, int], sample: Mapping[str, Array]) -> Grams:
+    found: Grams = {}
+    live = program.checked(sample)
+    _add(found, most, live)
+    for step in free_steps(program):
+        _add(found, most, step(live))
+    return found
+
+
+def _add(found: Grams, most: Mapping[Reading, int], values: Mapping[str, Array]) -> None:
+    for reading, count in most.items():
+        if reading.tensor in values:
+            found[reading] = gram(columns(reading, values[reading.tensor], count))
