@@ -64,6 +64,10 @@ def load_proto(path: str | Path) -> onnx.ModelProto:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (ValueError, OSError, onnx.checker.ValidationError) as e:
         raise ModelError(f"the external data of '{path}' cannot be read: {e}") from e
+    if not any(opset.domain == "" for opset in model.opset_import):
+        for opset in model.opset_import:
+            if opset.domain == "ai.onnx":  # the other name of the domain, which most tools miss
+                opset.domain = ""
     return model
 
 
@@ -232,6 +236,11 @@ def weight_bytes(graph: Graph) -> int:
 def node_by_name(graph: Graph) -> dict[str, Node]:
     """Every node of the main graph by its name."""
     return {node.name: node for node in graph.nodes}
+
+
+def is_custom(node: Node) -> bool:
+    """Whether onnx has no definition of this op: of another domain, or unknown in its own."""
+    return node.domain not in (None, "", "ai.onnx") or not onnx.defs.has(node.op)
 
 
 def producer(tensor: Tensor) -> Node | None:

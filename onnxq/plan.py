@@ -32,6 +32,7 @@ class Plan:
     source: tensor -> the tensor that holds the same values (through pass-through ops); a tensor
         that is not listed is its own source. One range is observed per source.
     tied: groups of source tensors that share one range.
+    attribute_ops: op types whose nodes carry their ranges as attributes instead of Q/DQ.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Plan:
     skipped: Mapping[str, str] = field(default_factory=dict)
     source: Mapping[str, str] = field(default_factory=dict)
     tied: tuple[tuple[str, ...], ...] = ()
+    attribute_ops: tuple[str, ...] = ()
 
     @property
     def nodes(self) -> list[str]:
@@ -101,6 +103,8 @@ class Plan:
             "same_values": dict(self.source),
             "tied": [list(group) for group in self.tied],
         }
+        if self.attribute_ops:
+            document["attribute_ops"] = list(self.attribute_ops)
         text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
         return str(text)
 
@@ -150,6 +154,7 @@ def _from_document(document: Mapping[str, Any]) -> Plan:
         skipped=document.get("float") or {},
         source=document.get("same_values") or {},
         tied=tuple(tuple(group) for group in document.get("tied") or ()),
+        attribute_ops=tuple(document.get("attribute_ops") or ()),
     )
 
 

@@ -282,3 +282,20 @@ def test_nothing_is_printed_about_types_that_numpy_does_not_have(tmp_path):
     command = [sys.executable, "-c", TYPES_BEYOND_NUMPY, str(tmp_path / "m.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_the_other_name_of_the_default_domain_is_read_as_the_default_domain(tmp_path):
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["ai.onnx": 11]> g (float[2] x) => (float[2] y) {y = Abs(x)}'
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    graph = graphs.load(tmp_path / "m.onnx")
+    assert graph.opset == 11
+    assert [(o.domain, o.version) for o in graphs.to_proto(graph).opset_import] == [("", 11)]
+
+
+def test_an_op_of_another_domain_or_unknown_to_onnx_is_custom(graph_of):
+    graph = graph_of(
+        "(float[2] x) => (float[2] y) { a = my.Abs(x) b = SparseConvolution(a) y = Abs(b) }"
+    )
+    assert [graphs.is_custom(node) for node in graph.nodes] == [True, True, False]

@@ -173,3 +173,12 @@ def test_a_plan_without_edges_survives_too(tmp_path):
 def test_a_spec_that_contradicts_itself_is_refused(spec, message):
     with pytest.raises(PlanError, match=message):
         QuantSpec(*spec)
+
+
+def test_attribute_ops_are_written_where_there_are_any_and_survive(tmp_path):
+    edges, rules = {Edge("conv0", 0): TENSOR}, {"conv0": "attribute-SparseConvolution"}
+    plan = Plan("m", "tensorrt", edges, rules, attribute_ops=("SparseConvolution",))
+    plan.save(tmp_path / "plan.yaml")
+    assert Plan.load(tmp_path / "plan.yaml") == plan
+    assert "attribute_ops:\n- SparseConvolution\n" in plan.to_yaml()
+    assert "attribute_ops" not in PLAN.to_yaml()

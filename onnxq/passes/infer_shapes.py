@@ -14,7 +14,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 
-from onnxq.graph import Graph, Tensor, quietly
+from onnxq.graph import Graph, Tensor, is_custom, quietly
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def infer_shapes(graph: Graph) -> int:
     """Infer shapes; how many tensors changed. A model that cannot be inferred stays as it is."""
     model, _ = weightless(graph)
-    keep = {t.name for node in graph.nodes if node.domain not in (None, "") for t in node.outputs}
+    keep = {t.name for node in graph.nodes if is_custom(node) for t in node.outputs}
     claims = [info for info in model.graph.value_info if info.name in keep]
     del model.graph.value_info[:]
     model.graph.value_info.extend(claims)

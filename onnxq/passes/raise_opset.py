@@ -1,7 +1,9 @@
 """Raise the opset where Q/DQ needs it: 13 for scales per channel, 19 for FP8, 21 for INT4.
 
 onnx's version converter rewrites the ops that changed. It works on a copy without the large
-weights, which are put back by name afterwards; functions and other domains stay as they are.
+weights, which are put back by name afterwards; functions and other domains stay as they are. Ops
+that onnx does not know in its own domain, which exporters for other runtimes write there
+(SparseConvolution), pass through in a domain of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from onnxq.passes.weightless import refill, weightless
 log = logging.getLogger(__name__)
 
 MINIMUM = 13
+UNKNOWN = "onnxq.unknown"  # where unknown ops are while onnx converts the others
 
 
 def raise_opset(graph: Graph) -> int:
@@ -40,6 +43,7 @@ def _raise(graph: Graph, minimum: int) -> int:
         return 0
     log.info("opset raised from %d to %d", graph.opset, minimum)
     model, weights = weightless(graph)
+    unknown = _set_apart(model)
     try:
         converted = version_converter.convert_version(model, minimum)
     except Exception as e:  # the converter raises RuntimeError and its own ConvertError
@@ -47,12 +51,37 @@ def _raise(graph: Graph, minimum: int) -> int:
             f"opset {graph.opset} cannot be raised to {minimum}: {_blame(model, minimum)}"
             f"{_reason(e)}; export the model again with opset {minimum} or later"
         ) from e
+    if unknown:
+        _take_back(converted)
     refill(graph, converted, weights)
     graph.ir_version = max(
         graph.ir_version or 0,
         onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", minimum)]),
     )
     return 1
+
+
+def _set_apart(model: onnx.ModelProto) -> int:
+    """Move the nodes that onnx does not know out of its domain; how many there are."""
+    unknown = [
+        node
+        for node in model.graph.node
+        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type)
+    ]
+    for node in unknown:
+        node.domain = UNKNOWN
+    if unknown:
+        model.opset_import.append(onnx.helper.make_opsetid(UNKNOWN, 1))
+    return len(unknown)
+
+
+def _take_back(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if node.domain == UNKNOWN:
+            node.domain = ""
+    kept = [opset for opset in model.opset_import if opset.domain != UNKNOWN]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 def _reason(e: Exception) -> str:

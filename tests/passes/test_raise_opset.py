@@ -8,7 +8,7 @@ import pytest
 from onnxq.errors import ModelError
 from onnxq.graph import to_proto
 from onnxq.passes.apply import apply
-from onnxq.passes.raise_opset import raise_opset, raise_opset_to
+from onnxq.passes.raise_opset import UNKNOWN, raise_opset, raise_opset_to
 
 # Unsqueeze and ReduceSum keep their axes in attributes up to opset 12, in inputs from 13 on.
 BODY = """(float[N,4] x) => (float[N,1] y)
@@ -84,7 +84,6 @@ def test_custom_domains_keep_their_ops_and_versions(graph_of):
 @pytest.mark.parametrize(
     ("op", "node"),
     [
-        ("Plugin", "b = Plugin(a)"),  # onnx has no such op
         ("MaxUnpool", "b = MaxUnpool(a, a)"),  # onnx has no adapter for it
         ("Add", "b = Add<broadcast = 1, axis = 0>(a, w)"),  # needs a size, which is dynamic
     ],
@@ -95,3 +94,16 @@ def test_an_op_that_cannot_be_converted_is_named(graph_of, op, node):
     graph.nodes[1].name = "culprit"
     with pytest.raises(ModelError, match=rf"op {op} of node 'culprit'.* with opset 13 or later"):
         raise_opset(graph)
+
+
+def test_an_op_that_onnx_does_not_know_in_its_own_domain_is_carried_along(graph_of):
+    body = """(float[4] x) => (float[4] y) {
+        a = SparseConvolution<kernel_size = [3, 3]>(x)  y = Relu(a) }"""
+    after = apply(graph_of(body, opset=11), raise_opset_to(19))
+    assert after.opset == 19
+    assert [(n.op, n.domain or "") for n in after.nodes] == [
+        ("SparseConvolution", ""),
+        ("Relu", ""),
+    ]
+    assert after.nodes[0].attrs["kernel_size"] == [3, 3]
+    assert not any(opset.domain == UNKNOWN for opset in after.import_domains)
