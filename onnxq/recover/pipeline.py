@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from onnxq.recover.draft import Bench, Draft, Outcome
+from onnxq.recover.rounding import round_weights
 
 Algorithm = Callable[[Bench, Draft], tuple[Draft, Outcome]]
 
 RESHAPING: Mapping[str, Algorithm] = {}
-REFINING: Mapping[str, Algorithm] = {}
+REFINING: Mapping[str, Algorithm] = {"round": round_weights}
 
 
 def run(
