@@ -23,6 +23,7 @@ from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.errors import DataError
 from onnxq.graph import Graph
+from onnxq.passes.quantize_biases import quantize_biases
 from onnxq.plan import Plan
 from onnxq.recover.choice import chosen as recoveries
 from onnxq.report import manifest as manifests
@@ -129,6 +130,8 @@ def quantize(
         graph = insert(source, chosen, ranges, config, draft.codes)
     with clock("recover"):
         corrections = recover(source, graph, chosen, rest, config, progress)
+        if config.high_precision == "fp32":
+            quantize_biases(graph)
     if config.high_precision == "bf16":  # ONNX Runtime has no BF16 Q/DQ to compare with
         notes.append("compared before the rest became BF16, which ONNX Runtime cannot run")
     with clock("half"):

@@ -13,7 +13,7 @@ Source: ONNX operator specification, QuantizeLinear and DequantizeLinear.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from onnxq.errors import OnnxqError
 from onnxq.spec import QuantSpec
 
 Array = npt.NDArray[Any]
+Limit: TypeAlias = float | tuple[float, float]  # a range: amax, or (low, high)
 
 MIN_SCALE = np.float32(2.0**-24)  # least positive FP16: a smaller scale becomes 0 when cast
 
@@ -61,14 +62,33 @@ def _rounded_to(scale: Array, scale_dtype: str) -> Array:
     raise OnnxqError(f"unknown scale dtype '{scale_dtype}'; choose float32, float16 or bfloat16")
 
 
-def affine_of(low: float, high: float, spec: QuantSpec) -> tuple[Array, int]:
+def affine_of(
+    low: float, high: float, spec: QuantSpec, scale_dtype: str = "float32"
+) -> tuple[Array, int]:
     """(scale, zero point) that map [low, high], widened to hold 0, onto the codes of uint8.
 
     The scale is a float32 scalar. Raises OnnxqError as `scale_of` does.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = scale_of(high - low, spec)
+    scale = scale_of(high - low, spec, scale_dtype)
     return scale, int(np.clip(np.rint(-low / float(scale)), spec.row.qmin, spec.row.qmax))
+
+
+def grid_of(limit: Limit, spec: QuantSpec, scale_dtype: str = "float32") -> tuple[Array, int]:
+    """(scale, zero point) of a tensor with one scale, whichever kind of range and spec it has.
+
+    An amax is -amax to amax to an asymmetric spec; low and high are their larger magnitude to a
+    symmetric one. Raises OnnxqError as `scale_of` does.
+    """
+    if spec.asymmetric:
+        low, high = limit if isinstance(limit, tuple) else (-limit, limit)
+        return affine_of(low, high, spec, scale_dtype)
+    return scale_of(magnitude_of(limit), spec, scale_dtype), 0
+
+
+def magnitude_of(limit: Limit) -> float:
+    """The largest |x| within a range."""
+    return max(map(abs, limit)) if isinstance(limit, tuple) else limit
 
 
 def amax_of(x: Array, spec: QuantSpec) -> Array:
@@ -109,7 +129,15 @@ def dequantize(q: Array, scale: Array, spec: QuantSpec, zero_point: int = 0) -> 
 
 
 def fake_quant(x: Array, amax: npt.ArrayLike, spec: QuantSpec) -> Array:
-    """`x` after a Q/DQ pair with range `amax`, float32, same shape; symmetric specs alone."""
+    """`x` after a Q/DQ pair with range `amax`, float32, same shape.
+
+    For an asymmetric spec `amax` is a `Limit`: (low, high), or an amax for both sides.
+    """
+    if spec.asymmetric:
+        bounds = np.asarray(amax, np.float64)
+        limit = (float(bounds[0]), float(bounds[1])) if bounds.ndim else float(bounds)
+        scale, zero_point = grid_of(limit, spec)
+        return dequantize(quantize(x, scale, spec, zero_point), scale, spec, zero_point)
     scale = scale_of(amax, spec)
     return dequantize(quantize(x, scale, spec), scale, spec)
 

@@ -71,9 +71,9 @@ _PLACEMENT = (
     click.option("--deconv", type=click.Choice(["float", "per-tensor", "per-channel"]),
                  default="float", show_default=True, help="ConvTranspose: TensorRT runs it in "
                  "float whatever is asked; build and compare if you change it."),
-    click.option("--concat", type=click.Choice(["share", "requant", "float"]), default="float",
-                 show_default=True, help="Q/DQ on the inputs of a Concat: one shared scale, a "
-                 "scale each, or none."),
+    click.option("--concat", type=click.Choice(["auto", "share", "requant", "float"]),
+                 default="auto", show_default=True, help="Q/DQ on the inputs of a Concat: one "
+                 "shared scale, a scale each, or none. auto: a scale each for onnxruntime."),
     click.option("--residual", type=click.Choice(["skip", "float"]), default="skip",
                  show_default=True, help="Q/DQ on the skip branch of a residual Add, or none."),
     click.option("--target", type=click.Choice(["tensorrt", "onnxruntime"]), default="tensorrt",

@@ -39,6 +39,9 @@ class Entropy:
             raise PlanError("entropy calibration is for integer types, not fp8; choose mse or max")
         histogram.check_finite()
         top, levels = histogram.amax, int(spec.row.qmax) + 1
+        if spec.asymmetric and top:  # the codes that the larger side of zero gets
+            span = max(histogram.max, 0.0) - min(histogram.min, 0.0)
+            levels = round(levels * top / span)
         if levels >= LINEAR_BINS or not histogram.magnitude().high.any():
             return top  # a level per bin loses nothing; all zero, or too small to tell from it
         ends = np.arange(levels, LINEAR_BINS + 1, max(levels // 32, 1))

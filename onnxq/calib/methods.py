@@ -14,6 +14,7 @@ from onnxq.calib.max import Max
 from onnxq.calib.mse import Mse
 from onnxq.calib.percentile import Percentile
 from onnxq.errors import PlanError
+from onnxq.numerics import Limit
 from onnxq.spec import QuantSpec
 
 CHOICES = "max, percentile, percentile:99.9, mse, entropy, auto"
@@ -22,8 +23,11 @@ CHOICES = "max, percentile, percentile:99.9, mse, entropy, auto"
 class Method(Protocol):
     """Reads a range off a histogram."""
 
-    def __call__(self, histogram: Histogram, spec: QuantSpec) -> float:
-        """amax: finite, not negative, at most the largest |x|; 0 for all zeros."""
+    def __call__(self, histogram: Histogram, spec: QuantSpec) -> Limit:
+        """amax: finite, not negative, at most the largest |x|; 0 for all zeros.
+
+        For an asymmetric spec it may be (low, high), which hold 0 between them.
+        """
 
 
 @dataclass(frozen=True)

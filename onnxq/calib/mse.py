@@ -3,7 +3,7 @@
 The error is `quant_error.expected_error`. The error of clipping alone grows as amax falls and is a
 lower bound of the whole, so the search goes down from the exact maximum, octave by octave, and ends
 where clipping alone costs more than the best range found: nothing below can win. Then it looks
-closer around the best.
+closer around the best. For an asymmetric spec each end is then drawn in alone.
 """
 
 from __future__ import annotations
@@ -13,20 +13,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxq.calib.histogram import Float64, Histogram
-from onnxq.calib.quant_error import clipping_error, expected_errors
+from onnxq.calib.quant_error import clipping_error, expected_error, expected_errors, limit_of
+from onnxq.numerics import Limit
 from onnxq.spec import QuantSpec
 
 PER_OCTAVE = 16
 OCTAVES = 24  # an end for tensors whose every value rounds to zero
 REFINEMENT = 33
+DRAWN_IN = 2.0 ** (-np.arange(1, 13) / 4)  # ends of an asymmetric range, as shares of the first
 
 
 @dataclass(frozen=True)
 class Mse:
-    """The amax of least mean squared quantization error; the greatest of equals."""
+    """The range of least mean squared quantization error; the greatest of equals."""
 
-    def __call__(self, histogram: Histogram, spec: QuantSpec) -> float:
+    def __call__(self, histogram: Histogram, spec: QuantSpec) -> Limit:
         """The range; 0 for all zeros. Raises OnnxqError where a value was not finite."""
+        amax = self._amax(histogram, spec)
+        if not (spec.asymmetric and histogram.min < 0 < histogram.max):
+            return limit_of(histogram, amax, spec)
+        return _drawn_in(histogram, limit_of(histogram, amax, spec), spec)
+
+    def _amax(self, histogram: Histogram, spec: QuantSpec) -> float:
         histogram.check_finite()
         top = histogram.amax
         if top == 0:
@@ -34,6 +42,8 @@ class Mse:
         best, error = _least(histogram, np.array([top]), spec)
         fractions = 2.0 ** (-np.arange(1, PER_OCTAVE + 1) / PER_OCTAVE)
         reach = max(-spec.row.qmin / spec.row.qmax, 1.0)  # -128 steps on the negative side
+        if spec.asymmetric:
+            reach += 1 / spec.row.qmax  # zero is moved by up to half a step
         for octave in range(OCTAVES):
             start = top * 2.0**-octave
             if clipping_error(histogram, start * reach) >= error:
@@ -45,6 +55,19 @@ class Mse:
         around = np.linspace(min(best * one, top), best / one, REFINEMENT)
         closer, error_closer = _least(histogram, around, spec)
         return closer if error_closer < error else best
+
+
+def _drawn_in(histogram: Histogram, limit: Limit, spec: QuantSpec) -> Limit:
+    """`limit` with its ends nearer to zero, one after the other, where that costs less."""
+    best, error = limit, expected_error(histogram, limit, spec)
+    for end in (0, 1, 0):
+        assert isinstance(best, tuple)
+        low, high = best
+        for share in DRAWN_IN.tolist():
+            tried = (low * share, high) if end == 0 else (low, high * share)
+            if (here := expected_error(histogram, tried, spec)) < error:
+                best, error = tried, here
+    return best
 
 
 def _least(histogram: Histogram, candidates: Float64, spec: QuantSpec) -> tuple[float, float]:

@@ -7,7 +7,8 @@ steps), x falls on the nearest level, or on v_L beyond it. With u = |x| / s and 
     C_k = sum of (v_j - v_{j-1})^3 / 12 over j <= k         (k / 12 for integers)
 
 so the mean squared error of a bin [low, high] is exact for values spread evenly in it, however
-many levels it spans: no center is sampled. Zeros cost nothing.
+many levels it spans: no center is sampled. Zeros cost nothing. The grid of uint8 is the same with
+zero_point levels below zero and 255 - zero_point above.
 """
 
 from __future__ import annotations
@@ -17,20 +18,36 @@ from functools import lru_cache
 import numpy as np
 
 from onnxq.calib.histogram import Array, Float64, Histogram, Magnitude
-from onnxq.numerics import scale_of
+from onnxq.numerics import Limit, grid_of, magnitude_of, scale_of
 from onnxq.spec import QuantSpec
 
 
-def expected_error(histogram: Histogram, amax: float, spec: QuantSpec) -> float:
-    """Mean squared error of quantizing the counted values with range `amax`; 0 for no values.
+def limit_of(histogram: Histogram, amax: float, spec: QuantSpec) -> Limit:
+    """`amax` as a range for `spec`: an asymmetric one reaches no further than the values do."""
+    if not spec.asymmetric:
+        return amax
+    return max(min(histogram.min, 0.0), -amax), min(max(histogram.max, 0.0), amax)
+
+
+def expected_error(histogram: Histogram, limit: Limit, spec: QuantSpec) -> float:
+    """Mean squared error of quantizing the counted values with range `limit`; 0 for no values.
 
     Raises OnnxqError for a range or counts that are not finite.
     """
-    return float(expected_errors(histogram, np.array([amax]), spec)[0])
+    if not spec.asymmetric:
+        return float(expected_errors(histogram, np.array([magnitude_of(limit)]), spec)[0])
+    scale, zero_point = grid_of(limit, spec)
+    step = np.array([float(scale)])
+    above = _squared_error(histogram.nonnegative(), step, int(spec.row.qmax) - zero_point)
+    below = _squared_error(histogram.negative(), step, zero_point)
+    return float(above[0] + below[0]) / max(histogram.count, 1)
 
 
 def expected_errors(histogram: Histogram, amax: Float64, spec: QuantSpec) -> Float64:
     """`expected_error` for each of several ranges: float64, as long as the 1-D `amax`."""
+    if spec.asymmetric:
+        limits = [limit_of(histogram, a, spec) for a in amax.tolist()]
+        return np.array([expected_error(histogram, limit, spec) for limit in limits])
     step = scale_of(amax, spec).astype(np.float64)
     total = np.zeros(step.shape)
     sides = (histogram.nonnegative(), spec.row.qmax), (histogram.negative(), -spec.row.qmin)
@@ -50,16 +67,27 @@ def clipping_error(histogram: Histogram, amax: float) -> float:
     return float(mean @ bins.counts) / max(histogram.count, 1)
 
 
-def sat_ratio(histogram: Histogram, amax: float) -> float:
-    """Share of values with |x| > amax, linear inside a bin; 0 for no values."""
-    bins = histogram.magnitude()
+def sat_ratio(histogram: Histogram, limit: Limit) -> float:
+    """Share of values with |x| > amax, or outside (low, high); linear inside a bin.
+
+    0 for no values.
+    """
+    if not isinstance(limit, tuple):
+        return _beyond(histogram.magnitude(), limit) / max(histogram.count, 1)
+    low, high = limit
+    outside = _beyond(histogram.negative(), -low) + _beyond(histogram.nonnegative(), high)
+    return outside / max(histogram.count, 1)
+
+
+def _beyond(bins: Magnitude, amax: float) -> float:
+    """How many values pass `amax`."""
     width = bins.high - bins.low
     share = np.where(
         width > 0,
         np.clip((bins.high - amax) / np.where(width > 0, width, 1), 0, 1),
         bins.high > amax,
     )
-    return float(share @ bins.counts) / max(histogram.count, 1)
+    return float(share @ bins.counts)
 
 
 def mean_square(histogram: Histogram) -> float:
@@ -69,9 +97,9 @@ def mean_square(histogram: Histogram) -> float:
     return float(mean @ bins.counts) / max(histogram.count, 1)
 
 
-def expected_sqnr(histogram: Histogram, amax: float, spec: QuantSpec) -> float:
+def expected_sqnr(histogram: Histogram, limit: Limit, spec: QuantSpec) -> float:
     """10 log10(mean square / expected error) in dB; inf where nothing is lost."""
-    noise = expected_error(histogram, amax, spec)
+    noise = expected_error(histogram, limit, spec)
     signal = mean_square(histogram)
     return 10 * float(np.log10(signal / noise)) if noise and signal else float("inf")
 

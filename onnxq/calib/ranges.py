@@ -1,4 +1,4 @@
-"""Ranges: per tensor the amax that a method read off the statistics, and what it costs.
+"""Ranges: per tensor the range that a method read off the statistics, and what it costs.
 
 Saved as `ranges.json`, made to be read and diffed: a line per tensor, sorted by name, every number
 written so that it reads back exactly.
@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onnxq.calib.histogram import merge
+from onnxq.calib.histogram import Histogram, merge
 from onnxq.calib.methods import Method
-from onnxq.calib.quant_error import expected_error, sat_ratio
+from onnxq.calib.quant_error import expected_error, limit_of, sat_ratio
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError, PlanError
 from onnxq.graph import replacing
+from onnxq.numerics import Limit, magnitude_of
 from onnxq.spec import QuantSpec
 
 KIND, VERSION = "onnxq.ranges", 1
@@ -29,14 +30,27 @@ class Range:
 
     amax: finite, not negative; 0 where the tensor was all zeros.
     method: repr of the method that chose it.
-    sat_ratio: share of the tensor's values with |x| > amax.
+    sat_ratio: share of the tensor's values with |x| > amax, or outside low and high.
     expected_error: mean squared quantization error of the tensor's values.
+    low, high: its ends, at most and at least 0, where it was read for an asymmetric type; amax is
+    then the larger magnitude.
     """
 
     amax: float
     method: str
     sat_ratio: float
     expected_error: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def limit(self) -> Limit:
+        """What the numbers are made from: (low, high) where there are such, else amax."""
+        return self.amax if self.low is None or self.high is None else (self.low, self.high)
+
+    def entry(self) -> dict[str, Any]:
+        """Its row in `ranges.json`: without the ends that it does not have."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,11 @@ class Ranges:
         """Tensor name -> amax."""
         return {name: r.amax for name, r in self.tensors.items()}
 
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """Tensor name -> amax, or (low, high): what `insert_qdq` takes."""
+        return {name: r.limit for name, r in self.tensors.items()}
+
     def check_model(self, model: str) -> None:
         """Raises DataError unless the ranges were observed on the model with this hash."""
         if self.model != model:
@@ -80,7 +99,7 @@ class Ranges:
         head = {"kind": KIND, "version": VERSION, "model": self.model}
         lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
         rows = [
-            f"    {json.dumps(name, ensure_ascii=False)}: {json.dumps(asdict(r), allow_nan=False)}"
+            f"    {json.dumps(name, ensure_ascii=False)}: {json.dumps(r.entry(), allow_nan=False)}"
             for name, r in self.tensors.items()
         ]
         tensors = "{\n" + ",\n".join(rows) + "\n  }" if rows else "{}"
@@ -110,7 +129,7 @@ def read_ranges(
     """The ranges that `method` reads off `stats`, for one spec or for each tensor's own.
 
     A tensor that `specs` does not name gets that of its group, or is read for INT8; a type with a
-    fixed scale has a fixed range. The tensors of a group share one amax, read off all their values
+    fixed scale has a fixed range. The tensors of a group share one range, read off all their values
     together; `sat_ratio` and `expected_error` stay each tensor's own. Raises OnnxqError, naming the
     tensor, for statistics with infinite or NaN values, and PlanError for a tensor in two groups.
     """
@@ -120,24 +139,30 @@ def read_ranges(
             if partners.setdefault(name, group) != group:
                 raise PlanError(f"tensor '{name}' is in two groups; join them into one")
     found: dict[str, Range] = {}
-    amax_of_group: dict[tuple[str, ...], float] = {}
+    limits: dict[tuple[str, ...], Limit] = {}
     for name, histogram in stats.histograms.items():
         group = partners.get(name, (name,))
-        if group not in amax_of_group:
+        spec = _spec_of(group, specs)
+        if group not in limits:
             for member in group:
                 stats[member].check_finite(f"tensor '{member}': ")
-            spec = _spec_of(group, specs)
-            fixed = spec.row.fixed_scale
-            amax_of_group[group] = (
-                spec.row.qmax * fixed
-                if fixed is not None
-                else method(merge(*(stats[member] for member in group)), spec)
-            )
-        amax, spec = amax_of_group[group], _spec_of(group, specs)
-        found[name] = Range(
-            amax, repr(method), sat_ratio(histogram, amax), expected_error(histogram, amax, spec)
-        )
+            limits[group] = _limit(merge(*(stats[member] for member in group)), method, spec)
+        found[name] = range_of(histogram, limits[group], spec, repr(method))
     return Ranges(stats.model, found)
+
+
+def range_of(histogram: Histogram, limit: Limit, spec: QuantSpec, method: str) -> Range:
+    """What range `limit`, chosen by `method`, does to the counted values."""
+    low, high = limit if isinstance(limit, tuple) else (None, None)
+    error = expected_error(histogram, limit, spec)
+    return Range(magnitude_of(limit), method, sat_ratio(histogram, limit), error, low, high)
+
+
+def _limit(histogram: Histogram, method: Method, spec: QuantSpec) -> Limit:
+    if spec.row.fixed_scale is not None:
+        return spec.row.qmax * spec.row.fixed_scale
+    limit = method(histogram, spec)
+    return limit if isinstance(limit, tuple) else limit_of(histogram, limit, spec)
 
 
 def _spec_of(group: tuple[str, ...], specs: QuantSpec | Mapping[str, QuantSpec]) -> QuantSpec:
@@ -158,5 +183,10 @@ def _from_document(document: Any, path: Path) -> Ranges:
             raise DataError(
                 f"'{path}' gives tensor '{name}' the range {r.amax}; "
                 "an amax is finite and not negative"
+            )
+        if not -float("inf") < (r.low or 0.0) <= 0 <= (r.high or 0.0) < float("inf"):
+            raise DataError(
+                f"'{path}' gives tensor '{name}' the range {r.low} to {r.high}; "
+                "its ends are finite and have 0 between them"
             )
     return Ranges(document["model"], tensors)

@@ -1,12 +1,14 @@
 """Insert QuantizeLinear/DequantizeLinear where a plan says, with the ranges that were read.
 
-    activation x  ->  Q(x, s, 0) -> DQ -> every planned consumer        (one pair a tensor)
+    activation x  ->  Q(x, s, z) -> DQ -> every planned consumer        (one pair a tensor)
     weight w      ->  INT8 initializer -> DQ(axis)                      (or float w -> Q -> DQ)
     4 bits in INT8 storage, float w -> Q -> Clip(-8, 7) -> DQ           (QCDQ)
 
-Biases stay float. `axis` is always written: ONNX's default is 1, TensorRT's parser's is 0.
-INT4 is packed, two codes a byte. Weights that were rounded elsewhere come as `Codes`.
+The zero point z is 0 but for uint8. Biases stay float. `axis` is always written: ONNX's default is
+1, TensorRT's parser's is 0. INT4 is packed, two codes a byte. Weights that were rounded elsewhere come as `Codes`.
 Scales have the type of the data, float32, float16 or bfloat16; the latter two need opset 19.
+FP8 has its type in an attribute and no zero point: ONNX Runtime takes an FP8 zero point for one of
+UINT8, and then a Relu in front of the Q for needless.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 from ml_dtypes import bfloat16
+from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnxq.errors import OnnxqError, PlanError
 from onnxq.graph import Graph, Tensor, constant_from, constant_of, node_by_name
-from onnxq.numerics import amax_of, dequantize, quantize, scale_of
+from onnxq.numerics import Limit, amax_of, dequantize, grid_of, magnitude_of, quantize, scale_of
 from onnxq.passes.apply import tidy
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
@@ -32,6 +35,7 @@ from onnxq.spec import Edge, QuantSpec
 Array = npt.NDArray[Any]
 DEAD_CHANNEL = 2.0**-16  # least scale of a channel, as a share of the weight's largest
 OPSETS = {"tensor": 10, "channel": 13, "block": 21}
+FP8 = TensorProto.FLOAT8E4M3FN
 HALF_OPSET = 19  # QuantizeLinear takes half types from here on
 DATA_TYPES = {np.dtype(t): t.__name__ for t in (np.float32, np.float16, bfloat16)}
 
@@ -67,11 +71,11 @@ class InsertOptions:
 
 
 def insert_qdq(
-    graph: Graph, plan: Plan, amax: Mapping[str, float], options: InsertOptions | None = None
+    graph: Graph, plan: Plan, limits: Mapping[str, Limit], options: InsertOptions | None = None
 ) -> int:
     """Insert the plan's Q/DQ in place; returns how many edges were quantized.
 
-    `amax` maps a source tensor's name to its range. Raises PlanError for an edge that the graph
+    `limits` maps a source tensor's name to its range. Raises PlanError for an edge that the graph
     does not have, a spec that does not fit it, or a tensor without a range; the graph is then
     left as it was.
     """
@@ -81,8 +85,9 @@ def insert_qdq(
     edges = _edges(graph, plan)
     for _, tensor, spec in edges:
         if (tensor.name, spec) not in made:
-            scale = _scale(plan, amax, tensor, spec, options)
-            made[tensor.name, spec] = _Pair(tensor, spec, scale, _stem(tensor.name, taken))
+            scale, zero_point = _grid(plan, limits, tensor, spec, options)
+            stem = _stem(tensor.name, taken)
+            made[tensor.name, spec] = _Pair(tensor, spec, scale, zero_point, stem)
     outputs = {key: _insert(graph, pair, options) for key, pair in made.items()}
     nodes = node_by_name(graph)
     for edge, tensor, spec in edges:
@@ -93,11 +98,13 @@ def insert_qdq(
 
 @dataclass(frozen=True)
 class _Pair:
-    """A quantized tensor: its spec, its scale in the type of the data, the stem of new names."""
+    """A quantized tensor: its spec, its scale in the type of the data, the code of zero, the stem
+    of new names."""
 
     tensor: Tensor
     spec: QuantSpec
     scale: Array
+    zero_point: int
     stem: str
 
 
@@ -164,10 +171,10 @@ def _data_type(tensor: Tensor) -> np.dtype[Any] | None:
     return dtype if dtype in DATA_TYPES else None
 
 
-def _scale(
-    plan: Plan, amax: Mapping[str, float], tensor: Tensor, spec: QuantSpec, options: InsertOptions
-) -> Array:
-    """The scale of a tensor, in the type of its data."""
+def _grid(
+    plan: Plan, limits: Mapping[str, Limit], tensor: Tensor, spec: QuantSpec, options: InsertOptions
+) -> tuple[Array, int]:
+    """The scale of a tensor, in the type of its data, and its zero point."""
     dtype = _data_type(tensor)
     assert dtype is not None  # _misfit refused it
     if dtype != np.float32:
@@ -176,18 +183,19 @@ def _scale(
     if values is not None:
         given = options.codes.get((tensor.name, spec))
         scale = weight_scale(values, spec, options) if given is None else given.scale
-        return scale.astype(dtype)
+        return scale.astype(dtype), 0
     source = plan.source.get(tensor.name, tensor.name)
-    if source not in amax:
+    if source not in limits:
         raise PlanError(
             f"no range for tensor '{source}'; run 'onnxq calibrate' on this model and plan"
         )
-    if amax[source] == 0:
+    if magnitude_of(limits[source]) == 0:
         raise PlanError(
             f"tensor '{source}' is zero in every sample: no scale; leave its readers float"
         )
     try:
-        return scale_of(amax[source], spec, options.scale_dtype).astype(dtype)
+        scale, zero_point = grid_of(limits[source], spec, options.scale_dtype)
+        return scale.astype(dtype), zero_point
     except OnnxqError as e:
         raise PlanError(f"tensor '{source}': {e}") from e
 
@@ -208,11 +216,10 @@ def _insert(graph: Graph, pair: _Pair, options: InsertOptions) -> Tensor:
     """Add the nodes of a pair to the graph; the dequantized tensor."""
     spec = pair.spec
     storage = np.dtype(tensor_dtype_to_np_dtype(spec.row.onnx_type))
-    zero_point = np.zeros(pair.scale.shape, storage)
-    parameters = [
-        gs.Constant(f"{pair.stem}_scale", pair.scale),
-        constant_from(f"{pair.stem}_zero_point", zero_point),
-    ]
+    zero_point = np.full(pair.scale.shape, pair.zero_point).astype(storage)
+    parameters = [gs.Constant(f"{pair.stem}_scale", pair.scale)]
+    if spec.row.onnx_type != FP8:
+        parameters.append(constant_from(f"{pair.stem}_zero_point", zero_point))
     values = constant_of(pair.tensor)
     given = options.codes.get((pair.tensor.name, spec))
     if values is not None and options.weights_as == "int":
@@ -220,6 +227,8 @@ def _insert(graph: Graph, pair: _Pair, options: InsertOptions) -> Tensor:
         stored: Tensor = constant_from(f"{pair.stem}_quantized", codes.astype(storage))
     else:
         tensor = pair.tensor
+        if values is not None and spec.dtype == "int4-in-fp8" and given is None:
+            given = Codes(pair.scale, quantize(values, pair.scale, spec))  # Q would round to FP8
         if given is not None:
             rounded = dequantize(given.codes, given.scale, spec).astype(pair.scale.dtype)
             tensor = gs.Constant(f"{pair.stem}_rounded", rounded)
@@ -246,4 +255,6 @@ def _add(graph: Graph, op: str, pair: _Pair, inputs: list[Tensor], out: Tensor) 
     attributes = {} if pair.spec.axis is None else {"axis": pair.spec.axis}
     if pair.spec.block_size is not None:
         attributes["block_size"] = pair.spec.block_size
+    if op == "QuantizeLinear" and pair.spec.row.onnx_type == FP8:
+        attributes["output_dtype"] = FP8
     graph.nodes.append(gs.Node(op, f"{pair.stem}_{op}", attributes, inputs, [out]))

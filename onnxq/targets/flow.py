@@ -7,7 +7,10 @@ quantized anyway, so that one tensor is quantized once.
 
 from __future__ import annotations
 
-from onnxq.graph import Graph, Node, Tensor, is_output, producer
+from collections.abc import Mapping
+
+from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.spec import Edge, QuantSpec
 
 SAME = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace",
         "SpaceToDepth", "Expand", "Tile")  # fmt: skip
@@ -49,3 +52,22 @@ def sole_consumer(graph: Graph, tensor: Tensor) -> Node | None:
     if len(tensor.outputs) != 1 or is_output(graph, tensor):
         return None
     return tensor.outputs[0]
+
+
+def quantized_tensors(graph: Graph, edges: Mapping[Edge, QuantSpec]) -> dict[str, QuantSpec]:
+    """Every activation that is quantized, with the spec of the first node that reads it so."""
+    found: dict[str, QuantSpec] = {}
+    for node in graph.nodes:
+        for i, tensor in enumerate(node.inputs):
+            spec = edges.get(Edge(node.name, i))
+            if spec is not None and constant_of(tensor) is None:
+                found.setdefault(tensor.name, spec)
+    return found
+
+
+def sources(graph: Graph, edges: Mapping[Edge, QuantSpec]) -> dict[str, str]:
+    """Quantized tensor -> the tensor whose range it takes, where that is another one."""
+    quantized = set(quantized_tensors(graph, edges))
+    tensors = graph.tensors()
+    found = {name: quantized_source(tensors[name], quantized).name for name in quantized}
+    return {name: source for name, source in sorted(found.items()) if name != source}

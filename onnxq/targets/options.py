@@ -19,11 +19,13 @@ class PlanOptions:
     skip_op: op types to leave float. skip_between: "FROM:TO", every node on a path between them.
     keep_first, keep_last: how many weighted ops nearest an input or an output stay float.
     deconv: whether and how ConvTranspose is quantized. concat: what a Concat of quantized
-    branches gets. residual: whether the skip branch of a residual Add is quantized.
+    branches gets; "auto" is float for tensorrt, requant for onnxruntime. residual: whether the skip
+    branch of a residual Add is quantized.
     weights: granularity of weight scales; "auto" is per channel, and per block for INT4 weights of
     MatMul and Gemm and wherever a block_size is given. min_channels: narrower Conv and MatMul stay
     float. target: the rule table. scheme: the types of weights and activations; scheme_for:
     "PATTERN=SCHEME", those of single nodes. block_size: values that share a scale, 64 if None.
+    attribute_op: op types of nodes that carry their ranges as attributes instead of Q/DQ.
     """
 
     skip: tuple[str, ...] = ()
@@ -33,7 +35,7 @@ class PlanOptions:
     keep_first: int = 0
     keep_last: int = 0
     deconv: Literal["float", "per-tensor", "per-channel"] = "float"
-    concat: Literal["share", "requant", "float"] = "float"
+    concat: Literal["auto", "share", "requant", "float"] = "auto"
     residual: Literal["skip", "float"] = "skip"
     weights: Literal["auto", "per-channel", "per-tensor", "per-block"] = "auto"
     min_channels: int = 16
@@ -41,6 +43,7 @@ class PlanOptions:
     scheme: str = "w8a8"
     scheme_for: tuple[str, ...] = ()
     block_size: int | None = None
+    attribute_op: tuple[str, ...] = ()
 
 
 def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:

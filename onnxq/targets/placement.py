@@ -7,18 +7,24 @@ from collections.abc import Callable
 from onnxq.errors import PlanError
 from onnxq.graph import Graph
 from onnxq.plan import Plan
-from onnxq.targets import tensorrt
+from onnxq.targets import onnxruntime, tensorrt
 from onnxq.targets.options import PlanOptions
+from onnxq.targets.specs import refuse_unused_blocks
 
-TARGETS: dict[str, Callable[[Graph, PlanOptions, str], Plan]] = {"tensorrt": tensorrt.plan}
+TARGETS: dict[str, Callable[[Graph, PlanOptions, str], Plan]] = {
+    "tensorrt": tensorrt.plan,
+    "onnxruntime": onnxruntime.plan,
+}
 
 
 def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
     """The plan of a prepared graph for `options.target`; `model` is the model file's hash.
 
     Raises PlanError for an unknown target, a scheme that it cannot run, a pattern that matches
-    nothing.
+    nothing, a block size that no weight can have.
     """
     if options.target not in TARGETS:
         raise PlanError(f"unknown target '{options.target}'; choose one of {', '.join(TARGETS)}")
-    return TARGETS[options.target](graph, options, model)
+    made = TARGETS[options.target](graph, options, model)
+    refuse_unused_blocks(options, made)
+    return made

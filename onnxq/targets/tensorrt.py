@@ -22,11 +22,12 @@ from onnxq.schemes import Scheme
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.attention import broken_attention
 from onnxq.targets.concat import branches, pooled_concats, quantizable_concats, reached, shared
-from onnxq.targets.flow import quantized_source, same_source, sole_consumer
+from onnxq.targets.flow import quantized_tensors, same_source, sole_consumer, sources
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, weight_input
 from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
 
-FP8_WINDOW = 32
+# What NVIDIA's Model Optimizer leaves out of FP8, for want of kernels in TensorRT.
+FP8_WINDOW, FP8_CHANNELS = 32, 16
 FLOATS = (np.float32, np.float16)  # what ONNX Runtime can be calibrated in
 
 
@@ -111,8 +112,15 @@ def _narrow_product(node: Node, options: PlanOptions) -> bool:
     return any(d < options.min_channels for d in known)
 
 
-def _grouped(node: Node, options: PlanOptions) -> bool:
-    return node.op in ("Conv", "ConvTranspose") and node.attrs.get("group", 1) > 1
+def _thin_groups(node: Node, options: PlanOptions) -> bool:
+    return node.op in ("Conv", "ConvTranspose") and _weight_shape(node)[1] < FP8_CHANNELS
+
+
+def _unlike_channels(node: Node, options: PlanOptions) -> bool:
+    if node.op not in ("Conv", "ConvTranspose"):
+        return False
+    outer, inner = _weight_shape(node)[:2]
+    return outer % FP8_CHANNELS != inner % FP8_CHANNELS
 
 
 def _wide_window(node: Node, options: PlanOptions) -> bool:
@@ -129,7 +137,10 @@ FLOAT_RULES: tuple[Rule, ...] = (
     Rule("narrow-product", "K or N is under {min_channels}", _narrow_product),
 )
 FP8_RULES: tuple[Rule, ...] = (
-    Rule("fp8-groups", "a grouped Conv has no FP8 kernel; --scheme-for to give it INT8", _grouped),
+    Rule("fp8-channels", f"FP8 has no kernel for a Conv of under {FP8_CHANNELS} channels in, or in "
+         "a group; --scheme-for to give it INT8", _thin_groups),
+    Rule("fp8-padding", "FP8 has no kernel for a Conv whose channels in and out differ modulo "
+         f"{FP8_CHANNELS}; --scheme-for to give it INT8", _unlike_channels),
     Rule("fp8-window", "FP8 has no kernel for a Conv window of over 32 values", _wide_window),
 )
 
@@ -163,10 +174,10 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
         _residual_adds(graph, asked, edges, rules, skipped)
     if options.concat != "requant":
         _pooled_concats(graph, asked, edges, rules)
-    if options.concat != "float":
+    if options.concat in ("share", "requant"):
         _concats(graph, asked, options, edges, rules, skipped)
     _branches(graph, rules, skipped)
-    source = _sources(graph, edges)
+    source = sources(graph, edges)
     tied = shared(graph, edges, source) if options.concat != "requant" else ()
     return Plan(model, "tensorrt", edges, rules, skipped, source, tied)
 
@@ -206,7 +217,7 @@ def _residual_adds(
     Only where the skip tensor is quantized anyway: its float copy then need not be written. Q/DQ of
     its own would add a rounding and save nothing (projection shortcuts, chained and n-ary sums).
     """
-    quantized = _quantized_tensors(graph, edges)
+    quantized = quantized_tensors(graph, edges)
     order = {node.name: i for i, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         if node.op != "Add" or any(constant_of(t) is not None for t in node.inputs):
@@ -237,7 +248,7 @@ def _pooled_concats(
     graph: Graph, asked: dict[str, str], edges: dict[Edge, QuantSpec], rules: dict[str, str]
 ) -> None:
     """Q/DQ on a tensor that is concatenated with max pools of itself."""
-    quantized = _quantized_tensors(graph, edges)
+    quantized = quantized_tensors(graph, edges)
     nodes = node_by_name(graph)
     for name, found in pooled_concats(graph, set(quantized)).items():
         spec = _spec_behind(nodes[name], quantized)
@@ -256,11 +267,11 @@ def _concats(
     skipped: dict[str, str],
 ) -> None:
     """Q/DQ on the branches of Concats whose output is quantized."""
-    for node in quantizable_concats(graph, set(_quantized_tensors(graph, edges)), asked):
+    for node in quantizable_concats(graph, set(quantized_tensors(graph, edges)), asked):
         if node.name in asked:
             skipped[node.name] = asked[node.name]
             continue
-        spec = _spec_behind(node, _quantized_tensors(graph, edges))
+        spec = _spec_behind(node, quantized_tensors(graph, edges))
         edges |= dict.fromkeys(branches(node), spec)
         rules[node.name] = f"concat-{options.concat}"
 
@@ -268,22 +279,3 @@ def _concats(
 def _spec_behind(concat: Node, quantized: Mapping[str, QuantSpec]) -> QuantSpec:
     """How the output of a Concat is quantized, there or behind ops that only move data."""
     return quantized[reached(concat.outputs[0], set(quantized))[0]]
-
-
-def _quantized_tensors(graph: Graph, edges: Mapping[Edge, QuantSpec]) -> dict[str, QuantSpec]:
-    """Every activation that is quantized, with the spec of the first node that reads it so."""
-    found: dict[str, QuantSpec] = {}
-    for node in graph.nodes:
-        for i, tensor in enumerate(node.inputs):
-            spec = edges.get(Edge(node.name, i))
-            if spec is not None and constant_of(tensor) is None:
-                found.setdefault(tensor.name, spec)
-    return found
-
-
-def _sources(graph: Graph, edges: dict[Edge, QuantSpec]) -> dict[str, str]:
-    """Quantized tensor -> the tensor whose range it takes, where that is another one."""
-    quantized = set(_quantized_tensors(graph, edges))
-    tensors = graph.tensors()
-    sources = {name: quantized_source(tensors[name], quantized).name for name in quantized}
-    return {name: source for name, source in sorted(sources.items()) if name != source}
