@@ -170,7 +170,7 @@ def insert(
     config = config or Config()
     graph = source.graph.copy()
     options = replace(_insert_options(config), codes=codes or {})
-    insert_qdq(graph, plan, ranges.amax, options)
+    insert_qdq(graph, plan, ranges.limits, options)
     tidy(graph)
     return graph
 
@@ -314,4 +314,4 @@ def to_high_precision(
 def runtime_of(config: Config) -> Runtime:
     """Where this configuration runs models."""
     library = Path(config.ort_library) if config.ort_library else None
-    return Runtime(config.provider, library)
+    return Runtime(config.provider, library, config.ort_extension)

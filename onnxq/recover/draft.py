@@ -139,7 +139,7 @@ class Bench:
         copy = draft.graph.copy()
         codes = {**self.insert.codes, **draft.codes}
         options = InsertOptions("int", self.insert.scale_dtype, self.insert.weight_range, codes)
-        insert_qdq(copy, self.plan, draft.ranges.amax, options)
+        insert_qdq(copy, self.plan, draft.ranges.limits, options)
         return with_float_weights(copy)
 
     def outputs(self, draft: Draft) -> Values:
