@@ -79,7 +79,7 @@ def command(**options: Any) -> int:
     if folder.exists():
         raise OnnxqError(f"'{folder}' is there already; name a folder that does not exist")
     check_folder(folder)
-    config = search_config(options)
+    config, _ = search_config(options)
     asked = measuring(options)
     source = api.prepare(model, config)
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else api.plan(source, config)
@@ -87,8 +87,7 @@ def command(**options: Any) -> int:
     samples, asked = samples_of(source, config, asked, options)
     with Bars() as bars:
         stats = api.calibrate(source, plan, samples.rest, config, bars)
-        ranges = api.read(source, plan, stats, config.method)
-        found = recipe(source, plan, ranges, samples, options["top"], asked, config, bars)
+        found = recipe(source, plan, stats, samples, options["top"], asked, config, bars)
         result = api.quantize(
             model, options["calib"], config, plan_from=found.plan, stats_from=stats, progress=bars
         )

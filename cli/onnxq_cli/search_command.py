@@ -24,6 +24,7 @@ from onnxq_cli.searching import (
     budget_options,
     measuring,
     metric_options,
+    prepared,
     quantize_line,
     samples_of,
     search_config,
@@ -42,8 +43,9 @@ from onnxq_cli.searching import (
               help="Largest cost, as a share of the float model's.")  # fmt: skip
 @metric_options
 @click.option("--choices", default=None, metavar="TYPE,...",
-              help="Precisions to choose of: int8, and float, fp16 or bf16 for what stays float. "
-              "Default: int8,float.")  # fmt: skip
+              help="Precisions to choose of: int8, int4 (4-bit weights, INT8 activations), fp8 "
+              "or any scheme; float, fp16 or bf16 for what stays float. Default: --scheme, "
+              "float.")  # fmt: skip
 @click.option("--points", type=click.IntRange(min=0), default=5, show_default=True,
               help="Measure plans at this many evenly spread costs besides.")  # fmt: skip
 @click.option("--trials", type=click.IntRange(min=1), default=10, show_default=True,
@@ -61,7 +63,7 @@ from onnxq_cli.searching import (
               help="What was measured, as .csv, .json, .md, .png or .svg. Repeatable.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def command(**options: Any) -> int:
-    """Choose which nodes of MODEL are quantized: the cheapest plan that scores well enough.
+    """Choose how each node of MODEL is quantized, if at all: the cheapest plan that scores well.
 
     Every plan reported was measured: its Q/DQ inserted, the whole model run on samples held out
     of the calibration data, or on --eval. Exit code 1 where no plan keeps to the budget.
@@ -71,7 +73,7 @@ def command(**options: Any) -> int:
     from onnxq.graph import together
     from onnxq.plan import Plan
     from onnxq.report import pareto, text
-    from onnxq.search import search
+    from onnxq.search import given, palette_of, search
 
     model: Path = options["model"]
     out = options["out"] or model.with_name(f"{model.stem}.plan.yaml")
@@ -81,20 +83,22 @@ def command(**options: Any) -> int:
                options["labels_path"], *options["calib"], *options["scored"]))  # fmt: skip
     if model.is_file():  # if it is not, that is what is said
         check_folder(out)
-    config = search_config(options)
+    config, choices = search_config(options)
     asked = measuring(options)
-    source = api.prepare(model, config)
-    plan = Plan.load(options["plan_path"]) if options["plan_path"] else api.plan(source, config)
-    plan.check_model(source.sha256)
+    source = prepared(model, config, choices)
+    if options["plan_path"]:
+        palette = given(source.graph, Plan.load(options["plan_path"]))
+    else:
+        palette = palette_of(source, config, choices)
+    palette.everything.check_model(source.sha256)
     samples, asked = samples_of(source, config, asked, options)
     with Bars() as bars:
         if options["stats_path"]:
             stats = Stats.load(options["stats_path"])
             stats.check_model(source.sha256)
         else:
-            stats = api.calibrate(source, plan, samples.rest, config, bars)
-        ranges = api.read(source, plan, stats, config.method)
-        found = search(source, plan, ranges, samples, asked, config, bars)
+            stats = api.calibrate(source, palette.everything, samples.rest, config, bars)
+        found = search(source, palette, stats, samples, asked, config, bars)
     with together():
         for path in options["pareto"]:
             pareto.save(found, path)

@@ -12,13 +12,14 @@ import click
 from click.core import ParameterSource
 
 from onnxq.config import Config
+from onnxq.errors import PlanError
 from onnxq_cli.configuring import config_of
 from onnxq_cli.labels import labels_of
 from onnxq_cli.options import IN
 
 if TYPE_CHECKING:
     from onnxq.api import Source
-    from onnxq.search import Samples, SearchOptions
+    from onnxq.search import Choices, Samples, SearchOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,8 +31,8 @@ _BUDGET = (
 
 _METRIC = (
     click.option("--cost", default="ops", show_default=True, metavar="COST",
-                 help="ops, bytes, roofline:DEVICE (H100, A100, L4, T4, orin, orin-nx, RTX4090) "
-                 "or ort (measured here)."),
+                 help="ops, bytes, size (of the weights), roofline:DEVICE (H100, A100, L4, T4, "
+                 "orin, orin-nx, RTX4090) or ort (measured here)."),
     click.option("--metric", default=None, metavar="METRIC",
                  help="Of the measured score: sqnr, mse, cosine, kl, top1, or module:function. "
                  "Default: cosine for --max-drop, else sqnr."),
@@ -69,17 +70,39 @@ def _all(command: Command, options: tuple[Callable[[Command], Command], ...]) ->
     return command
 
 
-def search_config(options: dict[str, Any]) -> Config:
-    """The configuration, where --choices may name the type of what stays float."""
-    from onnxq.search.options import high_precision
+def search_config(options: dict[str, Any]) -> tuple[Config, Choices]:
+    """The configuration, with the type of what stays float, and what may be chosen."""
+    from onnxq.search import choices_of
 
+    config = config_of(options)
     context = click.get_current_context()
     given = context.get_parameter_source("high_precision")
-    defaulted = given is ParameterSource.DEFAULT
-    high = high_precision(
-        options.get("choices") or "int8,float", None if defaulted else options["high_precision"]
+    high = None if given is ParameterSource.DEFAULT else config.high_precision
+    choices = choices_of(options.get("choices"), high, config.placement)
+    schemes = [scheme.name for scheme in choices.quantized.values()]
+    typed = context.get_parameter_source("scheme") is ParameterSource.COMMANDLINE
+    if typed and config.placement.scheme not in schemes:
+        raise PlanError(
+            f"--scheme {config.placement.scheme} and --choices {options['choices']} contradict "
+            "each other; name it among the choices"
+        )
+    if len(schemes) > 1 and options.get("plan_path"):
+        raise PlanError(
+            "--plan says how each node is quantized, and --choices has several ways; give one "
+            "choice, or leave --plan out and name nodes by --skip, --only or --scheme-for"
+        )
+    return replace(config, high_precision=choices.high), choices  # type: ignore[arg-type]
+
+
+def prepared(model: Path, config: Config, choices: Choices) -> Source:
+    """The model, in an opset that has the types of every choice."""
+    from onnxq import api
+
+    schemes = (f"*={scheme.name}" for scheme in choices.quantized.values())
+    every = (*config.placement.scheme_for, *schemes)
+    return api.prepare(
+        model, replace(config, placement=replace(config.placement, scheme_for=every))
     )
-    return config_of({**options, "high_precision": high})
 
 
 def quantize_line(plan: Path, high: str) -> str:
@@ -130,7 +153,6 @@ def samples_of(
     """
     from onnxq import api
     from onnxq.calib.holdout import held_out
-    from onnxq.errors import PlanError
     from onnxq.search import Samples
     from onnxq.sensitivity import metric_of
 

@@ -18,6 +18,7 @@ from onnxq.search.result import Result, Trial
 PLOTS = (".png", ".svg")
 SUFFIXES = (".csv", ".json", ".md", *PLOTS)
 UNITS = {"sqnr": " dB", "top1": " %"}
+LEGEND = "%: of the weights / of the multiply-accumulates; float: nodes that stay float"
 NAMED = 8  # nodes left float that are listed
 
 
@@ -46,7 +47,7 @@ def save(result: Result, path: Path) -> None:
 def render(result: Result) -> RenderableType:
     """The plans by rising cost, and what was chosen; fits 80 columns."""
     found: list[RenderableType] = [table(_title(result), _columns(result), _rows(result))]
-    found.append(Text(summary(result)))
+    found.append(Text(f"{LEGEND}\n{summary(result)}"))
     if result.chosen and result.chosen.floats:
         floats = result.chosen.floats
         more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
@@ -75,7 +76,7 @@ def markdown(result: Result) -> str:
     columns = _columns(result)
     lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *_rows(result)]
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"## {_title(result)}\n\n{body}\n\n{summary(result)}\n"
+    return f"## {_title(result)}\n\n{body}\n\n{LEGEND}\n\n{summary(result)}\n"
 
 
 def _title(result: Result) -> str:
@@ -84,14 +85,8 @@ def _title(result: Result) -> str:
 
 
 def _columns(result: Result) -> list[str]:
-    return [
-        "plan",
-        "cost",
-        "INT8 MACs %",
-        "float nodes",
-        f"{result.metric}{_unit(result)}",
-        "holds",
-    ]
+    shares = [f"{choice} %" for choice in result.choices]
+    return ["plan", "cost", *shares, "float", f"{result.metric}{_unit(result)}", "holds"]
 
 
 def _unit(result: Result) -> str:
@@ -103,7 +98,7 @@ def _rows(result: Result) -> list[list[str]]:
         [
             _plan_name(result, trial),
             f"{trial.cost:.3f}",
-            f"{100 * trial.share:.1f}",
+            *(_share(trial, choice) for choice in result.choices),
             str(len(trial.floats)),
             f"{_number(trial.score)} ± {trial.stderr:.2g}"
             if trial.stderr
@@ -112,6 +107,11 @@ def _rows(result: Result) -> list[list[str]]:
         ]
         for trial in result.trials
     ]
+
+
+def _share(trial: Trial, choice: str) -> str:
+    share = trial.shares.get(choice)
+    return "-" if share is None else f"{100 * share.weights:.0f} / {100 * share.macs:.0f}"
 
 
 def _plan_name(result: Result, trial: Trial) -> str:

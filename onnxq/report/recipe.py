@@ -44,7 +44,7 @@ def _title(found: Recipe) -> str:
 
 def _columns(found: Recipe) -> list[str]:
     score = f"{found.metric}{UNITS.get(found.metric, '')}"
-    return ["K", score, f"cost ({found.cost})", "INT8 MACs %", "holds"]
+    return ["K", score, f"cost ({found.cost})", "quantized MACs %", "holds"]
 
 
 def _rows(found: Recipe) -> list[list[str]]:

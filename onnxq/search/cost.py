@@ -1,7 +1,8 @@
 """What a node costs under a plan, and a plan relative to the model without Q/DQ.
 
     ops       multiply-accumulates * bits of the widest operand
-    bytes     the bytes of inputs, weights and outputs, each in its own type
+    bytes     the bytes of inputs, weights and outputs, each in the type it is stored in
+    size      the bytes of its weights, in as many bits as their codes have
     roofline  max(2 * multiply-accumulates / rate of the device, bytes / bandwidth)   in seconds
 
 Costs add up over the nodes with weights and those the plan quantizes; other nodes are taken to
@@ -22,10 +23,12 @@ from onnxq.plan import Plan
 from onnxq.search.devices import DEVICES, device
 from onnxq.segments import Shapes
 from onnxq.sensitivity.cost import macs
-from onnxq.spec import Edge
+from onnxq.spec import DTYPES, Edge
+from onnxq.targets.options import weight_input
 
-BITS = {"int4": 4, "int8": 8, "fp8": 8, "fp16": 16, "bf16": 16, "int16": 16, "fp32": 32}
-MODELS = ("ops", "bytes", "roofline:DEVICE", "ort")
+BITS = {"fp16": 16, "bf16": 16, "fp32": 32} | {name: row.bits for name, row in DTYPES.items()}
+STORED = {**BITS, "int4-in-int8": 8}
+MODELS = ("ops", "bytes", "size", "roofline:DEVICE", "ort")
 MEASURED = ("ort",)  # costs that are measured; the integer program works with "ops"
 Types = tuple[list[str], str]  # of a node's inputs, and of its output
 
@@ -34,21 +37,38 @@ Types = tuple[list[str], str]  # of a node's inputs, and of its output
 class Costs:
     """The cost of each costed node by its choice, in shares of the whole model without Q/DQ.
 
-    of: node -> choice -> cost. macs: node -> multiply-accumulates. The choice "float" is there
-    for every node.
+    of: node -> choice -> cost. macs, weights: node -> multiply-accumulates, and how many weights.
+    The choice "float" is there for every node.
     """
 
     of: Mapping[str, Mapping[str, float]]
     macs: Mapping[str, int]
+    weights: Mapping[str, int]
 
     def total(self, chosen: Mapping[str, str]) -> float:
         """The cost of a model; nodes that `chosen` does not name are float."""
         return sum(costs[chosen.get(node, "float")] for node, costs in self.of.items())
 
-    def share(self, chosen: Mapping[str, str]) -> float:
-        """Share, 0 to 1, of the multiply-accumulates in nodes that are not float."""
-        quantized = sum(n for node, n in self.macs.items() if chosen.get(node, "float") != "float")
-        return quantized / max(sum(self.macs.values()), 1)
+    def shares(self, chosen: Mapping[str, str]) -> dict[str, Share]:
+        """Choice -> its share; the choices of `chosen` and "float"."""
+        named = {node: chosen.get(node, "float") for node in {**self.macs, **self.weights}}
+        return {
+            choice: Share(_share(self.weights, named, choice), _share(self.macs, named, choice))
+            for choice in dict.fromkeys([*chosen.values(), "float"])
+        }
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of all weights and of all multiply-accumulates, 0 to 1."""
+
+    weights: float
+    macs: float
+
+
+def _share(counts: Mapping[str, int], named: Mapping[str, str], choice: str) -> float:
+    mine = sum(count for node, count in counts.items() if named[node] == choice)
+    return mine / max(sum(counts.values()), 1)
 
 
 def check(model: str) -> None:
@@ -86,15 +106,20 @@ def costs(graph: Graph, plans: Mapping[str, Plan], high: str, shapes: Shapes, mo
     whole = sum(costs["float"] for costs in found.values())
     if not whole > 0:
         raise ModelError("no costs without shapes: give the model fixed or inferable shapes")
-    relative = {n: {c: x / whole for c, x in costs.items()} for n, costs in found.items()}
-    return Costs(relative, {node.name: macs(node, shapes) for node in nodes})
+    relative = {
+        n: {c: x / whole for c, x in costs.items()}
+        for n, costs in found.items()
+        if model != "size" or costs["float"]
+    }
+    counted = {node.name: macs(node, shapes) for node in nodes}
+    return Costs(relative, counted, {node.name: _weights(node) for node in nodes})
 
 
 def _function(model: str) -> Callable[[Node, Types, Shapes], float]:
     name, _, where = model.partition(":")
     if name == "roofline":
         return partial(_roofline, where)
-    return {"ops": _ops, "bytes": _bytes, "ort": _ops}[name]
+    return {"ops": _ops, "bytes": _bytes, "size": _size, "ort": _ops}[name]
 
 
 def _types(node: Node, plan: Plan, high: str) -> Types:
@@ -113,6 +138,14 @@ def _compute(types: list[str]) -> str:
     return _widest(types[:2])
 
 
+def _unit(types: list[str]) -> str:
+    """The type of the matrix unit that runs a node with these operands."""
+    if "int4" in types[:2] or _compute(types) in ("int16", "fixed88"):
+        wide = [t for t in types[:2] if t not in DTYPES]
+        return _widest(wide) if wide else "fp16"
+    return {"uint8": "int8", "int4-in-int8": "int8"}.get(_compute(types), _compute(types))
+
+
 def _ops(node: Node, types: Types, shapes: Shapes) -> float:
     inputs = types[0]
     if node.op in WEIGHTED:
@@ -126,14 +159,23 @@ def _bytes(node: Node, types: Types, shapes: Shapes) -> float:
     for tensor, dtype in zip(node.inputs, types[0], strict=True):
         values = constant_of(tensor)
         shape = shapes.get(tensor.name, ()) if values is None else values.shape
-        moved += prod(shape) * BITS[dtype] / 8
-    return moved + sum(prod(shapes.get(t.name, (0,))) for t in node.outputs) * BITS[types[1]] / 8
+        moved += prod(shape) * STORED[dtype] / 8
+    return moved + sum(prod(shapes.get(t.name, (0,))) for t in node.outputs) * STORED[types[1]] / 8
+
+
+def _weights(node: Node) -> int:
+    """How many weights a node has; the bias, which stays float, is none."""
+    index = weight_input(node) if node.op in WEIGHTED else None
+    return 0 if index is None else prod(node.inputs[index].shape)
+
+
+def _size(node: Node, types: Types, shapes: Shapes) -> float:
+    index = weight_input(node) if node.op in WEIGHTED else None
+    return 0.0 if index is None else _weights(node) * BITS[types[0][index]] / 8
 
 
 def _roofline(name: str, node: Node, types: Types, shapes: Shapes) -> float:
     where = device(name)
-    compute = _compute(types[0])
-    if compute == "int16":  # no matrix unit takes it: it is computed in FP16
-        compute = "fp16"
+    compute = _unit(types[0])
     seconds = 2 * macs(node, shapes) / where.rate(compute)
     return max(seconds, _bytes(node, types, shapes) / (where.gb_s * 1e9))

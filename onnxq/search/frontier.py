@@ -17,12 +17,12 @@ import numpy.typing as npt
 from onnxq.plan import Plan
 from onnxq.search.branches import Part
 from onnxq.search.budget import Budget
+from onnxq.search.choices import FLOAT, Palette
 from onnxq.search.cost import MEASURED, Costs
 from onnxq.search.meter import Meter
 from onnxq.search.result import Trial
 from onnxq.search.solve import solve
 from onnxq.sensitivity.ranking import Ranking
-from onnxq.targets.attention import broken_attention
 
 Array = npt.NDArray[np.float64]
 DAMAGE: Mapping[str, Callable[[float], float]] = {
@@ -31,18 +31,17 @@ DAMAGE: Mapping[str, Callable[[float], float]] = {
     "cosine": lambda c: 1 - c,
     "kl": float,
 }
-FLOAT = "float"
-REASON = "left float by the search"
 
 
 @dataclass
 class Frontier:
     """Proposes and measures plans; what is measured once is kept.
 
-    plans: choice -> the plan that quantizes every node so. rankings: choice -> damage of each node.
+    rankings: choice -> damage of each node. Nodes without a cost are not chosen for: they get the
+    first choice there is wherever the target's table gives them any.
     """
 
-    plans: Mapping[str, Plan]
+    palette: Palette
     rankings: Mapping[str, Ranking]
     parts: Sequence[Part]
     costs: Costs
@@ -52,18 +51,29 @@ class Frontier:
     trials: dict[tuple[str, ...], Trial] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.nodes = list(dict.fromkeys(n for plan in self.plans.values() for n in plan.nodes))
-        self.choices = [*self.plans, FLOAT]
-        of = self.costs.of
-        self._cost = np.array([[of[n].get(c, np.inf) for c in self.choices] for n in self.nodes])
+        of, plans = self.costs.of, self.palette.plans
+        self.nodes = [n for n in self.palette.nodes if n in of]
+        self.choices = [*plans, FLOAT]
+        offered = {c: set(plan.nodes) for c, plan in plans.items()}
+        self._followers = {
+            n: next(c for c in plans if n in offered[c]) for n in self.palette.nodes if n not in of
+        }
+        self._cost = np.array([
+            [of[n][c] if n in offered[c] else np.inf for c in plans]
+            + [of[n][FLOAT] if self.palette.leaves_float else np.inf]
+            for n in self.nodes
+        ]).reshape(len(self.nodes), len(self.choices))  # fmt: skip
         self._fixed = sum(of[n][FLOAT] for n in of if n not in set(self.nodes))
         self._damage = self._damages()
+        self._plans: dict[tuple[str, ...], Plan] = {}
 
     def _damages(self) -> Array:
         """[nodes, choices, parts]; nothing for what stays float."""
         tensors = list(dict.fromkeys(part.tensor for part in self.parts))
         found = np.zeros((len(self.nodes), len(self.choices), len(tensors)))
-        for c, choice in enumerate(self.plans):
+        for c, choice in enumerate(self.choices[:-1]):
+            if choice not in self.rankings:
+                continue
             ranking = self.rankings[choice]
             damage = DAMAGE[ranking.metric]
             rows = {row.name: row for row in ranking.rows}
@@ -86,37 +96,28 @@ class Frontier:
         return self.of(chosen)
 
     def of(self, chosen: Mapping[str, str]) -> Trial:
-        """The measured plan with these choices; nodes not named are float."""
-        chosen = self._whole_attention(chosen)
-        key = tuple(chosen.get(n, FLOAT) for n in self.nodes)
+        """The measured plan with these choices; nodes not named are float.
+
+        Where the target's table decides otherwise, as for an attention that would be float in
+        part, the trial says what it decided.
+        """
+        plan = self.palette.mix({**chosen, **self._followers})
+        made = self.palette.named(plan, chosen)
+        key = self._key(made)
         if key not in self.trials:
-            self.trials[key] = self._measured(chosen)
+            self._plans[key] = plan
+            self.trials[key] = self._measured(plan, made)
         return self.trials[key]
 
     def plan(self, trial: Trial) -> Plan:
         """The plan of a trial."""
-        return self._plan(trial.choices)
+        return self._plans[self._key(trial.choices)]
 
-    def _plan(self, chosen: Mapping[str, str]) -> Plan:
-        (choice, plan), *_ = self.plans.items()  # one so far
-        floats = [n for n in plan.nodes if chosen.get(n, FLOAT) != choice]
-        return plan.without(*floats, reason=REASON)
+    def _key(self, chosen: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(chosen.get(n, FLOAT) for n in self.palette.nodes)
 
-    def _whole_attention(self, chosen: Mapping[str, str]) -> dict[str, str]:
-        """The choices with the attentions that would be float in part left float as a whole."""
-        found = dict(chosen)
-        graph = self.meter.source.graph
-        while True:
-            quantized = {n for n, choice in found.items() if choice != FLOAT}
-            broken = broken_attention(graph, quantized)
-            # what the plan never quantizes breaks no more than it did
-            broken = {n: why for n, why in broken.items() if why in self.nodes}
-            if not broken:
-                return found
-            found |= dict.fromkeys(broken, FLOAT)
-
-    def _measured(self, chosen: Mapping[str, str]) -> Trial:
-        graph = self.meter.model(self._plan(chosen))
+    def _measured(self, plan: Plan, chosen: Mapping[str, str]) -> Trial:
+        graph = self.meter.model(plan)
         found = self.meter.measure(graph)
         modelled = self.costs.total(chosen)
         cost = self.meter.latency(graph) if self.priced in MEASURED else modelled
@@ -128,11 +129,11 @@ class Frontier:
         picked = [index[chosen.get(n, FLOAT)] for n in self.nodes]
         predicted = self._damage[np.arange(len(picked)), picked].sum(axis=0).max()
         return Trial(
-            choices={n: c for n, c in chosen.items() if c != FLOAT},
-            floats=tuple(n for n in self.nodes if chosen.get(n, FLOAT) == FLOAT),
+            choices=chosen,
+            floats=tuple(n for n in self.palette.nodes if n not in chosen),
             cost=cost,
             modelled=modelled,
-            share=self.costs.share(chosen),
+            shares=self.costs.shares(chosen),
             predicted=float(predicted),
             score=found.score,
             stderr=found.stderr,

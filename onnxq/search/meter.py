@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy.typing as npt
 from onnxq import accuracy, runtime, steps
 from onnxq import graph as graphs
 from onnxq.calib.data import Dataset
-from onnxq.calib.observed import settle
+from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.errors import ModelError
 from onnxq.graph import Graph
@@ -41,31 +42,47 @@ class Measured:
     parts: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Meter:
-    """Measures plans of one prepared model with fixed ranges.
+    """Measures plans of one prepared model.
 
-    parts: what is scored. check: the samples to score on. rest: those the ranges come from.
+    stats: of its tensors; what a plan needs besides is observed when it is measured. parts: what is
+    scored. check: the samples to score on. rest: those that ranges and recoveries come from.
     """
 
     source: steps.Source
-    ranges: Ranges
+    stats: Stats
     metric: Metric | FunctionMetric
     parts: Sequence[Part]
     check: Dataset
     rest: Dataset
     config: Config
 
+    def ranges(self, plan: Plan) -> Ranges:
+        """The ranges of a plan's tensors, each for the type in which the plan has it."""
+        seen = self.stats.histograms
+        if not seen.keys() >= set(observed(self.source.graph, plan)):
+            more = steps.calibrate(self.source, plan, self.rest, self.config)
+            self.stats = replace(self.stats, histograms={**more.histograms, **seen})
+        return steps.read(self.source, plan, self.stats, self.config.method)
+
     def model(self, plan: Plan) -> Graph:
         """The quantized model as `quantize` makes it; in FP32 where the rest is to be BF16, which
         ONNX Runtime cannot run.
         """
-        plan, _ = settle(self.source.graph, plan, self.ranges)
-        graph = steps.insert(self.source, plan, self.ranges, self.config)
+        source, _ = steps.reshape(self.source, plan, self.rest, self.config)
+        if source is self.source:
+            ranges = self.ranges(plan)
+        else:  # another graph has other ranges
+            stats = steps.calibrate(source, plan, self.rest, self.config)
+            ranges = steps.read(source, plan, stats, self.config.method)
+        plan, _ = settle(source.graph, plan, ranges)
+        draft, _ = steps.refine(source, plan, ranges, self.rest, self.config)
+        graph = steps.insert(source, plan, draft.ranges or ranges, self.config, draft.codes)
         if plan.edges:
-            steps.recover(self.source, graph, plan, self.rest, self.config)
+            steps.recover(source, graph, plan, self.rest, self.config)
         if self.config.high_precision == "fp16":
-            steps.to_high_precision(self.source, graph, self.rest, self.config)
+            steps.to_high_precision(source, graph, self.rest, self.config)
         return graph
 
     def measure(self, graph: Graph) -> Measured:

@@ -7,15 +7,11 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from onnxq.config import Config
 from onnxq.errors import PlanError
 from onnxq.search import cost
 from onnxq.search.budget import Budget
 from onnxq.sensitivity import Options
 from onnxq.sensitivity.metrics import LABEL_FREE
-
-QUANTIZED = ("int8",)  # choices that a plan can be made for
-FLOATS = ("float", "fp32", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -70,28 +66,3 @@ class SearchOptions:
     def judging(self) -> Options:
         """The same choices as sensitivity analysis takes them; raises as `Options` does."""
         return Options(metric=self.measured_by, labels=self.labels, direction=self.direction)
-
-
-def high_precision(choices: str, asked: str | None) -> str:
-    """The type of what stays float, from choices such as "int8,fp16" and what was asked for.
-
-    Raises PlanError for an unknown choice, none that is quantized, or two types of floats.
-    """
-    named = [word.strip() for word in choices.split(",") if word.strip()]
-    if unknown := [word for word in named if word not in (*QUANTIZED, *FLOATS)]:
-        raise PlanError(
-            f"unknown choice '{unknown[0]}'; choose of {', '.join((*QUANTIZED, *FLOATS))}"
-        )
-    types = {word for word in named if word in FLOATS and word != "float"}
-    if asked is not None:
-        types.add(asked)
-    if len(types) > 1:
-        raise PlanError(f"{' and '.join(sorted(types))} contradict each other: what is not "
-                        "quantized has one type")  # fmt: skip
-    if not any(word in QUANTIZED for word in named):
-        raise PlanError(
-            f"--choices '{choices}' quantizes nothing; add one of {', '.join(QUANTIZED)}"
-        )
-    if not any(word in FLOATS for word in named):
-        raise PlanError(f"--choices '{choices}' leaves nothing to choose; add float")
-    return types.pop() if types else Config().high_precision

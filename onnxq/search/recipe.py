@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from onnxq import steps
-from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.errors import PlanError
 from onnxq.plan import Plan
 from onnxq.search.budget import Budget
+from onnxq.search.choices import given
 from onnxq.search.frontier import Frontier
 from onnxq.search.options import SearchOptions
 from onnxq.search.result import Trial, plain
@@ -91,7 +92,7 @@ class Recipe:
 def recipe(
     source: steps.Source,
     plan: Plan,
-    ranges: Ranges,
+    stats: Stats,
     samples: Samples,
     counts: Sequence[int],
     options: SearchOptions,
@@ -104,12 +105,13 @@ def recipe(
     for counts that are negative or leave nothing quantized.
     """
     config = config or Config()
-    nodes = len(settled(source, plan, ranges).nodes)
+    palette = given(source.graph, plan)
+    nodes = len(settled(source, palette, stats, config).nodes)
     wanted = sorted(set(counts))
     if not wanted or wanted[0] < 0 or wanted[-1] >= nodes:
         raise PlanError(f"--top {','.join(map(str, counts)) or 'without numbers'}: give numbers "
                         f"of nodes from 0 to {nodes - 1}; the plan quantizes {nodes}")  # fmt: skip
-    frontier = frontier_of(source, plan, ranges, samples, options, config, progress)
+    frontier = frontier_of(source, palette, stats, samples, options, config, progress)
     found = []
     for i, count in enumerate(wanted):
         progress("recipe", i, len(wanted))
@@ -126,13 +128,19 @@ def recipe(
         steps=tuple(found),
         chosen=chosen,
         plan=frontier.plan(chosen.trial),
-        ranking=frontier.rankings["int8"],
+        ranking=_ranking(frontier),
     )
 
 
+def _ranking(frontier: Frontier) -> Ranking:
+    (ranking,) = frontier.rankings.values()  # a recipe has one choice
+    return ranking
+
+
 def _measured(frontier: Frontier, count: int) -> Trial:
-    worst = set(frontier.rankings["int8"].worst(count))
-    return frontier.of({n: "int8" for n in frontier.nodes if n not in worst})
+    worst = set(_ranking(frontier).worst(count))
+    (choice,) = frontier.palette.plans
+    return frontier.of({n: choice for n in frontier.nodes if n not in worst})
 
 
 def _chosen(found: Sequence[Step], budget: Budget | None, higher: bool) -> Step:

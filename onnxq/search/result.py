@@ -7,10 +7,11 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from onnxq.plan import Plan
+from onnxq.search.cost import Share
 
 KIND, VERSION = "onnxq.search", 1
 
@@ -21,7 +22,8 @@ class Trial:
 
     choices: the precision of each node that is quantized. floats: nodes that it leaves float and
     other plans do not. cost: as a share of the float model's; modelled: the same where `cost` is
-    measured. share: of the multiply-accumulates that are quantized. predicted: damage by adding up.
+    measured. shares: choice -> its share of the weights and of the multiply-accumulates, "float"
+    among them. predicted: damage by adding up.
     score, stderr: measured, at the worst part of the outputs. parts: score of each part.
     holds: whether it keeps to the budget. front: whether no measured plan is both cheaper and
     better.
@@ -31,7 +33,7 @@ class Trial:
     floats: tuple[str, ...]
     cost: float
     modelled: float
-    share: float
+    shares: Mapping[str, Share]
     predicted: float
     score: float
     stderr: float | None
@@ -39,12 +41,18 @@ class Trial:
     holds: bool
     front: bool = False
 
+    @property
+    def share(self) -> float:
+        """Of the multiply-accumulates that are quantized, 0 to 1."""
+        return 1.0 - self.shares["float"].macs
+
 
 @dataclass(frozen=True)
 class Result:
     """The trials by rising cost, and which of them is chosen (None: none keeps to the budget).
 
-    nearest: where none is chosen, the trial that misses by least. outputs: SQNR in dB of each
+    choices: the quantized choices there were. nearest: where none is chosen, the trial that misses
+    by least. outputs: SQNR in dB of each
     whole output of the chosen plan's model, on the samples that `quantize` compares on.
     """
 
@@ -54,6 +62,7 @@ class Result:
     reference: float
     budget: str
     cost: str
+    choices: tuple[str, ...]
     samples: int
     trials: tuple[Trial, ...]
     chosen: Trial | None
@@ -71,6 +80,7 @@ class Result:
             "float_score": self.reference,
             "budget": self.budget,
             "cost": self.cost,
+            "choices": list(self.choices),
             "samples": self.samples,
             "chosen": None if self.chosen is None else self.trials.index(self.chosen),
             "outputs_sqnr_db": dict(self.outputs),
@@ -81,17 +91,28 @@ class Result:
     def to_csv(self) -> str:
         """A line a trial."""
         text = io.StringIO()
-        rows = [_flat(trial, trial == self.chosen) for trial in self.trials]
+        rows = [self._flat(trial) for trial in self.trials]
         writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
+
+    def _flat(self, trial: Trial) -> dict[str, Any]:
+        row = _as_dict(trial)
+        parts, floats, shares = row.pop("parts"), row.pop("float"), row.pop("shares")
+        for choice in self.choices:
+            share = shares.get(choice, {"weights": 0.0, "macs": 0.0})
+            row |= {f"{choice}:{of}": value for of, value in share.items()}
+        row |= {f"score:{name}": score for name, score in parts.items()}
+        chosen = int(trial == self.chosen)
+        return {**row, "chosen": chosen, "float_nodes": len(floats), "float": " ".join(floats)}
 
 
 def _as_dict(trial: Trial) -> dict[str, Any]:
     return {
         "cost": trial.cost,
         "quantized_macs": trial.share,
+        "shares": {choice: asdict(share) for choice, share in trial.shares.items()},
         "predicted_damage": trial.predicted,
         "score": trial.score,
         "stderr": trial.stderr,
@@ -100,13 +121,6 @@ def _as_dict(trial: Trial) -> dict[str, Any]:
         "front": trial.front,
         "float": list(trial.floats),
     }
-
-
-def _flat(trial: Trial, chosen: bool) -> dict[str, Any]:
-    row = _as_dict(trial)
-    parts, floats = row.pop("parts"), row.pop("float")
-    row |= {f"score:{name}": score for name, score in parts.items()}
-    return {**row, "chosen": int(chosen), "float_nodes": len(floats), "float": " ".join(floats)}
 
 
 def plain(value: Any) -> Any:

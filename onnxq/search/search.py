@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from onnxq import steps
 from onnxq.calib.data import Dataset
-from onnxq.calib.observed import settle
-from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.errors import PlanError
-from onnxq.plan import Plan
 from onnxq.search import solve
 from onnxq.search.branches import Part, parts_of, wholes_of, with_outputs
 from onnxq.search.budget import Budget
-from onnxq.search.cost import costs
+from onnxq.search.choices import Palette
+from onnxq.search.cost import Costs, costs
 from onnxq.search.frontier import Frontier
 from onnxq.search.meter import Meter
 from onnxq.search.options import SearchOptions
@@ -40,77 +40,95 @@ class Samples:
 
 def search(
     source: steps.Source,
-    plan: Plan,
-    ranges: Ranges,
+    palette: Palette,
+    stats: Stats,
     samples: Samples,
     options: SearchOptions,
     config: Config | None = None,
     progress: Progress = steps.silent,
 ) -> Result:
-    """The cheapest plan that keeps to the budget, by measuring; nodes of `plan` may be left float.
+    """The cheapest plan that keeps to the budget, by measuring; of the choices in `palette`.
 
-    For a budget of cost: the measured plan within it that scores best. Labels in `options` are
-    of `samples.check`. `progress` is called with "sensitivity" and "search". Raises PlanError,
-    DataError and ModelError as `sensitivity` does, RuntimeMissing where there is no scipy.
+    For a budget of cost: the measured plan within it that scores best. stats: of `samples.rest`.
+    Labels in `options` are of `samples.check`. `progress` is called with "sensitivity" and
+    "search". Raises PlanError, DataError and ModelError as `sensitivity` does, RuntimeMissing
+    where there is no scipy.
     """
     solve.require()
     if options.budget is None:
         raise PlanError("a search needs a budget")
     config = config or Config()
-    frontier = frontier_of(source, plan, ranges, samples, options, config, progress)
+    frontier = frontier_of(source, palette, stats, samples, options, config, progress)
     _explore(frontier, options.budget, options, progress)
     return _result(frontier, options.budget, samples, options)
 
 
 def frontier_of(
     source: steps.Source,
-    plan: Plan,
-    ranges: Ranges,
+    palette: Palette,
+    stats: Stats,
     samples: Samples,
     options: SearchOptions,
     config: Config,
     progress: Progress,
 ) -> Frontier:
     """Everything that proposes and measures plans: costs, damage of each node, the meter."""
-    plan = settled(source, plan, ranges)
+    palette = settled(source, palette, stats, config)
     metric = metric_of(options.judging(), len(samples.check))  # refuses before work is done
     first = samples.rest.sample(0)
-    shapes = shapes_of(source.graph, plan.nodes, first, steps.runtime_of(config))
-    priced = costs(source.graph, {"int8": plan}, config.high_precision, shapes, options.cost)
-    branches = parts_of(source.graph, plan.nodes, shapes, options.outputs)
+    shapes = shapes_of(source.graph, palette.nodes, first, steps.runtime_of(config))
+    priced = costs(source.graph, palette.plans, config.high_precision, shapes, options.cost)
+    branches = parts_of(source.graph, palette.nodes, shapes, options.outputs)
     if not options.apart:
         branches = wholes_of(branches)
-    ranking = _rank(source, plan, ranges, samples.rest, branches, options, config, progress)
     labelled = options.measured_by == "top1"
     scored = wholes_of(branches) if labelled else branches
-    meter = Meter(source, ranges, metric, scored, samples.check, samples.rest, config)
-    return Frontier(
-        {"int8": plan}, {"int8": ranking}, branches, priced, options.cost, meter, options.budget
+    meter = Meter(source, stats, metric, scored, samples.check, samples.rest, config)
+    rankings = _rankings(meter, palette, priced, branches, options, progress)
+    return Frontier(palette, rankings, branches, priced, options.cost, meter, options.budget)
+
+
+def settled(source: steps.Source, palette: Palette, stats: Stats, config: Config) -> Palette:
+    """Without nodes that read a tensor with range zero; raises PlanError for none left."""
+    for plan in palette.plans.values():
+        plan.check_model(source.sha256)
+    found = palette.settled(
+        source.graph, lambda plan: steps.read(source, plan, stats, config.method)
     )
+    steps.refuse_empty(found.everything, source)
+    return found
 
 
-def settled(source: steps.Source, plan: Plan, ranges: Ranges) -> Plan:
-    """The plan without nodes that read a tensor with range zero; raises PlanError for none left."""
-    plan.check_model(source.sha256)
-    plan, _ = settle(source.graph, plan, ranges)
-    steps.refuse_empty(plan, source)
-    return plan
-
-
-def _rank(
-    source: steps.Source,
-    plan: Plan,
-    ranges: Ranges,
-    rest: Dataset,
+def _rankings(
+    meter: Meter,
+    palette: Palette,
+    priced: Costs,
     parts: Sequence[Part],
     options: SearchOptions,
-    config: Config,
     progress: Progress,
-) -> Ranking:
+) -> dict[str, Ranking]:
+    """The damage of each node by each choice that it has, where it costs something.
+
+    Weights of fewer than 8 bits are ranked with ranges by MSE: by the maximum they lose so much
+    more that their order is another than after any recovery.
+    """
+    source, rest = meter.source, meter.rest
     few = rest.subset(min(options.rank_samples, len(rest)))
     scored = replace(source, graph=with_outputs(source.graph, parts))
-    asked = Options(metric=options.rank_by)
-    return sensitivity(scored, plan, ranges, few, asked, config, progress)
+    asked, found = Options(metric=options.rank_by), {}
+    for choice, whole in palette.plans.items():
+        plan = whole.only(*(n for n in whole.nodes if n in priced.of))
+        if not plan.edges:
+            continue
+        narrow = any(spec.row.bits < 8 for spec in plan.edges.values())
+        config = replace(meter.config, weight_method="mse") if narrow else meter.config
+        told = partial(_told, progress, choice) if len(palette.plans) > 1 else progress
+        found[choice] = sensitivity(scored, plan, meter.ranges(plan), few, asked, config, told)
+    return found
+
+
+def _told(progress: Progress, choice: str, stage: str, done: int, total: int) -> None:
+    progress(f"{stage}, {choice}", done, total)
 
 
 def _explore(
@@ -159,6 +177,7 @@ def _result(frontier: Frontier, budget: Budget, samples: Samples, options: Searc
         reference=meter.reference,
         budget=str(budget),
         cost=options.cost,
+        choices=tuple(frontier.palette.plans),
         samples=len(samples.check),
         trials=trials,
         chosen=chosen,

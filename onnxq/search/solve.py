@@ -41,11 +41,14 @@ def _scipy() -> Any:
 def solve(cost: Array, damage: Array, limit: float) -> list[int] | None:
     """The choice of every node; None where no choices cost as little as `limit`.
 
-    cost: [nodes, choices]. damage: [nodes, choices, outputs], at least 0.
+    cost: [nodes, choices], infinite for a choice that a node does not have. damage: [nodes,
+    choices, outputs], at least 0.
     """
     scipy = _scipy()
     nodes, choices, outputs = damage.shape
-    damage = np.clip(damage, 0.0, LARGEST)
+    offered = np.isfinite(cost)
+    cost = np.where(offered, cost, 0.0)
+    damage = np.where(offered[..., None], np.clip(damage, 0.0, LARGEST), 0.0)
     worst = damage.max(axis=1).sum(axis=0).max()
     flat = (damage / worst if worst else damage).reshape(nodes * choices, outputs)
     objective = np.append(OTHERS * flat.mean(axis=1), 1.0)
@@ -60,7 +63,7 @@ def solve(cost: Array, damage: Array, limit: float) -> list[int] | None:
         objective,
         constraints=constraints,
         integrality=np.append(np.ones(nodes * choices), 0),
-        bounds=scipy.optimize.Bounds(0, np.append(np.ones(nodes * choices), np.inf)),
+        bounds=scipy.optimize.Bounds(0, np.append(offered.reshape(-1).astype(float), np.inf)),
         options={"time_limit": SECONDS, "mip_rel_gap": 1e-6},
     )
     if found.x is None:

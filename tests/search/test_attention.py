@@ -5,7 +5,14 @@ import pytest
 from onnxq import steps
 from onnxq.calib.holdout import held_out
 from onnxq.config import Config
-from onnxq.search import Samples, SearchOptions, budget_of
+from onnxq.search import (
+    Samples,
+    SearchOptions,
+    budget_of,
+    choices_of,
+    given,
+    palette_of,
+)
 from onnxq.search.search import frontier_of
 from onnxq.targets.attention import broken_attention
 
@@ -13,7 +20,7 @@ pytest.importorskip("scipy")
 
 
 @pytest.fixture(scope="module")
-def frontier(request):
+def frontiers(request):
     fixtures = request.config.rootpath / "fixtures" / "transformer"
     model = next(fixtures.glob("*.onnx"))
     config = Config()
@@ -21,14 +28,20 @@ def frontier(request):
     plan = steps.plan(source, config)
     calib = next(p for p in sorted(fixtures.glob("calib*")) if p.suffix in (".npz", ".npy"))
     rest, held = held_out(steps.data(source, [str(calib)], config), 8)
-    ranges = steps.read(source, plan, steps.calibrate(source, plan, rest, config), "mse")
+    stats = steps.calibrate(source, plan, rest, config)
     options = SearchOptions(budget_of(max_cost=0.5), rank_samples=2)
-    return frontier_of(
-        source, plan, ranges, Samples(rest, held, held), options, config, steps.silent
-    )
+    by_plan = given(source.graph, plan)
+    by_table = palette_of(source, config, choices_of("int8,float", None, config.placement))
+    samples = Samples(rest, held, held)
+    return [
+        frontier_of(source, palette, stats, samples, options, config, steps.silent)
+        for palette in (by_plan, by_table)
+    ]
 
 
-def test_leaving_one_product_float_leaves_its_attention_float(frontier):
+@pytest.mark.parametrize("i", [0, 1], ids=["of a plan", "of the table"])
+def test_leaving_one_product_float_leaves_its_attention_float(frontiers, i):
+    frontier = frontiers[i]
     graph, nodes = frontier.meter.source.graph, frontier.nodes
     assert not broken_attention(graph, nodes)
     broken = []

@@ -6,7 +6,6 @@ import pytest
 
 from onnxq.errors import PlanError
 from onnxq.search import SearchOptions, budget_of
-from onnxq.search.options import high_precision
 
 
 def test_a_drop_in_per_cent_is_of_the_float_score_and_a_number_of_its_units():
@@ -62,24 +61,3 @@ def test_a_drop_of_a_metric_without_a_float_score_is_refused(metric):
 def test_a_least_sqnr_of_another_metric_is_refused():
     with pytest.raises(PlanError, match="contradict each other"):
         SearchOptions(budget_of(min_sqnr=20), metric="top1")
-
-
-def test_the_choices_name_the_type_of_what_stays_float():
-    assert high_precision("int8,fp16", None) == "fp16"
-    assert high_precision("int8,float", "fp16") == "fp16"
-    assert high_precision("int8,float", None) == "fp32"
-
-
-@pytest.mark.parametrize(
-    ("choices", "asked", "said"),
-    [
-        ("int8,int5", None, "unknown choice 'int5'; choose of int8"),
-        ("int8,fp16", "fp32", "fp16 and fp32 contradict"),
-        ("fp16", None, "quantizes nothing"),
-        ("int8", None, "nothing to choose"),
-    ],
-)
-def test_choices_that_make_no_sense_are_refused(choices, asked, said):
-    with pytest.raises(PlanError) as e:
-        high_precision(choices, asked)
-    assert said in str(e.value)

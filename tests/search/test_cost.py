@@ -42,7 +42,8 @@ def test_operations_count_in_bits(graph):
     assert found.of["second"]["int8"] * whole == pytest.approx(MACS * 16)
     assert found.of["sum"]["int8"] * whole == pytest.approx(VALUES * 8)
     assert found.total({}) == pytest.approx(1.0)
-    assert found.share({"first": "int8"}) == 0.5
+    shares = found.shares({"first": "int8"})
+    assert (shares["int8"].macs, shares["int8"].weights, shares["float"].macs) == (0.5, 0.5, 0.5)
 
 
 def test_weights_alone_save_bytes_and_no_operations(graph):
@@ -67,6 +68,32 @@ def test_the_roofline_is_the_slower_of_computing_and_moving(graph, monkeypatch):
     assert moving["int8"] / moving["float"] == pytest.approx(1 / 2)
 
 
+def test_size_counts_the_bits_of_codes_and_knows_no_node_without_weights(graph):
+    plans = {"int8": plan_of("first", "sum"), "int4": plan_of("first", weight="int4-in-int8")}
+    found = costs(graph, plans, "fp32", SHAPES, "size")
+    assert found.of.keys() == {"first", "second"}
+    assert found.of["first"] == pytest.approx({"int8": 0.125, "int4": 0.0625, "float": 0.5})
+    assert found.shares({"first": "int4"})["int4"].weights == 0.5
+
+
+def test_4_bit_weights_of_a_conv_move_as_many_bytes_as_8_bit_ones(graph):
+    plans = {"int8": plan_of("first"), "int4": plan_of("first", weight="int4-in-int8")}
+    for cost in ("bytes", "roofline:L4"):
+        first = costs(graph, plans, "fp16", SHAPES, cost).of["first"]
+        assert first["int4"] == first["int8"] < first["float"]
+
+
+def test_packed_4_bit_weights_are_half_the_bytes_and_computed_in_floats(graph, monkeypatch):
+    device = DEVICES["T4"].__class__("device", {"int8": 2e-6, "fp16": 1e-6}, 1e9, "")
+    monkeypatch.setitem(DEVICES, "device", device)
+    plans = {"w4a8": plan_of("first", weight="int4"), "w8a8": plan_of("first")}
+    first = costs(graph, plans, "fp16", SHAPES, "roofline:device").of["first"]
+    assert first["w4a8"] == first["float"] == pytest.approx(2 * first["w8a8"])
+    moved = costs(graph, plans, "fp16", SHAPES, "bytes").of["first"]
+    # activations: one of INT8, one of INT8 as it is written; 256 weights of half a byte or one
+    assert moved["w4a8"] / moved["w8a8"] == pytest.approx((2048 + 128) / (2048 + 256))
+
+
 def test_a_type_the_device_has_not_is_refused(graph):
     plans = {"fp8": plan_of("first", weight="fp8", activation="fp8")}
     with pytest.raises(PlanError, match="T4 has no fp8"):
@@ -84,7 +111,7 @@ def test_a_device_is_at_least_twice_as_fast_in_int8_as_in_fp16_and_names_its_sou
 @pytest.mark.parametrize(
     ("cost", "said"),
     [
-        ("time", "unknown cost 'time'; choose ops, bytes, roofline:DEVICE"),
+        ("time", "unknown cost 'time'; choose ops, bytes, size, roofline:DEVICE"),
         ("roofline", "needs a device"),
         ("roofline:H200", "unknown device 'H200'; choose one of H100, A100"),
         ("engine", "needs a GPU"),

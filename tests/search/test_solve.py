@@ -51,3 +51,12 @@ def test_a_node_that_ruins_the_output_is_left_alone():
     damage = np.zeros((3, 2, 1))
     damage[:, 0, 0] = [1e-3, np.inf, 1e-3]
     assert solve(cost, damage, 1.5) == [0, 1, 0]
+
+
+def test_a_choice_of_infinite_cost_is_no_choice():
+    cost = np.array([[0.1, np.inf, 1.0], [0.1, 0.05, np.inf]])
+    damage = np.zeros((2, 3, 1))
+    damage[:, 0, 0] = 1.0
+    assert solve(cost, damage, 2.0) == [2, 1]
+    assert solve(cost, damage, 0.5) == [0, 1]
+    assert solve(cost, damage, 0.1) is None
