@@ -5,7 +5,7 @@ A scheme is data. A placement rule says which edges are quantized; the scheme sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxq.errors import PlanError
 
@@ -34,23 +34,33 @@ SCHEMES: dict[str, Scheme] = {
     s.name: s
     for s in (
         Scheme("w8a8", "int8", "int8", "int8", BOTH, "INT8 weights and activations"),
-        Scheme("w8a16", "int8", "int8", None, BOTH, "INT8 weights, float activations", True),
+        Scheme("w8a16", "int8", "int8", None, BOTH, "INT8 weights, float activations"),
         Scheme("w4a16", "int4", "int4", None, BOTH, "INT4 weights, float activations", True),
-        Scheme("w4a8", "int4", "int4-in-int8", "int8", BOTH,
-               "4-bit weights, those of Conv stored as INT8; INT8 activations", True),
+        Scheme("w4a8", "int4-in-int8", "int4-in-int8", "int8", BOTH,
+               "4-bit weights, stored as INT8 where a kernel multiplies them by INT8 activations"),
         Scheme("fp8", "fp8", "fp8", "fp8", BOTH, "FP8 E4M3 weights and activations"),
-        Scheme("w4afp8", "int4", "fp8", "fp8", BOTH,
-               "INT4 weights, those of Conv FP8; FP8 activations", True),
+        Scheme("w4afp8", "int4-in-fp8", "int4-in-fp8", "fp8", BOTH,
+               "4-bit weights, stored as FP8 where a kernel multiplies them by FP8 activations"),
         Scheme("w16a16", "int16", "int16", "int16", ORT, "INT16 with calibrated scales"),
         Scheme("fixed88", "fixed88", "fixed88", "fixed88", ORT,
                "fixed point, 8 bits before and 8 behind the point: every scale is 1/256"),
     )
 }  # fmt: skip
+# TensorRT multiplies no INT4 by INT8 or FP8, and no blocks but those of INT4 weights alone. ONNX
+# Runtime dequantizes such weights: there they are packed and may have blocks.
+IN_ONNXRUNTIME: dict[str, Scheme] = {
+    "w8a16": replace(SCHEMES["w8a16"], blocks=True),
+    "w4a8": replace(SCHEMES["w4a8"], weight="int4", blocks=True),
+    "w4afp8": replace(SCHEMES["w4afp8"], weight="int4", blocks=True),
+}
 BLOCK_SIZES = (16, 32, 64, 128)
 
 
 def scheme(name: str, target: str) -> Scheme:
-    """The scheme called `name`; raises PlanError for one that is unknown or `target` cannot run."""
+    """The scheme called `name`, as `target` runs it.
+
+    Raises PlanError for one that is unknown or that the target cannot run.
+    """
     runs = [s.name for s in SCHEMES.values() if target in s.targets]
     if name not in SCHEMES:
         raise PlanError(f"unknown scheme '{name}'; choose one of {', '.join(runs)}")
@@ -60,4 +70,4 @@ def scheme(name: str, target: str) -> Scheme:
             f"--target {target} cannot run scheme '{name}'; choose one of {', '.join(runs)}, or "
             f"--target {others}"
         )
-    return SCHEMES[name]
+    return IN_ONNXRUNTIME.get(name, SCHEMES[name]) if target in ORT else SCHEMES[name]

@@ -20,6 +20,8 @@ class DType:
     """One row of the dtype table: `qmin`..`qmax` is the clamp, `amax / qmax` the scale.
 
     bits: of a code. fixed_scale: the scale whatever the range, None where the range decides.
+    min_opset: FP8 came with 19, but only from 21 on does its QuantizeLinear do without a zero point
+    (passes.insert_qdq says why).
     """
 
     name: str
@@ -45,7 +47,8 @@ DTYPES: dict[str, DType] = {
         DType("fixed88", -32768, 32767, TensorProto.INT16, 21, 16, fixed_scale=1 / 256),
         DType("int4", -8, 7, TensorProto.INT4, 21, 4),
         DType("int4-in-int8", -8, 7, TensorProto.INT8, 10, 4),
-        DType("fp8", -448, 448, TensorProto.FLOAT8E4M3FN, 19, 8),
+        DType("fp8", -448, 448, TensorProto.FLOAT8E4M3FN, 21, 8),
+        DType("int4-in-fp8", -8, 7, TensorProto.FLOAT8E4M3FN, 21, 4),
     )
 }
 

@@ -5,7 +5,8 @@
     4 bits in INT8 storage, float w -> Q -> Clip(-8, 7) -> DQ           (QCDQ)
 
 The zero point z is 0 but for uint8. Biases stay float. `axis` is always written: ONNX's default is
-1, TensorRT's parser's is 0. INT4 is packed, two codes a byte. Weights that were rounded elsewhere come as `Codes`.
+1, TensorRT's parser's is 0. INT4 is packed, two codes a byte. Weights that were rounded elsewhere
+come as `Codes`.
 Scales have the type of the data, float32, float16 or bfloat16; the latter two need opset 19.
 FP8 has its type in an attribute and no zero point: ONNX Runtime takes an FP8 zero point for one of
 UINT8, and then a Relu in front of the Q for needless.

@@ -9,11 +9,12 @@ from onnxq.graph import Graph, Node
 from onnxq.passes.raise_opset import MINIMUM
 from onnxq.patterns import select
 from onnxq.plan import Plan
-from onnxq.schemes import BLOCK_SIZES, Scheme, scheme
+from onnxq.schemes import BLOCK_SIZES, SCHEMES, Scheme, scheme
 from onnxq.spec import DTYPES, Edge, QuantSpec
 from onnxq.targets.options import PlanOptions, weight_input
 
 BLOCK_OPSET, DEFAULT_BLOCK = 21, 64
+BLOCKED = ("auto", "per-block")  # the --weights that may give blocks
 
 
 def schemes_of(graph: Graph, options: PlanOptions) -> Mapping[str, Scheme]:
@@ -39,11 +40,44 @@ def assigned(options: PlanOptions) -> dict[str, Scheme]:
 
 
 def default_scheme(options: PlanOptions) -> Scheme:
-    """The scheme of nodes that have none of their own; raises PlanError for a wrong option."""
+    """The scheme of nodes that have none of their own.
+
+    Raises PlanError for a wrong option, and for blocks that no scheme in use has.
+    """
     if options.block_size is not None and options.block_size not in BLOCK_SIZES:
         sizes = ", ".join(map(str, BLOCK_SIZES))
         raise PlanError(f"--block-size {options.block_size}: choose one of {sizes}")
-    return scheme(options.scheme, options.target)
+    chosen = scheme(options.scheme, options.target)
+    _refuse_idle_blocks(options, chosen)
+    return chosen
+
+
+def _refuse_idle_blocks(options: PlanOptions, chosen: Scheme) -> None:
+    """Raises PlanError where blocks are asked for that no scheme in use has."""
+    if options.block_size is None and options.weights != "per-block":
+        return
+    size = options.block_size
+    asked = "--weights per-block" if size is None else f"--block-size {size}"
+    if options.weights not in BLOCKED:
+        raise PlanError(f"{asked} with --weights {options.weights}: leave one of them out")
+    if not any(s.blocks for s in (chosen, *assigned(options).values())):
+        runs = [s for s in SCHEMES if options.target in SCHEMES[s].targets]
+        able = ", ".join(s for s in runs if scheme(s, options.target).blocks)
+        raise PlanError(
+            f"{asked}: scheme '{chosen.name}' has no blocks on --target {options.target}; "
+            f"choose one that has: {able}"
+        )
+
+
+def refuse_unused_blocks(options: PlanOptions, plan: Plan) -> None:
+    """Raises PlanError where a block size was asked for and no weight of the plan has blocks."""
+    size = options.block_size
+    if size is not None and not any(spec.block_size for spec in plan.edges.values()):
+        raise PlanError(
+            f"--block-size {size}: no weight has blocks, which need a quantized MatMul or Gemm of "
+            f"2-D weights that sums over a multiple of {BLOCK_SIZES[0]}, at least twice; leave it "
+            "out"
+        )
 
 
 def opset_of(options: PlanOptions, plan: Plan | None = None) -> int:
@@ -77,13 +111,19 @@ def _weight_spec(node: Node, index: int, options: PlanOptions, scheme: Scheme) -
     axis = _channel_axis(node, index, options)
     if options.weights == "per-tensor" or axis is None or dtype == "fixed88":
         return QuantSpec(dtype)
-    size = options.block_size or DEFAULT_BLOCK
     shape = node.inputs[index].shape
     if scheme.blocks and not convolves and len(shape) == 2 and _blocked(dtype, options):
         contracted = 1 - axis
-        if shape[contracted] % size == 0:
+        if size := _block_size(shape[contracted], options):
             return QuantSpec(dtype, "block", contracted, size)
     return QuantSpec(dtype, "channel", axis)
+
+
+def _block_size(length: int, options: PlanOptions) -> int | None:
+    """The largest block up to the one asked for that divides `length`, two blocks at least; None
+    where there is none: TensorRT takes whole blocks, and fuses no weight of one block."""
+    most = min(options.block_size or DEFAULT_BLOCK, length // 2)
+    return next((s for s in reversed(BLOCK_SIZES) if s <= most and length % s == 0), None)
 
 
 def _blocked(dtype: str, options: PlanOptions) -> bool:

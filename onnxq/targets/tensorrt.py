@@ -137,12 +137,12 @@ FLOAT_RULES: tuple[Rule, ...] = (
     Rule("narrow-product", "K or N is under {min_channels}", _narrow_product),
 )
 FP8_RULES: tuple[Rule, ...] = (
-    Rule("fp8-channels", f"FP8 has no kernel for a Conv of under {FP8_CHANNELS} channels in, or in "
-         "a group; --scheme-for to give it INT8", _thin_groups),
-    Rule("fp8-padding", "FP8 has no kernel for a Conv whose channels in and out differ modulo "
-         f"{FP8_CHANNELS}; --scheme-for to give it INT8", _unlike_channels),
+    Rule("fp8-channels", "a Conv of under 16 channels in, or in a group, has no FP8 kernel; "
+         "--scheme-for to give it INT8", _thin_groups),
+    Rule("fp8-padding", "a Conv whose channels in and out differ modulo 16 has no FP8 kernel; "
+         "--scheme-for to give it INT8", _unlike_channels),
     Rule("fp8-window", "FP8 has no kernel for a Conv window of over 32 values", _wide_window),
-)
+)  # fmt: skip
 
 
 def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:

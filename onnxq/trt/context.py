@@ -165,11 +165,11 @@ def _code_type(node: Node, zero_point: Array | None) -> str | None:
     if node.op == "DequantizeLinear" and (known := _declared(node.inputs[0])):
         return known
     if zero_point is not None:
-        return _type_name(zero_point.dtype)
+        return type_name(zero_point.dtype)
     if len(node.inputs) > 2 and not node.inputs[2].is_empty():
         return _declared(node.inputs[2])
     if node.op == "QuantizeLinear":
-        return _type_name(node.attrs.get("output_dtype", 0) or onnx.TensorProto.UINT8)
+        return type_name(node.attrs.get("output_dtype", 0) or onnx.TensorProto.UINT8)
     before = producer(node.inputs[0])
     if before is None or before.op != "QuantizeLinear":
         return None
@@ -219,15 +219,15 @@ def _written(
     if node.op == "QuantizeLinear" and id(node) in by_node:
         return by_node[id(node)].dtype
     if node.op == "DequantizeLinear" and len(node.inputs) > 1:
-        asked = _type_name(node.attrs.get("output_dtype", 0))
+        asked = type_name(node.attrs.get("output_dtype", 0))
         return asked or types.get(node.inputs[1].name)
     if node.op == "Cast":
-        return _type_name(node.attrs.get("to", 0))
+        return type_name(node.attrs.get("to", 0))
     if node.op in TO_BOOL:
         return "BOOL"
     if node.op == "Constant":
         values = constant_of(tensor)
-        return None if values is None else _type_name(values.dtype)
+        return None if values is None else type_name(values.dtype)
     if declared := _declared(tensor):
         return declared
     read = [types.get(t.name) for t in node.inputs]
@@ -235,10 +235,10 @@ def _written(
 
 
 def _declared(tensor: Tensor) -> str | None:
-    return None if tensor.dtype is None else _type_name(tensor.dtype)
+    return None if tensor.dtype is None else type_name(tensor.dtype)
 
 
-def _type_name(dtype: Any) -> str | None:
+def type_name(dtype: Any) -> str | None:
     """The ONNX name of a NumPy type or an ONNX type number; None for 0 and for the unknown."""
     try:
         number = (

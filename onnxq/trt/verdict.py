@@ -7,9 +7,8 @@ from typing import Any
 
 from onnxq.graph import Graph, Node, constant_of, producer
 from onnxq.targets.options import is_weighted
+from onnxq.trt.context import type_name
 from onnxq.trt.engine import Engine, Precision, coverage
-
-_STORED = {"int8": "int8", "uint8": "int8", "int4": "int4", "uint4": "int4"}
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,21 @@ def judge(graph: Graph, engine: Engine) -> Verdict:
 
 
 def meant(graph: Graph) -> dict[str, str]:
-    """Weighted nodes whose first two inputs are dequantized -> the precision that asks for."""
+    """Weighted nodes -> the precision that their Q/DQ asks for.
+
+    Those whose first two inputs are dequantized, and products with INT4 weights alone, in blocks:
+    a kernel unpacks these as it multiplies. Other weights alone are dequantized, to compute in
+    float.
+    """
     found = {}
     for node in graph.nodes:
         if is_weighted(node):
-            types = [_precision(producer(t)) for t in node.inputs[:2]]
+            before = [producer(t) for t in node.inputs[:2]]
+            types = [_precision(n) for n in before]
             if types[0] and types[1]:
-                found[node.name] = types[1] if types[1] == "int4" else types[0]
+                found[node.name] = types[0]
+            elif types[1] == "int4" and before[1] and before[1].attrs.get("block_size", 0):
+                found[node.name] = "int4"
     return found
 
 
@@ -81,5 +88,5 @@ def _precision(node: Node | None) -> str | None:
         return None
     codes = node.inputs[0]
     values = constant_of(codes) if codes.dtype is None else None
-    dtype = str(codes.dtype if values is None else values.dtype)
-    return "fp8" if "float8" in dtype else _STORED.get(dtype.removeprefix("dtype"), "int8")
+    name = type_name(codes.dtype if values is None else values.dtype) or ""
+    return "fp8" if name.startswith("FLOAT8") else "int4" if name.endswith("INT4") else "int8"
