@@ -169,9 +169,13 @@ def palette_of(source: steps.Source, config: Config, choices: Choices) -> Palett
     schemes = {choice: s.name for choice, s in choices.quantized.items()}
     schemes |= {_short(s): s for s in own.values() if s not in schemes.values()}
     choice_of = {name: choice for choice, name in schemes.items()}
+    blocks = {name for name in choice_of if scheme(name, options.target).blocks}
     plans: dict[str, Plan] = {}
     for choice, name in schemes.items():
-        whole = placement.plan(graph, replace(options, scheme=name), source.sha256)
+        asked = replace(options, scheme=name)
+        if blocks and name not in blocks:
+            asked = _without_blocks(asked)
+        whole = placement.plan(graph, asked, source.sha256)
         taken = [_by_node(plan) for plan in plans.values()]
         mine = [
             node
@@ -193,6 +197,7 @@ def _table(
 ) -> Callable[[Mapping[str, str]], Plan]:
     """How the target's table plans a mixture: the scheme of each node, and which to skip."""
     nodes = dict.fromkeys(n for plan in plans.values() for n in plan.nodes)
+    blocked = {(e.node, c) for c, p in plans.items() for e, s in p.edges.items() if s.block_size}
     weighted = {node.name for node in source.graph.nodes if is_weighted(node)}
 
     def mix(chosen: Mapping[str, str]) -> Plan:
@@ -205,10 +210,18 @@ def _table(
             skip=(*options.skip, *(EXACT + n for n in floats)),
             scheme_for=(*options.scheme_for, *assigned),
         )
+        if not blocked & set(chosen.items()):
+            asked = _without_blocks(asked)
         found = placement.plan(source.graph, asked, source.sha256)
         return replace(found, skipped={**found.skipped, **dict.fromkeys(floats, REASON)})
 
     return mix
+
+
+def _without_blocks(options: PlanOptions) -> PlanOptions:
+    """The options without a wish for blocks, which is refused where nothing can have them."""
+    weights = "auto" if options.weights == "per-block" else options.weights
+    return replace(options, block_size=None, weights=weights)
 
 
 def _union(plans: Mapping[str, Plan]) -> Plan:

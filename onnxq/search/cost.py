@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 
+from onnx import TensorProto
+
 from onnxq.errors import ModelError, PlanError
 from onnxq.graph import WEIGHTED, Graph, Node, constant_of
 from onnxq.plan import Plan
@@ -27,7 +29,9 @@ from onnxq.spec import DTYPES, Edge
 from onnxq.targets.options import weight_input
 
 BITS = {"fp16": 16, "bf16": 16, "fp32": 32} | {name: row.bits for name, row in DTYPES.items()}
-STORED = {**BITS, "int4-in-int8": 8}
+_STORAGE: dict[int, int] = {TensorProto.INT4: 4, TensorProto.INT16: 16}  # others have 8 bits
+STORED = {**BITS, **{name: _STORAGE.get(row.onnx_type, 8) for name, row in DTYPES.items()}}
+UNIT = {"uint8": "int8", "int4-in-int8": "int8", "int4-in-fp8": "fp8"}  # where not its own
 MODELS = ("ops", "bytes", "size", "roofline:DEVICE", "ort")
 MEASURED = ("ort",)  # costs that are measured; the integer program works with "ops"
 Types = tuple[list[str], str]  # of a node's inputs, and of its output
@@ -143,7 +147,7 @@ def _unit(types: list[str]) -> str:
     if "int4" in types[:2] or _compute(types) in ("int16", "fixed88"):
         wide = [t for t in types[:2] if t not in DTYPES]
         return _widest(wide) if wide else "fp16"
-    return {"uint8": "int8", "int4-in-int8": "int8"}.get(_compute(types), _compute(types))
+    return UNIT.get(_compute(types), _compute(types))
 
 
 def _ops(node: Node, types: Types, shapes: Shapes) -> float:
@@ -155,7 +159,7 @@ def _ops(node: Node, types: Types, shapes: Shapes) -> float:
 
 
 def _bytes(node: Node, types: Types, shapes: Shapes) -> float:
-    moved = 0.0
+    moved: float = 0.0
     for tensor, dtype in zip(node.inputs, types[0], strict=True):
         values = constant_of(tensor)
         shape = shapes.get(tensor.name, ()) if values is None else values.shape

@@ -141,3 +141,19 @@ def test_a_given_plan_is_kept_to_the_letter(source):
     first = plan.nodes[0]
     rest = found.mix(dict.fromkeys(plan.nodes[1:], "int8"))
     assert rest.edges == {e: s for e, s in plan.edges.items() if e.node != first}
+
+
+def test_a_block_size_is_for_the_choices_that_have_blocks(request):
+    path = request.config.rootpath / "fixtures" / "transformer" / "transformer.onnx"
+    options = PlanOptions(block_size=32)
+    config = Config(placement=options)
+    source = steps.prepare(path, Config(placement=PlanOptions(scheme="w4a16")))
+    found = palette_of(source, config, choices_of("w4a16,int8,float", None, options))
+    sizes = {c: {s.block_size for s in plan.edges.values()} for c, plan in found.plans.items()}
+    assert 32 in sizes["w4a16"]
+    assert sizes["int8"] == {None}
+    first, *others = found.plans["w4a16"].nodes
+    plan = found.mix({first: "w4a16", **dict.fromkeys(others, "int8")})
+    assert {e.node for e, s in plan.edges.items() if s.block_size} <= {first}
+    plain = found.mix(dict.fromkeys(found.nodes, "int8"))
+    assert not any(s.block_size for s in plain.edges.values())
