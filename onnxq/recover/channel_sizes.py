@@ -1,0 +1,107 @@
+"""How large the channels of activations are: largest values and powers, in one pass over samples.
+
+Each tensor is reduced where it is computed (ReduceMax of |x|, ReduceMean of x^2), so that no
+activation leaves the runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnxq import graph as graphs
+from onnxq import runtime as ort
+from onnxq import segments
+from onnxq.calib.collect import Samples
+from onnxq.graph import Graph, Tensor
+
+Array = npt.NDArray[Any]
+
+LARGEST, POWER = "onnxq_largest", "onnxq_power"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the channels of a tensor lie: on axis 1 of `rank` axes, or, with rank 0, on the last of
+    any number of axes."""
+
+    channels: int
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Per channel the largest |x| and the mean of x^2 over all samples; float64, (channels,)."""
+
+    amax: Array
+    power: Array
+
+
+def channel_sizes(
+    graph: Graph, layouts: Mapping[str, Layout], data: Samples, runtime: ort.Runtime, workers: int
+) -> dict[str, Sizes]:
+    """Sizes of the channels of tensors, by their names; the same for any order of the samples, up
+    to rounding of the powers."""
+    if not layouts:
+        return {}
+    session = ort.session(sizes_model(graph, layouts), runtime, threads=1)
+    names = [f"{kind}_{i}" for i in range(len(layouts)) for kind in (LARGEST, POWER)]
+    fed = [x.name for x in session.get_inputs()]
+
+    def run(i: int) -> Sequence[Array]:
+        sample = data.sample(i)
+        return ort.run(session, names, {n: np.ascontiguousarray(sample[n]) for n in fed})
+
+    with ThreadPoolExecutor(workers, "channels") as pool:
+        runs = list(pool.map(run, range(len(data))))
+    found = {}
+    for i, name in enumerate(layouts):
+        largest = np.stack([values[2 * i] for values in runs]).astype(np.float64)
+        powers = np.stack([values[2 * i + 1] for values in runs]).astype(np.float64)
+        found[name] = Sizes(largest.max(axis=0), powers.mean(axis=0))
+    return found
+
+
+def sizes_model(graph: Graph, layouts: Mapping[str, Layout]) -> onnx.ModelProto:
+    """A model that writes, for tensor i of `layouts`, `onnxq_largest_i` and `onnxq_power_i`."""
+    copy = segments.restrict(graph, list(layouts))
+    tensors = copy.tensors()
+    copy.outputs = []
+    for i, (name, layout) in enumerate(layouts.items()):
+        _reduce(copy, tensors[name], layout, i)
+    return graphs.to_proto(copy)
+
+
+def _reduce(graph: Graph, x: Tensor, layout: Layout, i: int) -> None:
+    axes = [a for a in range(layout.rank) if a != 1]
+    if not layout.rank:
+        shape = gs.Constant(f"onnxq_shape_{i}", np.array([-1, layout.channels], np.int64))
+        x, axes = _add(graph, "Reshape", [x, shape], f"onnxq_rows_{i}"), [0]
+    if x.dtype != np.float32:
+        x = _add(graph, "Cast", [x], f"onnxq_float_{i}", {"to": int(onnx.TensorProto.FLOAT)})
+    size = _add(graph, "Abs", [x], f"onnxq_size_{i}")
+    square = _add(graph, "Mul", [x, x], f"onnxq_square_{i}")
+    for op, tensor, name in (("ReduceMax", size, LARGEST), ("ReduceMean", square, POWER)):
+        inputs, attrs = [tensor], dict[str, Any](keepdims=0)
+        if graph.opset >= 18:
+            inputs.append(gs.Constant(f"{name}_axes_{i}", np.array(axes, np.int64)))
+        else:
+            attrs["axes"] = axes
+        out = _add(graph, op, inputs, f"{name}_{i}", attrs)
+        out.shape = [layout.channels]
+        graph.outputs.append(out)
+
+
+def _add(
+    graph: Graph, op: str, inputs: list[Tensor], name: str, attrs: Mapping[str, Any] | None = None
+) -> Tensor:
+    out = gs.Variable(name, np.float32)
+    graph.nodes.append(gs.Node(op, f"{name}_node", dict(attrs or {}), inputs, [out]))
+    return out
