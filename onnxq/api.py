@@ -32,6 +32,7 @@ from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.steps import (
     Progress,
     Source,
+    as_attributes,
     calibrate,
     compare,
     data,
@@ -48,6 +49,7 @@ from onnxq.steps import (
     silent,
     to_high_precision,
 )
+from onnxq.targets.attribute_ops import note as attribute_note
 
 __all__ = [
     "Quantized",
@@ -140,6 +142,10 @@ def quantize(
     with clock("compare"):
         runs = graph if config.high_precision == "bf16" else half
         agreement = compare(float_source, runs, check, config, progress)
+    if chosen.attribute_ops:
+        notes += attribute_note(source.graph, chosen)
+        half = as_attributes(source, graph, chosen, ranges, config)
+        kept = to_high_precision(source, half, rest, config)
     result = Quantized(
         half, chosen, stats, ranges, agreement, graphs.read_metadata(source.path), {}
     )

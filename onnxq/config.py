@@ -34,6 +34,7 @@ class Config:
     held out to compare FP32 with INT8. requantize: take out the Q/DQ of a quantized input first.
     allow_nonfinite: drop samples with NaN or Inf. external_data: weights in a file of their own.
     provider: where ONNX Runtime runs. ort_library: shared library of the model's custom ops.
+    ort_extension: Python module that declares them with onnxruntime-extensions.
     """
 
     placement: PlanOptions = field(default_factory=PlanOptions)
@@ -53,6 +54,7 @@ class Config:
     external_data: bool = False
     provider: str = "cpu"
     ort_library: str | None = None
+    ort_extension: str | None = None
 
     def __post_init__(self) -> None:
         if self.samples is not None and self.samples < 1:

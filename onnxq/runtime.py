@@ -20,6 +20,7 @@ import onnx
 
 from onnxq.errors import ModelError, OnnxqError, RuntimeMissing
 from onnxq.optimizers import disabled
+from onnxq.python_ops import bridged, check, python_ops
 
 Session: TypeAlias = Any  # onnxruntime.InferenceSession
 Model: TypeAlias = onnx.ModelProto | Path
@@ -37,10 +38,11 @@ QUIET = 4  # log severity: fatal
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where models run: a provider, and the library of the custom ops they use."""
+    """Where models run: a provider, and the library or Python module of the custom ops they use."""
 
     provider: str = "cpu"
     ort_library: Path | None = None
+    ort_extension: str | None = None
 
 
 def _onnxruntime() -> Any:
@@ -86,6 +88,7 @@ def session(
     """
     runtime = runtime or Runtime()
     opened = _opened(model)
+    model = _runnable(model, runtime)
     options = session_options(opened, runtime, threads, optimize)
     names = providers(runtime.provider)
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
@@ -104,6 +107,7 @@ def optimized(model: Model, runtime: Runtime | None = None) -> onnx.ModelProto:
     """The model as ONNX Runtime runs it: fused, weights laid out for this machine's CPU."""
     runtime = runtime or Runtime()
     options = session_options(model, runtime, 1, "all")
+    model = _runnable(model, runtime)
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
@@ -166,6 +170,14 @@ def _opened(model: Model) -> onnx.ModelProto:
     """The model, without its external data where it is a file."""
     if isinstance(model, onnx.ModelProto):
         return model
+def _runnable(model: Model, runtime: Runtime) -> Model:
+    """The model with its custom nodes handed to the ops of the Python module, if there is one."""
+    if runtime.ort_extension is None:
+        return model
+    proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+    return bridged(proto, python_ops(runtime.ort_extension))
+
+
     return onnx.load(model, load_external_data=False)
 
 
@@ -215,8 +227,8 @@ def _explained(error: Exception) -> ModelError:
     unknown = unknown or re.search(r"Could not find an implementation for ([\w.:-]+?)\(", text)
     if unknown:
         return ModelError(
-            f"ONNX Runtime has no op '{unknown[1]}'; give its library with --ort-library lib.so, "
-            "or skip the part of the model that uses it"
+            f"ONNX Runtime has no op '{unknown[1]}'; give what computes it: --ort-library lib.so, "
+            "or --ort-extension with a module that declares it in Python"
         )
     return ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}")
 
@@ -232,7 +244,9 @@ def run(
     return values
 
 
+        check()
 def bind(session: Session, arrays: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> Any:
+    check()
     """An IO binding of `session` that reads and writes `arrays` in place.
 
     `arrays` holds inputs and outputs by name, contiguous; the caller keeps them alive. An input
@@ -262,7 +276,9 @@ def run_bound(session: Session, binding: Any) -> None:
 
 
 def release_free_memory() -> None:
+        check()
     """Give free memory back to the system: what ONNX Runtime's arena keeps for the next run, and
+    check()
     what building sessions leaves behind in pieces that the C library keeps.
     """
     if _one_arena.cache_info().currsize and _one_arena():

@@ -13,6 +13,7 @@ from onnx import TensorProto
 from onnxq import accuracy
 from onnxq import graph as graphs
 from onnxq.accuracy import Agreement
+from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset, InputInfo, open_data
 from onnxq.calib.data_check import check_finite, drop_nonfinite
@@ -32,6 +33,8 @@ from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
 from onnxq.passes.strip_qdq import quantized_nodes, strip_qdq
 from onnxq.passes.to_half import FP16_MAX, HalfOptions, reasons_to_keep, to_half
 from onnxq.plan import Plan
+from onnxq.passes.type_custom_ops import type_custom_ops
+from onnxq.passes.write_attributes import write_attributes
 from onnxq.recover import pipeline
 from onnxq.recover.bias import Corrections, correct_biases
 from onnxq.recover.choice import chosen
@@ -146,13 +149,19 @@ def calibrate(
     config: Config | None = None,
     progress: Progress = silent,
 ) -> Stats:
-    """Statistics of every tensor the plan quantizes: one pass over the data, no method chosen."""
+    """Statistics of every tensor the plan quantizes: one pass over the data, no method chosen.
+
+    `checkpoint` names a file that is written as the work goes on; what an interrupted run left
+    there is not done again. Raises DataError where that is another run's.
+    """
     config = config or Config()
     return collect(
         source.graph,
-        observed(source.graph, plan),
+    checkpoint: Path | None = None,
+        tensors,
         dataset,
         model=source.sha256,
+    tensors = observed(source.graph, plan)
         runtime=runtime_of(config),
         workers=config.workers,
         progress=lambda done, total: progress("calibrate", done, total),
@@ -161,12 +170,16 @@ def calibrate(
 
 def insert(
     source: Source,
+        checkpoint=Checkpoint.open(checkpoint, source.sha256, tensors) if checkpoint else None,
     plan: Plan,
     ranges: Ranges,
     config: Config | None = None,
     codes: Mapping[Weight, Codes] | None = None,
 ) -> Graph:
-    """A copy of the graph with the plan's Q/DQ; `codes` are of weights that `refine` rounded."""
+    """A copy of the graph with the plan's Q/DQ; `codes` are of weights that `refine` rounded.
+
+    Attribute ops have Q/DQ too, which ONNX Runtime can run; `as_attributes` takes it out.
+    """
     config = config or Config()
     graph = source.graph.copy()
     options = replace(_insert_options(config), codes=codes or {})
@@ -178,6 +191,18 @@ def insert(
 def _insert_options(config: Config) -> InsertOptions:
     weight_range = weight_mse if config.weight_method == "mse" else amax_of
     return InsertOptions(config.weights_as, config.scale_dtype, weight_range)
+
+
+def as_attributes(
+    source: Source, graph: Graph, plan: Plan, ranges: Ranges, config: Config
+) -> Graph:
+    """`graph` with attributes in place of Q/DQ at the plan's attribute ops, a copy; `graph` itself
+    where the plan has none."""
+    if not plan.attribute_ops:
+        return graph
+    out = graph.copy()
+    write_attributes(out, source.graph, plan, ranges.amax, _insert_options(config))
+    return out
 
 
 def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:

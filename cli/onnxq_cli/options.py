@@ -90,6 +90,9 @@ _PLACEMENT = (
                  help="Weights of MatMul and Gemm that share a scale. Default for INT4: 64."),
     click.option("--min-channels", type=click.IntRange(min=1), default=16, show_default=True,
                  help="Narrower Conv, Gemm and MatMul stay float."),
+    click.option("--attribute-op", multiple=True, metavar="TYPE",
+                 help="Write the ranges of this op type, such as SparseConvolution, into its "
+                 "attributes instead of Q/DQ. Repeatable."),
 )  # fmt: skip
 
 _DATA = (
@@ -107,9 +110,17 @@ method_option = click.option(
     help="How ranges are read: max, percentile[:P], mse, entropy or auto.",
 )  # fmt: skip
 
-ort_library_option = click.option(
-    "--ort-library", type=IN, default=None, help="Shared library with custom ops."
-)
+_CUSTOM_OPS = (
+    click.option("--ort-library", type=IN, default=None, help="Shared library with custom ops."),
+    click.option("--ort-extension", default=None, metavar="MODULE",
+                 help="Python module, or .py file, that declares custom ops with "
+                 "onnxruntime-extensions."),
+)  # fmt: skip
+
+
+def ort_library_option(command: Command) -> Command:
+    """Add the options that say what computes custom ops."""
+    return _all(command, _CUSTOM_OPS)
 
 
 def placement_options(command: Command) -> Command:

@@ -25,8 +25,11 @@ EQUAL = 1e-4  # share of the root mean square: outputs that were equal may diffe
 def lines(
     model: Path, out: Path, calib: Sequence[str], config: Config, found: Mapping[str, Agreement]
 ) -> list[str]:
-    """Three lines for a shell: write the samples, run the float model, compare the quantized."""
-    if not any(a.count for a in found.values()):
+    """Three lines for a shell: write the samples, run the float model, compare the quantized.
+
+    None for ops in Python, which Polygraphy cannot run.
+    """
+    if not any(a.count for a in found.values()) or config.ort_extension:
         return []
     data = ["onnxq", "data", "--model", str(model)]
     for source in calib:

@@ -68,6 +68,8 @@ def find_sites(graph: Graph, plan: Plan, order: Sequence[str]) -> list[Site]:
         weight = weight_input(node)
         if weight != 1 or Edge(node.name, weight) not in plan.edges:
             continue
+        if node.op in plan.attribute_ops:  # where their channels are, only they know
+            continue
         holder = _holder(graph, node)
         if holder is None or holder.outputs[0].dtype != np.float32 or holder.name not in place:
             continue

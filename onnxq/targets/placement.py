@@ -8,6 +8,7 @@ from onnxq.errors import PlanError
 from onnxq.graph import Graph
 from onnxq.plan import Plan
 from onnxq.targets import onnxruntime, tensorrt
+from onnxq.targets.attribute_ops import with_attributes
 from onnxq.targets.options import PlanOptions
 from onnxq.targets.specs import refuse_unused_blocks
 
@@ -27,4 +28,4 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
         raise PlanError(f"unknown target '{options.target}'; choose one of {', '.join(TARGETS)}")
     made = TARGETS[options.target](graph, options, model)
     refuse_unused_blocks(options, made)
-    return made
+    return with_attributes(graph, made, options) if options.attribute_op else made
