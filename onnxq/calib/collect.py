@@ -12,28 +12,23 @@ samples, any split of them and any number of workers.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
-from typing import Protocol
 
 from onnxq import runtime as ort
-from onnxq.calib.histogram import Accumulator, Array, Histogram, merge
+from onnxq.calib.checkpoint import Checkpoint
+from onnxq.calib.checkpoint import Samples as Samples
+from onnxq.calib.histogram import Accumulator, Array, merge
 from onnxq.calib.program import BufferMismatch, Program, compile_program, free_steps, planned_steps
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
 from onnxq.errors import DataError, ModelError
 from onnxq.graph import Graph
 
 Progress = Callable[[int, int], None]
-
-
-class Samples(Protocol):
-    """Calibration data: sample `i` is one run's inputs by name, batch axis included."""
-
-    def __len__(self) -> int: ...
-
-    def sample(self, i: int) -> Mapping[str, Array]: ...
 
 
 def collect(
@@ -45,13 +40,16 @@ def collect(
     runtime: ort.Runtime | None = None,
     workers: int = 2,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Stats:
     """Statistics of the activation `tensors` of `graph` over all samples of `data`.
 
     `model` is the hash of the model file that the statistics are for. A tensor that no run of the
     main graph computes, such as one within a branch of an `If`, gets an empty histogram.
-    `progress(done, total)` is called from the calling thread. Raises DataError for data that does
-    not fit the inputs, ModelError for a model that cannot be run or has no such tensor.
+    `progress(done, total)` is called from the calling thread. With a `checkpoint`, what an earlier
+    run counted is not counted again, and what is counted is written now and then. Raises DataError
+    for data that does not fit the inputs, ModelError for a model that cannot be run or has no such
+    tensor.
     """
     if not len(data):
         raise DataError("there are no calibration samples; give at least one")
@@ -59,17 +57,64 @@ def collect(
     names = _computed(graph, tensors)
     first = {name: tuple(x.shape) for name, x in data.sample(0).items()}
     program = compile_program(graph, names, runtime, first)
+    task = _Task(data, checkpoint, progress, model, tuple(dict.fromkeys(tensors)))
     try:
-        crew = _run(program, data, workers, progress)
+        crew = _run(program, task, workers)
     except BufferMismatch:
-        crew = _run(replace(program, types=None), data, workers, progress)
-    merged = {name: _merged(crew, name) for name in dict.fromkeys(tensors)}
-    return Stats(model, merged, len(data), add_digests(*(worker.digest for worker in crew)))
+        crew = _run(replace(program, types=None), task, workers)
+    return task.stats(crew, final=True)
 
 
-def _merged(crew: Sequence[_Worker], name: str) -> Histogram:
-    """What all workers counted of a tensor; their counters are given back."""
-    return merge(*(worker.counts.pop(name).histogram() for worker in crew if name in worker.counts))
+@dataclass
+class _Task:
+    """What is to be counted, and what an earlier run has counted. gate: closed while workers are to
+    wait between two samples."""
+
+    data: Samples
+    checkpoint: Checkpoint | None
+    progress: Progress | None
+    model: str
+    tensors: tuple[str, ...]
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def missing(self) -> Sequence[int]:
+        if self.checkpoint is None:
+            return range(len(self.data))
+        return self.checkpoint.missing(self.data)
+
+    def save_if_due(self, crew: Sequence[_Worker]) -> None:
+        if self.checkpoint is not None and self.checkpoint.due:
+            self.gate.clear()
+            try:
+                with ExitStack() as stack:
+                    for worker in crew:  # each at the end of the sample that it is counting
+                        stack.enter_context(worker.lock)
+                    done = sum((worker.done for worker in crew), self.checkpoint.done)
+                    self.checkpoint.save(self.stats(crew), done)
+            finally:
+                self.gate.set()
+
+    def stats(self, crew: Sequence[_Worker], final: bool = False) -> Stats:
+        """What all workers, and an earlier run, counted; in the end their counters are given
+        back one by one."""
+        begun = self.checkpoint.begun if self.checkpoint else None
+        histograms = {}
+        for name in self.tensors:
+            counted = [w.counts[name].histogram() for w in crew if name in w.counts]
+            if final:
+                for worker in crew:
+                    worker.counts.pop(name, None)
+            histograms[name] = merge(*counted, *([begun[name]] if begun else []))
+        samples = sum(w.done.total() for w in crew)
+        found = Stats(self.model, histograms, samples, add_digests(*(w.digest for w in crew)))
+        if begun is None:
+            return found
+        return replace(
+            found, samples=samples + begun.samples, data=add_digests(found.data, begun.data)
+        )
 
 
 def _computed(graph: Graph, tensors: Sequence[str]) -> list[str]:
@@ -89,18 +134,26 @@ class _Worker:
         self.program = program
         self.counts = {name: Accumulator() for name in program.observed}
         self.digest = NO_DATA
+        self.done: Counter[str] = Counter()
+        self.lock = threading.Lock()  # held while a sample is counted
         self.free = free_steps(program)
         self.planned = planned_steps(program)
 
     def observe(self, sample: Mapping[str, Array], stop: threading.Event) -> None:
         """Run `sample` and count it; returns early, having counted in part, on `stop`."""
+        with self.lock:
+            self._observe(sample, stop)
+
+    def _observe(self, sample: Mapping[str, Array], stop: threading.Event) -> None:
         live = self.program.checked(sample)
         self._count(live)
         for step in self.planned if self.program.planned_for(live) else self.free:
             if stop.is_set():
                 return
             self._count(step(live))
-        self.digest = add_digests(self.digest, sample_digest(sample))
+        digest = sample_digest(sample)
+        self.digest = add_digests(self.digest, digest)
+        self.done[digest] += 1
 
     def _count(self, values: Mapping[str, Array]) -> None:
         for name, value in values.items():
@@ -108,22 +161,23 @@ class _Worker:
                 self.counts[name].observe(value)
 
 
-def _run(program: Program, data: Samples, workers: int, progress: Progress | None) -> list[_Worker]:
-    """Workers that have counted all samples between them."""
-    total = len(data)
-    crew = [_Worker(program) for _ in range(max(1, min(workers, total)))]
-    todo, stop = iter(range(total)), threading.Event()
+def _run(program: Program, task: _Task, workers: int) -> list[_Worker]:
+    """Workers that have counted all samples between them that were missing."""
+    missing, total = task.missing(), len(task.data)
+    crew = [_Worker(program) for _ in range(max(1, min(workers, len(missing))))]
+    todo, stop = iter(missing), threading.Event()
     events: SimpleQueue[BaseException | None] = SimpleQueue()
     with ThreadPoolExecutor(len(crew), "calibrate") as pool:
         try:
             for worker in crew:
-                pool.submit(_work, worker, data, todo, stop, events)
-            for done in range(1, total + 1):
+                pool.submit(_work, worker, task, todo, stop, events)
+            for done in range(total - len(missing) + 1, total + 1):
                 error = events.get()
                 if error is not None:
                     raise error
-                if progress is not None:
-                    progress(done, total)
+                if task.progress is not None:
+                    task.progress(done, total)
+                task.save_if_due(crew)
         finally:
             stop.set()
     return crew
@@ -131,7 +185,7 @@ def _run(program: Program, data: Samples, workers: int, progress: Progress | Non
 
 def _work(
     worker: _Worker,
-    data: Samples,
+    task: _Task,
     todo: Iterator[int],
     stop: threading.Event,
     events: SimpleQueue[BaseException | None],
@@ -139,7 +193,8 @@ def _work(
     """Take samples until there are none; an event is a sample done, or what went wrong."""
     try:
         while not stop.is_set() and (i := next(todo, None)) is not None:
-            worker.observe(data.sample(i), stop)
+            task.gate.wait()
+            worker.observe(task.data.sample(i), stop)
             events.put(None)
     except BaseException as e:  # surfaces in the calling thread
         events.put(e)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -28,7 +28,7 @@ from onnxq.errors import DataError
 from onnxq.graph import replacing
 
 KIND, VERSION = "onnxq.stats", 1
-NO_DATA = "0" * 64
+NO_DATA, DIGEST = "0" * 64, 32  # bytes of a SHA-256
 
 _UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
@@ -69,6 +69,14 @@ class Stats:
 
     def save(self, path: str | Path) -> None:
         """Write `stats.npz`, whole or not at all; equal statistics give equal bytes."""
+        self._write(Path(path), {}, {})
+
+    def save_unfinished(self, path: str | Path, digests: Iterable[str]) -> None:
+        """Write what is counted so far, with the digests of the samples behind it."""
+        done = b"".join(map(bytes.fromhex, sorted(digests)))
+        self._write(Path(path), {"unfinished": True}, {"done": np.frombuffer(done, np.uint8)})
+
+    def _write(self, path: Path, more: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         each = list(self.histograms.values())
         header = {
             "kind": KIND,
@@ -77,32 +85,58 @@ class Stats:
             "data": self.data,
             "samples": self.samples,
             "tensors": list(self.histograms),
+            **more,
         }
         empty = histogram.EMPTY
-        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file,
+                allow_pickle=False,
                 header=np.frombuffer(json.dumps(header).encode(), np.uint8),
                 offsets=np.cumsum([0, *(h.bins.size for h in each)]),
                 bins=np.concatenate([empty.bins, *(h.bins for h in each)]),
                 counts=np.concatenate([empty.counts, *(h.counts for h in each)]),
                 minmax=np.array([(h.min, h.max) for h in each], np.float32).reshape(-1, 2),
+                **arrays,
             )
 
     @staticmethod
     def load(path: str | Path) -> Stats:
-        """Read `stats.npz`; raises DataError for a file that is not one of this version."""
-        path = Path(path)
-        if not path.is_file():
-            raise DataError(f"no statistics at '{path}'; 'onnxq calibrate --stats' writes them")
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return _from_arrays({name: archive[name] for name in archive.files}, path)
-        except (*_UNREADABLE, KeyError, TypeError, AttributeError) as e:
+        """Read `stats.npz`; raises DataError for a file that is not a finished one of this
+        version."""
+        stats, done = _read(Path(path))
+        if done is not None:
             raise DataError(
-                f"'{path}' is not a statistics file or is cut short ({type(e).__name__}: {e}); "
-                "'onnxq calibrate --stats' writes one"
-            ) from e
+                f"'{path}' is unfinished, with {stats.samples} samples counted; the command that "
+                "began it goes on with it"
+            )
+        return stats
+
+
+def load_unfinished(path: Path) -> tuple[Stats, list[str]] | None:
+    """Statistics that a run left unfinished, and the digests of its samples; None if the file is
+    finished. Raises DataError as `Stats.load` does."""
+    stats, done = _read(path)
+    return None if done is None else (stats, done)
+
+
+def _read(path: Path) -> tuple[Stats, list[str] | None]:
+    """Statistics, and the digests of their samples if they are unfinished."""
+    if not path.is_file():
+        raise DataError(f"no statistics at '{path}'; 'onnxq calibrate --stats' writes them")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        stats = _from_arrays(arrays, path)
+        if "done" not in arrays:
+            return stats, None
+        rows = arrays["done"].reshape(stats.samples, DIGEST)
+        return stats, [row.tobytes().hex() for row in rows]
+    except (*_UNREADABLE, KeyError, TypeError, AttributeError) as e:
+        raise DataError(
+            f"'{path}' is not a statistics file or is cut short ({type(e).__name__}: {e}); "
+            "'onnxq calibrate --stats' writes one"
+        ) from e
 
 
 def merge(*stats: Stats) -> Stats:
