@@ -87,8 +87,8 @@ def session(
     ModelError for a model that ONNX Runtime cannot run.
     """
     runtime = runtime or Runtime()
-    opened = _opened(model)
     model = _runnable(model, runtime)
+    opened = _opened(model)
     options = session_options(opened, runtime, threads, optimize)
     names = providers(runtime.provider)
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
@@ -106,8 +106,8 @@ def session(
 def optimized(model: Model, runtime: Runtime | None = None) -> onnx.ModelProto:
     """The model as ONNX Runtime runs it: fused, weights laid out for this machine's CPU."""
     runtime = runtime or Runtime()
-    options = session_options(model, runtime, 1, "all")
     model = _runnable(model, runtime)
+    options = session_options(model, runtime, 1, "all")
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
@@ -166,10 +166,6 @@ def _one_arena() -> bool:
     return True
 
 
-def _opened(model: Model) -> onnx.ModelProto:
-    """The model, without its external data where it is a file."""
-    if isinstance(model, onnx.ModelProto):
-        return model
 def _runnable(model: Model, runtime: Runtime) -> Model:
     """The model with its custom nodes handed to the ops of the Python module, if there is one."""
     if runtime.ort_extension is None:
@@ -178,6 +174,10 @@ def _runnable(model: Model, runtime: Runtime) -> Model:
     return bridged(proto, python_ops(runtime.ort_extension))
 
 
+def _opened(model: Model) -> onnx.ModelProto:
+    """The model, without its external data where it is a file."""
+    if isinstance(model, onnx.ModelProto):
+        return model
     return onnx.load(model, load_external_data=False)
 
 
@@ -240,13 +240,13 @@ def run(
     try:
         values: list[npt.NDArray[Any]] = session.run(outputs, feeds)
     except Exception as e:
+        check()
         raise _explained(e) from e
+    check()
     return values
 
 
-        check()
 def bind(session: Session, arrays: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> Any:
-    check()
     """An IO binding of `session` that reads and writes `arrays` in place.
 
     `arrays` holds inputs and outputs by name, contiguous; the caller keeps them alive. An input
@@ -272,13 +272,13 @@ def run_bound(session: Session, binding: Any) -> None:
     try:
         session.run_with_iobinding(binding)
     except Exception as e:
+        check()
         raise _explained(e) from e
+    check()
 
 
 def release_free_memory() -> None:
-        check()
     """Give free memory back to the system: what ONNX Runtime's arena keeps for the next run, and
-    check()
     what building sessions leaves behind in pieces that the C library keeps.
     """
     if _one_arena.cache_info().currsize and _one_arena():

@@ -32,9 +32,9 @@ from onnxq.passes.prepare import prepare as prepare_graph
 from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
 from onnxq.passes.strip_qdq import quantized_nodes, strip_qdq
 from onnxq.passes.to_half import FP16_MAX, HalfOptions, reasons_to_keep, to_half
-from onnxq.plan import Plan
 from onnxq.passes.type_custom_ops import type_custom_ops
 from onnxq.passes.write_attributes import write_attributes
+from onnxq.plan import Plan
 from onnxq.recover import pipeline
 from onnxq.recover.bias import Corrections, correct_biases
 from onnxq.recover.choice import chosen
@@ -85,6 +85,8 @@ def prepare(
         strip_qdq(graph)
     before = graph.opset
     graph = prepare_graph(graph)
+    if config.placement.attribute_op or (plan_from and plan_from.attribute_ops):
+        graph = apply(graph, type_custom_ops)
     needed, why = MINIMUM, "scales per channel"
     if (other := opset_of(config.placement, plan_from)) > needed:
         needed, why = other, "the types of the plan"
@@ -148,6 +150,7 @@ def calibrate(
     dataset: Dataset,
     config: Config | None = None,
     progress: Progress = silent,
+    checkpoint: Path | None = None,
 ) -> Stats:
     """Statistics of every tensor the plan quantizes: one pass over the data, no method chosen.
 
@@ -155,22 +158,21 @@ def calibrate(
     there is not done again. Raises DataError where that is another run's.
     """
     config = config or Config()
+    tensors = observed(source.graph, plan)
     return collect(
         source.graph,
-    checkpoint: Path | None = None,
         tensors,
         dataset,
         model=source.sha256,
-    tensors = observed(source.graph, plan)
         runtime=runtime_of(config),
         workers=config.workers,
         progress=lambda done, total: progress("calibrate", done, total),
+        checkpoint=Checkpoint.open(checkpoint, source.sha256, tensors) if checkpoint else None,
     )
 
 
 def insert(
     source: Source,
-        checkpoint=Checkpoint.open(checkpoint, source.sha256, tensors) if checkpoint else None,
     plan: Plan,
     ranges: Ranges,
     config: Config | None = None,
@@ -188,11 +190,6 @@ def insert(
     return graph
 
 
-def _insert_options(config: Config) -> InsertOptions:
-    weight_range = weight_mse if config.weight_method == "mse" else amax_of
-    return InsertOptions(config.weights_as, config.scale_dtype, weight_range)
-
-
 def as_attributes(
     source: Source, graph: Graph, plan: Plan, ranges: Ranges, config: Config
 ) -> Graph:
@@ -203,6 +200,11 @@ def as_attributes(
     out = graph.copy()
     write_attributes(out, source.graph, plan, ranges.amax, _insert_options(config))
     return out
+
+
+def _insert_options(config: Config) -> InsertOptions:
+    weight_range = weight_mse if config.weight_method == "mse" else amax_of
+    return InsertOptions(config.weights_as, config.scale_dtype, weight_range)
 
 
 def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:

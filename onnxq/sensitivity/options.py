@@ -86,6 +86,7 @@ class Execution:
 def execution_of(config: Config) -> Execution:
     """Where and how this configuration runs and quantizes."""
     library = Path(config.ort_library) if config.ort_library else None
+    where = Runtime(config.provider, library, config.ort_extension)
     weight_range = weight_mse if config.weight_method == "mse" else amax_of
     insert = InsertOptions(config.weights_as, config.scale_dtype, weight_range)
     return Execution(where, config.workers, insert)
@@ -95,7 +96,6 @@ def metric_of(options: Options, samples: int) -> Metric | FunctionMetric:
     """The metric that the options name, for that many samples.
 
     Raises PlanError for one that cannot be imported, DataError for labels that do not fit.
-    where = Runtime(config.provider, library, config.ort_extension)
     """
     plain: dict[str, Metric] = {"sqnr": Sqnr(), "mse": Mse(), "cosine": Cosine(), "kl": Kl()}
     if options.metric == "top1":
