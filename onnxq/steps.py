@@ -30,6 +30,7 @@ from onnxq.passes.apply import apply, tidy
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.passes.prepare import prepare as prepare_graph
 from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
+from onnxq.passes.softmax_before_transpose import softmax_before_transpose
 from onnxq.passes.strip_qdq import quantized_nodes, strip_qdq
 from onnxq.passes.to_half import FP16_MAX, HalfOptions, reasons_to_keep, to_half
 from onnxq.passes.type_custom_ops import type_custom_ops
@@ -87,6 +88,8 @@ def prepare(
     graph = prepare_graph(graph)
     if config.placement.attribute_op or (plan_from and plan_from.attribute_ops):
         graph = apply(graph, type_custom_ops)
+    if config.placement.target == "onnxruntime":
+        graph = apply(graph, softmax_before_transpose)
     needed, why = MINIMUM, "scales per channel"
     if (other := opset_of(config.placement, plan_from)) > needed:
         needed, why = other, "the types of the plan"

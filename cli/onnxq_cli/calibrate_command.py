@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from onnxq.calib.data import Dataset
 from onnxq.errors import DataError, PlanError
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import (
@@ -23,6 +24,25 @@ from onnxq_cli.paths import keep_apart
 from onnxq_cli.progress import Bars
 
 
+def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """(K, N) of `K/N`."""
+    if text is None:
+        return None
+    k, slash, n = text.partition("/")
+    if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise DataError(f"--shard '{text}': write K/N with K from 1 to N, such as 2/8")
+    return int(k), int(n)
+
+
+def _shard(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
+    if part is None:
+        return dataset
+    k, n = part
+    if k > len(dataset):
+        raise DataError(f"--shard {k}/{n}: there are {len(dataset)} samples; use fewer shards")
+    return dataset.select(list(range(k - 1, len(dataset), n)))
+
+
 @click.command(
     name="calibrate",
     epilog="Example: onnxq calibrate fixtures/classifier/classifier.onnx "
@@ -36,7 +56,19 @@ from onnxq_cli.progress import Bars
 @provider_option
 @config_option
 @click.option("--plan", "plan_path", type=IN, help="Use this plan.yaml instead of planning.")
-@click.option("--stats", "stats_path", type=OUT, help="Write the statistics too.")
+@click.option(
+    "--stats",
+    "stats_path",
+    type=OUT,
+    help="Write the statistics too, as the work goes "
+    "on: the same command goes on where it was interrupted.",
+)
+@click.option(
+    "--shard",
+    metavar="K/N",
+    callback=_part,
+    help="Take each Nth sample from the Kth on; 'onnxq merge-stats' adds the N statistics up.",
+)
 @click.option("--from-stats", type=IN, help="Read a method off saved statistics; no model is run.")
 @click.option("-o", "--out", type=OUT, required=True, help="Where ranges.json goes.")
 def command(model: Path, out: Path, **options: Any) -> int:
@@ -64,7 +96,8 @@ def command(model: Path, out: Path, **options: Any) -> int:
     else:
         with Bars() as bars:
             dataset = api.data(source, calib, config)
-            stats = api.calibrate(source, plan, dataset, config, bars)
+            dataset = _shard(dataset, options["shard"])
+            stats = api.calibrate(source, plan, dataset, config, bars, options["stats_path"])
     ranges = api.read(source, plan, stats, config.method)
     with together():
         if options["stats_path"]:

@@ -59,3 +59,18 @@ def test_quantizing_shuffled_data_gives_the_same_ranges(done, classifier, images
     for data, out in ((images, "a.json"), ("shuffled.npy", "b.json")):
         done("quantize", classifier, "--calib", data, "-o", "q.onnx", "--save-ranges", out)
     assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
+
+
+def test_shards_of_the_command_add_up_to_one_run(calibrate, done, images):
+    _, stats = calibrate(images)
+    for k in (1, 2, 3):
+        calibrate(images, options=("--shard", f"{k}/3"))
+        Path("s.npz").rename(f"{k}.npz")
+    done("merge-stats", "3.npz", "1.npz", "2.npz", "-o", "all.npz")
+    assert Path("all.npz").read_bytes() == stats
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "3", "a/b", "1/"])
+def test_a_shard_that_is_none_is_refused(refused, classifier, images, part):
+    message = refused("calibrate", classifier, "--calib", images, "-o", "r.json", "--shard", part)
+    assert "write K/N" in message
