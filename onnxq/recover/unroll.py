@@ -128,13 +128,13 @@ def _matrix(
     # right weight (K, N), left weight (M, K); right input (K, P), left input (P, K)
     contracted_first = (index == 1) != turned
     first = (index == 0) != other_turned
-    batch = () if len(shape) < 2 else tuple(shape[:-2])
     if len(shape) < 2:
-        matrix, split, order = (1, 1, shape[0]), (1, 1, shape[0]), (0, 1, 2)
-    else:
-        split = (math.prod(batch), *shape[-2:])
-        order = (0, 2, 1) if contracted_first else (0, 1, 2)
-        matrix = (split[0], split[order[1]], split[order[2]])
+        row = (1, 1, shape[0])
+        return Reading(other.name, None, first), Form(shape, row, (0, 1, 2), row)
+    batch = tuple(shape[:-2])
+    split = (math.prod(batch), *shape[-2:])
+    order = (0, 2, 1) if contracted_first else (0, 1, 2)
+    matrix = (split[0], split[order[1]], split[order[2]])
     return Reading(other.name, None, first, batch), Form(shape, split, order, matrix)
 
 
