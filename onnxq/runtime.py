@@ -83,7 +83,8 @@ def session(
 
     `threads` is the number of threads within one run (0: one a core). One thread gives results
     that are bit-identical from run to run, and `session.run` may be called from several Python
-    threads at once. `optimize` is "all", "extended", "basic" or "none". Raises
+    threads at once. `optimize` is "all", "extended", "basic", "none", or "float": all, but Q/DQ is
+    computed as such, with no integer kernels, and constants behind it are folded. Raises
     ModelError for a model that ONNX Runtime cannot run.
     """
     runtime = runtime or Runtime()
@@ -133,9 +134,12 @@ def session_options(model: Model, runtime: Runtime, threads: int, optimize: str)
         "basic": levels.ORT_ENABLE_BASIC,
         "extended": levels.ORT_ENABLE_EXTENDED,
         "all": levels.ORT_ENABLE_ALL,
+        "float": levels.ORT_ENABLE_ALL,
     }[optimize]
     # Behind a quantized weight alone, a MatMul's kernel would round its float input to INT8 too.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    if optimize == "float":
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if threads == 1 and _one_arena():
         # Many small sessions, shared by threads: an arena each would keep the peak of each, and
         # a pattern would allocate for a whole run at once. Measured: 1.6 x less memory in all.

@@ -122,6 +122,14 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     help="Score with the worst K left float, for each K.",
 )
 @click.option(
+    "--screen",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.25,
+    show_default=True,
+    metavar="SHARE",
+    help="Score all on this share of the samples, and the worst on all samples; 1: all on all.",
+)
+@click.option(
     "--max-memory",
     type=click.IntRange(min=1),
     default=1024,
@@ -181,7 +189,7 @@ def command(**options: Any) -> int:
             stats.check_model(source.sha256)
         else:
             stats = api.calibrate(source, plan, dataset, config, bars)
-        ranges = api.read(plan, stats, config.method)
+        ranges = api.read(source, plan, stats, config.method)
         try:
             ranking = api.sensitivity(source, plan, ranges, judged, asked, config, bars)
         except KeyboardInterrupt:
@@ -227,8 +235,8 @@ def _data(
         mode=options["mode"], granularity=options["granularity"], groups=options["groups"],
         split=options["split"], metric=options["metric"], labels=labels,
         direction=options["direction"], at=options["at"], outputs=options["outputs"],
-        curve=options["curve"], max_memory=options["max_memory"] << 20, resume=options["resume"],
-        whole=options["whole"],
+        curve=options["curve"], screen=options["screen"], top=options["top"],
+        max_memory=options["max_memory"] << 20, resume=options["resume"], whole=options["whole"],
     )  # fmt: skip
     metric_of(asked, len(judged))  # refuses what does not fit before the model is run
     return dataset, judged, asked

@@ -83,7 +83,15 @@ def _footing(ranking: Ranking) -> str:
     known = {"float": ranking.float_score, "all quantized": ranking.quantized_score}
     scores = [f"{name} {_number(s)}" for name, s in known.items() if s is not None]
     ties = "= marks ranks that the samples cannot tell apart"
-    return "; ".join([f"{ranking.samples} samples", *scores, ties])
+    return "; ".join([_samples(ranking), *scores, ties])
+
+
+def _samples(ranking: Ranking) -> str:
+    fewest = min((row.samples for row in ranking.rows), default=ranking.samples)
+    if fewest == ranking.samples:
+        return f"{ranking.samples} samples"
+    worst = sum(row.samples == ranking.samples for row in ranking.rows)
+    return f"{ranking.samples} samples, for all but the worst {worst} units {fewest} of them"
 
 
 def _score_name(ranking: Ranking) -> str:

@@ -23,6 +23,18 @@ CERTAIN = 2.0  # standard errors
 
 
 @dataclass(frozen=True)
+class Reading:
+    """A score, and its damage with each sample left out [samples].
+
+    few: the same of the samples that all units are scored on, where these are more.
+    """
+
+    score: Score
+    spread: Array
+    few: Reading | None = None
+
+
+@dataclass(frozen=True)
 class Judge:
     """Reads scores and damage off sums.
 
@@ -70,10 +82,10 @@ class Judge:
         error = float(found[""][0, 1])
         return error if math.isfinite(error) else None
 
-    def read(self, found: Totals) -> tuple[Score, Array]:
-        """The score of a toggle, and its damage with each sample left out."""
+    def read(self, found: Totals) -> Reading:
+        """The score of a toggle."""
         damage, spread = self.damage(found)
-        return Score(self.worst(found), damage, self.stderr(found, spread)), spread
+        return Reading(Score(self.worst(found), damage, self.stderr(found, spread)), spread)
 
 
 def jackknife(spread: Array) -> float | None:
@@ -84,18 +96,18 @@ def jackknife(spread: Array) -> float | None:
     return float(np.sqrt((n - 1) / n * ((spread - spread.mean()) ** 2).sum()))
 
 
-def ranked(rows: Sequence[Row], spreads: Sequence[Array]) -> tuple[Row, ...]:
+def ranked(rows: Sequence[Row], readings: Sequence[Reading]) -> tuple[Row, ...]:
     """The rows with the worst first, with ranks, ties and shares of the damage.
 
     A row is tied with the first of its rank where the difference of their damage is less than twice
-    its standard error, or is nothing.
+    its standard error, or is nothing. Rows of different samples are compared on those of both.
     """
     order = sorted(range(len(rows)), key=lambda i: -rows[i].overall.damage)
     total = sum(max(row.overall.damage, 0.0) for row in rows)
     leaders: dict[int, int] = {}
     leader = order[0] if order else 0
     for i in order:
-        if not _same(rows[leader], rows[i], spreads[leader], spreads[i]):
+        if i != leader and not _same(readings[leader], readings[i]):
             leader = i
         leaders[i] = leader
     followers = list(leaders.values())
@@ -117,13 +129,15 @@ def _share(damage: float, total: float) -> float:
     return max(damage, 0.0) / total if total > 0 else 0.0
 
 
-def _same(a: Row, b: Row, spread_a: Array, spread_b: Array) -> bool:
-    gap = a.overall.damage - b.overall.damage
-    if gap == 0 or a is b:
+def _same(a: Reading, b: Reading) -> bool:
+    if len(a.spread) != len(b.spread):
+        a, b = a.few or a, b.few or b
+    gap = a.score.damage - b.score.damage
+    if gap == 0:
         return True
-    if a.overall.stderr is None or b.overall.stderr is None:
+    if a.score.stderr is None or b.score.stderr is None:
         return False
-    error = jackknife(spread_a - spread_b)
+    error = jackknife(a.spread - b.spread)
     if error is None:  # a function's own errors
-        error = math.hypot(a.overall.stderr, b.overall.stderr)
+        error = math.hypot(a.score.stderr, b.score.stderr)
     return bool(abs(gap) < CERTAIN * error)

@@ -29,40 +29,48 @@ BLOCK = 4  # samples a job: enough for weights to stay in the cache between them
 
 @dataclass(frozen=True)
 class Bench:
-    """What measures: a runner, a metric, how many samples, how many workers, and how many bytes
-    the samples that are held may take."""
+    """What measures: a runner, a metric, how many workers, and how many samples may be held."""
 
     runner: Runner
     metric: Metric | FunctionMetric
-    samples: int
     workers: int
-    max_memory: int
+    together: int
 
-    def chunks(self) -> list[range]:
+    def chunks(self, samples: Sequence[int]) -> list[Sequence[int]]:
         """Samples that are held together."""
-        size = max(1, min(self.samples, self.max_memory // max(self.runner.footprint(), 1)))
-        starts = range(0, self.samples, size)
-        return [range(start, min(start + size, self.samples)) for start in starts]
+        return [samples[k : k + self.together] for k in range(0, len(samples), self.together)]
+
+
+def bench_of(
+    runner: Runner, metric: Metric | FunctionMetric, workers: int, max_memory: int
+) -> Bench:
+    """A bench that holds as many samples as fit `max_memory` bytes, one at least."""
+    return Bench(runner, metric, workers, max(1, max_memory // max(runner.footprint(), 1)))
 
 
 def measure(
-    bench: Bench, toggles: Sequence[Toggle], state: State, progress: Callable[[int, int], None]
+    bench: Bench,
+    toggles: Sequence[Toggle],
+    samples: Sequence[int],
+    state: State,
+    progress: Callable[[int, int], None],
 ) -> None:
-    """Add to `state` what is missing of the toggles; it is saved as work goes on and at the end.
+    """Add to `state` what is missing of the toggles for these samples, which for a function are
+    all; it is saved as work goes on and at the end.
 
     `progress(done, total)` counts toggles times chunks of samples. Raises ModelError where a scored
     value is NaN or infinite, PlanError where the metric fails.
     """
     function = isinstance(bench.metric, FunctionMetric)
-    missing = [t for t in toggles if not state.has(t.name, range(1 if function else bench.samples))]
+    missing = [t for t in toggles if not state.has(t.name, [0] if function else samples)]
     if not missing:
         return
     with ThreadPoolExecutor(bench.workers, "sensitivity") as pool:
         try:
             if isinstance(bench.metric, FunctionMetric):
-                _evaluate(bench, bench.metric, missing, state, pool, progress)
+                _evaluate(bench, bench.metric, missing, samples, state, pool, progress)
             else:
-                _add_up(bench, bench.metric, missing, state, pool, progress)
+                _add_up(bench, bench.metric, missing, samples, state, pool, progress)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             state.save()
@@ -72,11 +80,12 @@ def _add_up(
     bench: Bench,
     metric: Metric,
     toggles: Sequence[Toggle],
+    samples: Sequence[int],
     state: State,
     pool: Executor,
     progress: Callable[[int, int], None],
 ) -> None:
-    chunks = bench.chunks()
+    chunks = bench.chunks(samples)
     done, total = 0, len(toggles) * len(chunks)
     for chunk in chunks:
         todo = [toggle for toggle in toggles if not state.has(toggle.name, chunk)]
@@ -95,14 +104,14 @@ def _add_up(
 
 
 def _jobs(
-    runner: Runner, metric: Metric, toggles: Sequence[Toggle], chunk: range, pool: Executor
+    runner: Runner, metric: Metric, toggles: Sequence[Toggle], chunk: Sequence[int], pool: Executor
 ) -> Iterator[Callable[[], tuple[str, dict[int, dict[str, Sums]]]]]:
     for toggle, variant in _built(runner, toggles, pool):
         for block in _blocks(chunk):
             yield partial(_score, runner, metric, toggle, variant, block)
 
 
-def _blocks(chunk: range) -> Iterator[range]:
+def _blocks(chunk: Sequence[int]) -> Iterator[Sequence[int]]:
     return (chunk[k : k + BLOCK] for k in range(0, len(chunk), BLOCK))
 
 
@@ -125,7 +134,7 @@ def _variant(runner: Runner, toggle: Toggle) -> Variant:
 
 
 def _score(
-    runner: Runner, metric: Metric, toggle: Toggle, variant: Future[Variant], block: range
+    runner: Runner, metric: Metric, toggle: Toggle, variant: Future[Variant], block: Sequence[int]
 ) -> tuple[str, dict[int, dict[str, Sums]]]:
     found = {}
     for i, test in zip(block, variant.result()(block), strict=True):
@@ -155,6 +164,7 @@ def _evaluate(
     bench: Bench,
     metric: FunctionMetric,
     toggles: Sequence[Toggle],
+    samples: Sequence[int],
     state: State,
     pool: Executor,
     progress: Callable[[int, int], None],
@@ -164,7 +174,7 @@ def _evaluate(
     It sees all samples of a toggle at once, so where they cannot be held together they are held
     chunk by chunk for every toggle anew.
     """
-    chunks = bench.chunks()
+    chunks = bench.chunks(samples)
     if len(chunks) == 1:
         bench.runner.hold(chunks[0], pool)
     for done, (toggle, variant) in enumerate(_built(bench.runner, toggles, pool)):
@@ -178,7 +188,7 @@ def _evaluate(
 
 
 def _stream(
-    bench: Bench, chunks: Sequence[range], variant: Future[Variant], pool: Executor
+    bench: Bench, chunks: Sequence[Sequence[int]], variant: Future[Variant], pool: Executor
 ) -> Iterator[Outputs]:
     for chunk in chunks:
         if len(chunks) > 1:
@@ -188,5 +198,5 @@ def _stream(
             yield from outputs
 
 
-def _outputs(variant: Future[Variant], block: range) -> list[Outputs]:
+def _outputs(variant: Future[Variant], block: Sequence[int]) -> list[Outputs]:
     return [dict(outputs) for outputs in variant.result()(block)]

@@ -35,8 +35,11 @@ class Options:
     labels: for top1, one a row of every sample, in order. direction: which scores of a
     module:function are better. at: score the model's outputs, or what the node itself writes.
     outputs: names of the outputs to score; none for all. curve: numbers of worst nodes to leave
-    float. max_memory: bytes of cached tensors. resume: file that holds the work done so far.
-    whole: rebuild and run the whole model for every toggle, which is slow, to check with.
+    float. screen: share of the samples that all are scored on first; the worst are then scored on
+    all samples, for metrics without labels (1: everything on all). top: how many of the worst are
+    sure to be, ten at least. max_memory: bytes of cached tensors. resume: file that holds the work
+    done so far. whole: rebuild and run the whole model for every toggle, which is slow, to check
+    with.
     """
 
     mode: Literal["one-on", "one-off"] = "one-on"
@@ -49,6 +52,8 @@ class Options:
     at: Literal["outputs", "node"] = "outputs"
     outputs: tuple[str, ...] = ()
     curve: tuple[int, ...] = ()
+    screen: float = 0.25
+    top: int = 10
     max_memory: int = 1 << 30
     resume: Path | None = None
     whole: bool = False
@@ -62,6 +67,10 @@ class Options:
             raise PlanError(
                 f"unknown metric '{self.metric}'; choose {', '.join(LABEL_FREE)}, top1 or "
                 "module:function"
+            )
+        if not 0 < self.screen <= 1:
+            raise PlanError(
+                f"screen {self.screen}: give a share of the samples, above 0 and up to 1"
             )
         if self.max_memory < 1:
             raise PlanError(f"max_memory {self.max_memory}: give a positive number of bytes")

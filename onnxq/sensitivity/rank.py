@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
@@ -18,17 +18,26 @@ from onnxq.config import Config
 from onnxq.errors import DataError, PlanError
 from onnxq.graph import Graph
 from onnxq.plan import Plan
-from onnxq.sensitivity.measure import Bench, measure
+from onnxq.sensitivity.measure import Bench, bench_of, measure
 from onnxq.sensitivity.options import Execution, Options, execution_of, metric_of
 from onnxq.sensitivity.ranking import Ranking
+from onnxq.sensitivity.readings import Readings
 from onnxq.sensitivity.runner import Runner, Subject, Whole
+from onnxq.sensitivity.screen import Screen, confirm, screen_of
 from onnxq.sensitivity.segmented import Segmented
 from onnxq.sensitivity.state import State
-from onnxq.sensitivity.toggles import ALL, Toggle, units_of
+from onnxq.sensitivity.toggles import Toggle, units_of
 from onnxq.sensitivity.work import Work
 
 Progress = Callable[[str, int, int], None]
-FREE = ("resume", "max_memory", "curve", "labels")  # options that leave every sum as it is
+FREE = (
+    "resume",
+    "max_memory",
+    "curve",
+    "screen",
+    "top",
+    "labels",
+)  # options that leave every sum as it is
 
 
 class Source(Protocol):
@@ -50,27 +59,23 @@ def sensitivity(
     config: Config | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Ranking:
-    """The damage that quantizing each node (or group) of `plan` does, over all of `dataset`.
+    """The damage that quantizing each node (or group) of `plan` does: of the worst over all of
+    `dataset`, of the others over the share of it that `options.screen` is.
 
     Of `config` it takes how Q/DQ is written, where models run and how many samples at a time.
-    `progress` is called with "sensitivity" and "curve". Raises PlanError for options, patterns or a
-    metric that do not fit, DataError for labels, ModelError where a score is not a number.
+    `progress` is called with "sensitivity", "confirm" and "curve". Raises PlanError for options,
+    patterns or a metric that do not fit, DataError for labels, ModelError where a score is not a
+    number.
     """
     options, execution = options or Options(), execution_of(config or Config())
     work = _work(source, plan, ranges, dataset, options)
     metric = metric_of(options, len(dataset))
-    subject = Subject(source.graph, ranges.amax, dataset, work.scored())
+    subject = Subject(source.graph, ranges.limits, dataset, work.scored())
     state = State(options.resume, _key(work, dataset, execution) if options.resume else "")
-    bench = Bench(
-        _runner(subject, work, execution),
-        metric,
-        len(dataset),
-        execution.workers,
-        options.max_memory,
-    )
-    toggles = work.toggles()
-    measure(bench, toggles, state, lambda done, total: progress("sensitivity", done, total))
-    judge = work.judge(metric, state)
+    runner = _runner(subject, work, execution)
+    bench = bench_of(runner, metric, execution.workers, options.max_memory)
+    found = _measured(bench, work, state, screen_of(options, len(dataset)), progress)
+    judge = found.judge()
     first = {name: x.shape for name, x in dataset.sample(0).items()}
     ranking = Ranking(
         model=source.sha256,
@@ -80,19 +85,38 @@ def sensitivity(
         higher_is_better=metric.higher_is_better,
         at=options.at,
         samples=len(dataset),
-        rows=work.rows(state, judge, first),
+        rows=work.rows(found, first),
         float_score=judge.worst(judge.reference) if judge.reference is not None else None,
-        quantized_score=judge.worst(state.totals(ALL)) if state.has(ALL, [0]) else None,
+        quantized_score=judge.worst(judge.quantized) if judge.quantized is not None else None,
     )
     if not options.curve:
         return ranking
     subject = replace(subject, tensors=work.outputs())
-    bench = replace(bench, runner=Whole(subject, execution))
-    steps = _curve(ranking, work)
-    measure(bench, list(steps.values()), state, lambda i, n: progress("curve", i, n))
-    scores = {k: judge.worst(state.totals(toggle.name)) for k, toggle in steps.items()}
+    bench = bench_of(Whole(subject, execution), metric, execution.workers, options.max_memory)
+    steps, everything = _curve(ranking, work), range(len(dataset))
+    measure(bench, list(steps.values()), everything, state, lambda i, n: progress("curve", i, n))
+    scores = {k: judge.worst(found.totals(t.name, everything)) for k, t in steps.items()}
     quantized = ranking.quantized_score if ranking.quantized_score is not None else scores.get(0)
     return replace(ranking, curve=tuple(scores.items()), quantized_score=quantized)
+
+
+def _measured(
+    bench: Bench, work: Work, state: State, screen: Screen, progress: Progress
+) -> Readings:
+    """Every unit on the screen's few samples, and what is to be confirmed on the rest."""
+
+    def damage(screen: Screen) -> dict[str, float]:
+        found = Readings(state, bench.metric, screen)
+        return {unit.name: found.damage(unit) for unit in work.units}
+
+    def confirmed(units: Collection[str]) -> None:
+        rest = screen.rest
+        measure(bench, work.toggles(units), rest, state, lambda i, n: progress("confirm", i, n))
+
+    measure(bench, work.toggles(), screen.few, state, lambda i, n: progress("sensitivity", i, n))
+    names = [unit.name for unit in work.units]
+    screen = confirm(screen, work.options, names, damage, confirmed)
+    return Readings(state, bench.metric, screen)
 
 
 def _runner(subject: Subject, work: Work, execution: Execution) -> Runner:

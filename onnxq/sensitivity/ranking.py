@@ -38,7 +38,8 @@ class Row:
     rank: 1 is the worst; units that samples cannot tell apart share it, and `tied` says so.
     name, op, nodes: the node, or the group and its nodes. overall: at the worst output.
     outputs: score at each. share: of the damage of all units. parts: activations and weights alone.
-    sat_ratio: the largest of its activations. parameters, macs: how large it is.
+    sat_ratio: the largest of its activations. parameters, macs: how large it is. samples: how many
+    it is scored on.
     """
 
     rank: int
@@ -53,6 +54,7 @@ class Row:
     sat_ratio: float
     parameters: int
     macs: int
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,12 @@ def _flat(row: Row) -> dict[str, object]:
         found |= {f"score:{name}": score for name, score in row.outputs.items()}
     for part, score in row.parts.items():
         found |= {f"{part}_score": score.score, f"{part}_damage": score.damage}
-    size = {"sat_ratio": row.sat_ratio, "parameters": row.parameters, "macs": row.macs}
-    return found | size
+    return found | {
+        "sat_ratio": row.sat_ratio,
+        "parameters": row.parameters,
+        "macs": row.macs,
+        "samples": row.samples,
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from onnxq import runtime as ort
 from onnxq import segments
 from onnxq.calib.collect import Samples
 from onnxq.graph import Graph
+from onnxq.numerics import Limit
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.plan import Plan
 from onnxq.sensitivity.options import Execution
@@ -55,7 +56,7 @@ class Subject:
     all tensors that are scored."""
 
     graph: Graph
-    amax: Mapping[str, float]
+    limits: Mapping[str, Limit]
     data: Samples
     tensors: tuple[str, ...]
 
@@ -63,7 +64,7 @@ class Subject:
         """A copy of `graph`, all or part of this graph, with the edges of `plan` quantized."""
         copy = graph.copy()
         if plan.edges:
-            insert_qdq(copy, plan, self.amax, execution.insert)
+            insert_qdq(copy, plan, self.limits, execution.insert)
         return copy
 
     def feed(self, i: int) -> dict[str, Array]:
@@ -99,6 +100,8 @@ class Whole:
 
     def hold(self, samples: Sequence[int], pool: Executor) -> None:
         """Keep the float model's scored tensors for these samples."""
+        if list(self._held) == list(samples):
+            return
         self._held.clear()
         self._held.update(zip(samples, pool.map(self._float, samples), strict=True))
 

@@ -43,10 +43,10 @@ class State:
         """Keep the sums of a sample under a toggle."""
         self._sums.setdefault(toggle, {})[sample] = dict(sums)
 
-    def totals(self, toggle: str) -> dict[str, Array]:
-        """Scored tensor -> sums [samples, K], in the order of the samples."""
+    def totals(self, toggle: str, samples: Iterable[int]) -> dict[str, Array]:
+        """Scored tensor -> sums [samples, K] of these samples, in their order."""
         found = self._sums[toggle]
-        rows = [found[i] for i in sorted(found)]
+        rows = [found[i] for i in samples]
         return {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
 
     def save_soon(self) -> None:

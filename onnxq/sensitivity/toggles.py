@@ -40,6 +40,11 @@ class Toggle:
     tensors: tuple[str, ...]
 
 
+def toggle_name(unit: Unit, part: Part) -> str:
+    """The name under which a toggle's sums are kept."""
+    return unit.name if part == "both" else f"{unit.name} ({part})"
+
+
 def units_of(graph: Graph, plan: Plan, options: Options) -> list[Unit]:
     """The units that `options` ask for, in graph order; raises PlanError where there are none."""
     place = {node.name: i for i, node in enumerate(graph.nodes)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +14,21 @@ from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name
 from onnxq.plan import Plan
 from onnxq.segments import Shapes, shapes_at
 from onnxq.sensitivity import cost
-from onnxq.sensitivity.analysis import Judge, ranked
-from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import LABEL_FREE, Metric
+from onnxq.sensitivity.analysis import ranked
+from onnxq.sensitivity.metrics import LABEL_FREE
 from onnxq.sensitivity.options import Options
-from onnxq.sensitivity.ranking import Row, Score
-from onnxq.sensitivity.state import State
-from onnxq.sensitivity.toggles import ALL, FLOAT, PARTS, Part, Toggle, Unit, toggled
+from onnxq.sensitivity.ranking import Row
+from onnxq.sensitivity.readings import Readings
+from onnxq.sensitivity.toggles import (
+    ALL,
+    FLOAT,
+    PARTS,
+    Part,
+    Toggle,
+    Unit,
+    toggle_name,
+    toggled,
+)
 from onnxq.spec import Edge
 
 
@@ -63,8 +71,8 @@ class Work:
         nodes = node_by_name(self.graph)
         return tuple(nodes[name].outputs[0].name for name in unit.nodes)
 
-    def toggles(self) -> list[Toggle]:
-        """Everything to measure for the ranking."""
+    def toggles(self, units: Collection[str] | None = None) -> list[Toggle]:
+        """Everything to measure for the ranking, or for the rows of some units, by their names."""
         options, scored = self.options, self.scored()
         found = []
         if options.metric not in LABEL_FREE:
@@ -73,6 +81,8 @@ class Work:
             found.append(Toggle(ALL, self.plan, scored))
         parts: tuple[Part, ...] = ("both", *PARTS) if options.split else ("both",)
         for unit in self.units:
+            if units is not None and unit.name not in units:
+                continue
             tensors = scored if options.at == "outputs" else self._written(unit)
             for part in parts:
                 plan = toggled(self.graph, self.plan, unit, part, options)
@@ -80,25 +90,12 @@ class Work:
                     found.append(Toggle(toggle_name(unit, part), plan, tensors))
         return found
 
-    def judge(self, metric: Metric | FunctionMetric, state: State) -> Judge:
-        """What reads scores off measured sums."""
-        return Judge(
-            metric,
-            None if self.options.metric in LABEL_FREE else state.totals(FLOAT),
-            state.totals(ALL) if self.options.mode == "one-off" else None,
-        )
-
-    def rows(self, state: State, judge: Judge, inputs: Shapes) -> tuple[Row, ...]:
+    def rows(self, found: Readings, inputs: Shapes) -> tuple[Row, ...]:
         """A row for each unit, ranked; `inputs` are the shapes of a sample."""
         shapes = shapes_at(self.graph, inputs)
-        rows, spreads = [], []
+        rows, readings = [], []
         for unit in self.units:
-            found = state.totals(toggle_name(unit, "both"))
-            overall, spread = judge.read(found)
-            parts: dict[str, Score] = {}
-            for part in PARTS:
-                if state.has(toggle_name(unit, part), [0]):
-                    parts[part] = judge.read(state.totals(toggle_name(unit, part)))[0]
+            reading = found.reading(unit)
             nodes = [node_by_name(self.graph)[name] for name in unit.nodes]
             rows.append(
                 Row(
@@ -107,17 +104,18 @@ class Work:
                     name=unit.name,
                     op=_op(nodes),
                     nodes=unit.nodes,
-                    overall=overall,
-                    outputs=judge.scores(found),
+                    overall=reading.score,
+                    outputs=found.outputs(unit),
                     share=0.0,
-                    parts=parts,
+                    parts=found.parts(unit),
                     sat_ratio=max((self._sat_ratio(node) for node in nodes), default=0.0),
                     parameters=sum(cost.parameters(node) for node in nodes),
                     macs=sum(cost.macs(node, shapes) for node in nodes),
+                    samples=len(found.screen.of(unit.name)),
                 )
             )
-            spreads.append(spread)
-        return ranked(rows, spreads)
+            readings.append(reading)
+        return ranked(rows, readings)
 
     def _sat_ratio(self, node: Node) -> float:
         """The largest among the node's quantized activations."""
@@ -127,11 +125,6 @@ class Work:
             if Edge(node.name, i) in self.plan.edges and constant_of(t) is None
         ]
         return max((self.ranges[name].sat_ratio for name in names), default=0.0)
-
-
-def toggle_name(unit: Unit, part: Part) -> str:
-    """The name under which a toggle's sums are kept."""
-    return unit.name if part == "both" else f"{unit.name} ({part})"
 
 
 def _is_float(tensor: Tensor) -> bool:

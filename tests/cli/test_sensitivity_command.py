@@ -116,6 +116,19 @@ def test_one_off_and_split_and_node_scores_run(done):
     assert any({"activation", "weight"} <= row["parts"].keys() for row in rows)
 
 
+def test_the_worst_are_scored_on_all_samples_and_the_others_on_a_share(done, folder):
+    run = (MODEL, "--calib", CALIB, "--samples", 8, "--top", 12, "-o", "r.csv")
+    ran = done("sensitivity", *run, "--screen", 0.5)
+    with open("r.csv", newline="") as file:
+        samples = [int(row["samples"]) for row in csv.DictReader(file)]
+    assert set(samples) == {4, 8}
+    assert samples[:12] == [8] * 12
+    assert f"for all but the worst {samples.count(8)} units 4 of them" in " ".join(ran.out.split())
+    done("sensitivity", *run, "--screen", 1)
+    with open("r.csv", newline="") as file:
+        assert {row["samples"] for row in csv.DictReader(file)} == {"8"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -139,6 +152,7 @@ def test_one_off_and_split_and_node_scores_run(done):
         (["-o", "r.xls"], r"cannot write a ranking as 'r\.xls'"),
         (["--at", "node", "--metric", "top1"], r"looks at the model's outputs"),
         (["--max-memory", "0"], r"0 is not in the range"),
+        (["--screen", "0"], r"0\.0 is not in the range 0<x<=1"),
     ],
 )
 def test_what_does_not_fit_is_one_line(refused, folder, arguments, message, capsys):

@@ -38,7 +38,7 @@ def subject(request):
     source = api.prepare(FIXTURES / model, config)
     plan = api.plan(source, config)
     dataset = api.data(source, [str(FIXTURES / data)], config)
-    ranges = api.read(plan, api.calibrate(source, plan, dataset, config), "mse")
+    ranges = api.read(source, plan, api.calibrate(source, plan, dataset, config), "mse")
     return source, plan, ranges, dataset
 
 

@@ -18,14 +18,15 @@ from onnxq.sensitivity.ranking import Ranking, Row
 
 def judged(judge, **noises):
     """Ranked rows of units with the given noise in each sample, of signal 1 and count 1."""
-    rows, spreads = [], []
+    rows, readings = [], []
     for name, noise in noises.items():
         found = {"y": np.array([[n, 1.0, 1.0] for n in noise])}
-        score, spread = judge.read(found)
-        rows.append(Row(0, False, name, "Conv", (name,), score, judge.scores(found), 0.0, {},
-                        0.25, 10, 2000))  # fmt: skip
-        spreads.append(spread)
-    return ranked(rows, spreads)
+        reading = judge.read(found)
+        scores = judge.scores(found)
+        rows.append(Row(0, False, name, "Conv", (name,), reading.score, scores, 0.0, {},
+                        0.25, 10, 2000, len(noise)))  # fmt: skip
+        readings.append(reading)
+    return ranked(rows, readings)
 
 
 def test_the_worst_comes_first_and_shares_add_up():
@@ -66,14 +67,14 @@ def test_the_jackknife_of_a_mean_is_its_standard_error(rng):
 
 def test_the_worst_output_decides():
     found = {"boxes": np.array([[0.1, 1.0, 1]]), "classes": np.array([[0.01, 1.0, 1]])}
-    score, _ = Judge(Sqnr()).read(found)
+    score = Judge(Sqnr()).read(found).score
     assert score.score == pytest.approx(10.0)
     assert score.damage == pytest.approx(0.1)
 
 
 def test_one_off_damage_is_what_leaving_a_unit_float_takes_away():
     everything = {"y": np.array([[0.5, 1.0, 1.0]])}
-    score, _ = Judge(Mse(), quantized=everything).read({"y": np.array([[0.2, 1.0, 1.0]])})
+    score = Judge(Mse(), quantized=everything).read({"y": np.array([[0.2, 1.0, 1.0]])}).score
     assert score.damage == pytest.approx(0.3)
 
 

@@ -24,7 +24,7 @@ def subject():
     source = api.prepare(CLASSIFIER / "classifier.onnx")
     plan = api.plan(source)
     dataset = api.data(source, [str(CLASSIFIER / "calib.npy")], config)
-    ranges = api.read(plan, api.calibrate(source, plan, dataset), "mse")
+    ranges = api.read(source, plan, api.calibrate(source, plan, dataset), "mse")
     return source, plan, ranges, dataset
 
 
