@@ -51,7 +51,7 @@ def _step(node: Node) -> Array | None:
     scales = []
     for tensor, dtype in zip(node.inputs[:BIAS], (np.uint8, np.int8), strict=True):
         before = producer(tensor)
-        if before is None or before.op != "DequantizeLinear" or before.inputs[2].dtype != dtype:
+        if before is None or before.op != "DequantizeLinear" or before.inputs[-1].dtype != dtype:
             return None
         scale = constant_of(before.inputs[1])
         if scale is None or scale.dtype != np.float32 or "block_size" in before.attrs:
