@@ -24,29 +24,22 @@ from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, node_by_nam
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, NotExact
 from onnxq.passes.name_nodes import unique_name
+from onnxq.recover.linear import Edit, rounded
 
 Array = npt.NDArray[Any]
-
-LINEAR = ("MatMul", "Gemm", "Conv", "ConvTranspose")
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A constant input of a node, and what it becomes."""
-
-    node: str
-    input: int
-    values: Array
 
 
 @dataclass(frozen=True)
 class Absorbed:
-    """How a tensor gets divided: the edits, the tensors that are divided with it, and the ops with
-    a weight that are among the edited."""
+    """How a tensor gets divided.
+
+    tensors: those that are divided with it, and itself. writers: of each linear op among the edited
+    its name and the scale of its output channels.
+    """
 
     edits: tuple[Edit, ...] = ()
     tensors: tuple[str, ...] = ()
-    writers: tuple[str, ...] = ()
+    writers: tuple[tuple[str, Array], ...] = ()
 
     def __add__(self, other: Absorbed) -> Absorbed:
         return Absorbed(
@@ -84,55 +77,6 @@ def value_readers(tensor: Tensor) -> list[Node]:
     return [node for node in tensor.outputs if node.op not in ("Shape", "Size")]
 
 
-def multiply(node: Node, scale: Array) -> Edit:
-    """The edit by which the linear op `node` computes the same of an input divided by `scale`, one
-    value a channel; raises NotExact for an op that cannot."""
-    weight = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
-    channels = input_channels(node)
-    if channels != scale.size:
-        raise NotExact(f"{scale.size} channels do not fit {channels} of {node.op} '{node.name}'")
-    if node.op == "Conv":
-        return Edit(node.name, 1, affine.ahead(node, Affine(scale, np.zeros(scale.size))).weight)
-    axis = int(node.op == "Gemm" and bool(node.attrs.get("transB", 0)))
-    wide = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
-    return Edit(node.name, 1, _rounded(weight.astype(np.float64) * wide, weight.dtype))
-
-
-def input_channels(node: Node) -> int:
-    """Channels of the first input of a linear op whose second is a constant weight; raises
-    NotExact for any other node."""
-    if node.op not in LINEAR or len(node.inputs) < 2 or node.domain not in (None, "", "ai.onnx"):
-        raise NotExact(f"{node.op} '{node.name}' is not linear")
-    weight = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
-    if node.op == "Conv":
-        return int(weight.shape[1]) * int(node.attrs.get("group", 1))
-    if node.op == "ConvTranspose":
-        return int(weight.shape[0])
-    if weight.ndim != 2 or (node.op == "Gemm" and node.attrs.get("transA", 0)):
-        raise NotExact(f"{node.op} '{node.name}' has its channels elsewhere")
-    return int(weight.shape[1 if node.attrs.get("transB", 0) else 0])
-
-
-def scale_before(node: Node, scale: Array) -> Array:
-    """`scale`, one value a channel, as it broadcasts to the first input of a linear op."""
-    if node.op in ("Conv", "ConvTranspose"):
-        rank = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'").ndim
-        return scale.reshape(-1, *[1] * (rank - 2))
-    return scale
-
-
-def input_amax(node: Node) -> Array:
-    """Largest |weight| that meets each input channel of a linear op; float64, shape (channels,)."""
-    weight = np.abs(affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'"))
-    if node.op == "Conv":  # (outputs, inputs / groups, ...), outputs in blocks of a group
-        group = int(node.attrs.get("group", 1))
-        blocks = weight.reshape(group, weight.shape[0] // group, weight.shape[1], -1)
-        return np.asarray(blocks.max(axis=(1, 3)).ravel(), np.float64)
-    axis = int(node.op == "Gemm" and bool(node.attrs.get("transB", 0)))
-    others = tuple(a for a in range(weight.ndim) if a != axis)
-    return np.asarray(weight.max(axis=others), np.float64)
-
-
 def apply_edits(graph: Graph, edits: Iterable[Edit]) -> None:
     """Put the edited constants in their places; others that read the old ones go on doing so."""
     nodes = node_by_name(graph)
@@ -149,20 +93,10 @@ def apply_edits(graph: Graph, edits: Iterable[Edit]) -> None:
 
 def _edit(node: Node, i: int, change: Callable[[Array], Array]) -> Edit:
     old = affine.constant(node.inputs[i], f"input {i} of {node.op} '{node.name}'")
-    new = _rounded(change(old.astype(np.float64)), old.dtype)
+    new = rounded(change(old.astype(np.float64)), old.dtype)
     while new.ndim > max(old.ndim, 1) and new.shape[0] == 1:
         new = new[0]
     return Edit(node.name, i, new)
-
-
-def _rounded(values: Array, dtype: Any) -> Array:
-    if np.dtype(dtype).kind != "f":
-        raise NotExact(f"a constant is of type {np.dtype(dtype)}")
-    with np.errstate(over="ignore"):
-        new = values.astype(dtype)
-    if not np.isfinite(new).all():
-        raise NotExact(f"a scaled constant overflows {np.dtype(dtype)}")
-    return np.asarray(new)
 
 
 def _trimmed(scale: Array) -> Array:
@@ -273,7 +207,7 @@ def _linear(graph: Graph, node: Node, scale: Array) -> Step:
     edits = [Edit(node.name, 1, params.weight)]
     if node.op != "MatMul" and len(node.inputs) > 2 and not node.inputs[2].is_empty():
         edits.append(_edit(node, 2, lambda c: c / flat))
-    return Absorbed(tuple(edits), writers=(node.name,)), []
+    return Absorbed(tuple(edits), writers=((node.name, flat),)), []
 
 
 def _product(graph: Graph, node: Node, scale: Array) -> Step:

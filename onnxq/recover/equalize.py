@@ -1,0 +1,154 @@
+"""Cross-layer equalization: weights of neighbouring layers share their ranges, channel by channel.
+
+    y = W2 f(W1 x + b1) = (W2 s) f((W1 / s) x + b1 / s),    s_i = sqrt(r1_i r2_i) / r2_i
+
+r1_i, r2_i: largest |weight| that writes and that reads channel i; both become sqrt(r1_i r2_i).
+Exact for f with f(s x) = s f(x), s > 0: Relu, LeakyRelu, PRelu, pooling, padding with zeros; not
+for a Clip at 6. A pair is taken only where nothing else reads what lies between. Pairs are swept
+until the scales stand still: a depthwise layer is in two of them.
+
+Only the outputs say whether that helps: with scales per channel it often does not. All pairs are
+tried, then halves, quarters and single pairs of those that hurt.
+
+Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
+(2019), section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq.graph import Graph, Node, node_by_name
+from onnxq.plan import Plan
+from onnxq.recover.draft import Bench, Draft, Outcome
+from onnxq.recover.groups import WIDEST, Group, find_groups, scale_group
+from onnxq.recover.linear import input_amax, output_amax, scale_before
+from onnxq.recover.rescale import absorb
+from onnxq.recover.trials import Table, Trial, tabulate
+
+Array = npt.NDArray[Any]
+
+SWEEPS = 30  # over all pairs, at most
+STILL = 1e-3  # a scale that changes by a smaller share stands still
+TRIALS = 32  # at most so many choices of pairs are tried at the outputs
+FULL = 1.0  # strength of a pair that is equalized
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A group with one reader and one linear op that writes it.
+
+    channels: for each output channel of the writer the channel that its reader takes it for.
+    """
+
+    group: Group
+    writer: str
+    channels: Array
+
+    def __str__(self) -> str:
+        return f"{self.writer} -> {self.group.readers[0]}"
+
+
+def equalize(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
+    """The draft with those pairs of layers equalized that raise the SQNR at the outputs; the same
+    draft where none does.
+
+    Only float32 graphs are equalized. Expects a draft whose ranges are not read yet.
+    """
+    pairs = find_pairs(draft.graph, bench.plan)
+    if not pairs or not bench.judged:
+        return draft, Outcome("equalize", notes=("no two layers here can be equalized",))
+    scales = equalizing_scales(draft.graph, pairs)
+    table = tabulate(
+        bench, draft.graph, {(p.group, FULL): s for p, s in zip(pairs, scales, strict=True)}
+    )
+    plain = table.run({})
+    best = _search(table, [p.group for p in pairs], plain)
+    fallen = None
+    if best is not plain:
+        best = table.run_afresh(best.choice)
+        fallen = bench.worst_fall(plain.values, best.values)
+    reason = "raises the SQNR of no output"
+    if fallen is not None:
+        best, reason = plain, f"lowers the SQNR of '{fallen}'"
+    outcome = Outcome(
+        "equalize",
+        undone={str(p): reason for p in pairs if p.group not in best.choice},
+        before=bench.sqnr(plain.values),
+        after=bench.sqnr(best.values),
+        notes=tuple(f"{p} are equalized" for p in pairs if p.group in best.choice),
+    )
+    if best is plain:
+        return draft, outcome
+    return replace(draft, graph=table.graph_of(best.choice)), outcome
+
+
+def find_pairs(graph: Graph, plan: Plan) -> list[Pair]:
+    """The pairs of a float32 graph, in its order: layers that `plan` quantizes, and what writes
+    their input."""
+    nodes, tensors = node_by_name(graph), graph.tensors()
+    pairs = []
+    for group in find_groups(graph, plan):
+        if not group.folded or len(group.readers) != 1:
+            continue
+        numbers = np.arange(group.layout.channels)
+        probe = scale_before(nodes[group.readers[0]], numbers + 1.0)
+        writers = absorb(graph, tensors[group.tensor], probe).writers
+        if len(writers) == 1:
+            name, marks = writers[0]
+            channels = np.rint(marks).astype(np.int64) - 1
+            if np.array_equal(np.sort(channels), numbers):
+                pairs.append(Pair(group, name, channels))
+    return pairs
+
+
+def equalizing_scales(graph: Graph, pairs: Sequence[Pair]) -> list[Array]:
+    """For each pair the scale, one value a channel, that gives both its sides the same ranges."""
+    copy = graph.copy()
+    nodes = node_by_name(copy)
+    totals = [np.ones(p.group.layout.channels) for p in pairs]
+    for _ in range(SWEEPS):
+        still = True
+        for total, pair in zip(totals, pairs, strict=True):
+            scale = _scale(nodes, pair)
+            if np.all(np.abs(np.log(scale)) < STILL):
+                continue
+            scale = np.clip(total * scale, 1 / WIDEST, WIDEST) / total
+            scale_group(copy, pair.group, scale)
+            total *= scale
+            still = False
+        if still:
+            break
+    return totals
+
+
+def _scale(nodes: Mapping[str, Node], pair: Pair) -> Array:
+    """sqrt(r1 r2) / r2, and 1 for a channel of which one side is zero."""
+    read = input_amax(nodes[pair.group.readers[0]])
+    written = np.empty(read.shape)
+    written[pair.channels] = output_amax(nodes[pair.writer])
+    live = (read > 0) & (written > 0)
+    scale = np.ones(read.shape)
+    scale[live] = np.sqrt(written[live] / read[live])
+    return scale
+
+
+def _search(table: Table, groups: Sequence[Group], plain: Trial) -> Trial:
+    """The most groups, halved again and again where they hurt, that raise the SQNR."""
+    bench, best, done = table.bench, plain, 0
+    waiting = [groups]
+    while waiting and done < TRIALS:
+        part = waiting.pop(0)
+        trial = table.run({**best.choice, **dict.fromkeys(part, FULL)})
+        done += 1
+        bench.progress(done, TRIALS)
+        if bench.worst_fall(best.values, trial.values) is None:
+            best = trial
+        elif len(part) > 1:
+            waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
+    return best

@@ -1,0 +1,103 @@
+"""Linear ops with a constant weight, seen by channel: their sizes, and how they take a scale.
+
+MatMul and Gemm (a matrix on the right), Conv and ConvTranspose, in groups or not. A scale is one
+positive value a channel. Computed in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq.graph import Node
+from onnxq.passes import affine
+from onnxq.passes.affine import Affine, NotExact
+
+Array = npt.NDArray[Any]
+
+LINEAR = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A constant input of a node, and what it becomes."""
+
+    node: str
+    input: int
+    values: Array
+
+
+def input_channels(node: Node) -> int:
+    """Channels of the first input of a linear op whose second is a constant weight; raises
+    NotExact for any other node."""
+    if node.op not in LINEAR or len(node.inputs) < 2 or node.domain not in (None, "", "ai.onnx"):
+        raise NotExact(f"{node.op} '{node.name}' is not linear")
+    weight = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
+    if node.op == "Conv":
+        return int(weight.shape[1]) * int(node.attrs.get("group", 1))
+    if node.op == "ConvTranspose":
+        return int(weight.shape[0])
+    if weight.ndim != 2 or (node.op == "Gemm" and node.attrs.get("transA", 0)):
+        raise NotExact(f"{node.op} '{node.name}' has its channels elsewhere")
+    return int(weight.shape[1 if node.attrs.get("transB", 0) else 0])
+
+
+def scale_before(node: Node, scale: Array) -> Array:
+    """`scale`, one value a channel, as it broadcasts to the first input of a linear op."""
+    if node.op in ("Conv", "ConvTranspose"):
+        rank = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'").ndim
+        return scale.reshape(-1, *[1] * (rank - 2))
+    return scale
+
+
+def multiply(node: Node, scale: Array) -> Edit:
+    """The edit by which the linear op `node` computes the same of an input divided by `scale`, one
+    value a channel; raises NotExact for an op that cannot."""
+    weight = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
+    channels = input_channels(node)
+    if channels != scale.size:
+        raise NotExact(f"{scale.size} channels do not fit {channels} of {node.op} '{node.name}'")
+    if node.op == "Conv":
+        return Edit(node.name, 1, affine.ahead(node, Affine(scale, np.zeros(scale.size))).weight)
+    axis = int(node.op == "Gemm" and bool(node.attrs.get("transB", 0)))
+    wide = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+    return Edit(node.name, 1, rounded(weight.astype(np.float64) * wide, weight.dtype))
+
+
+def input_amax(node: Node) -> Array:
+    """Largest |weight| that meets each input channel of a linear op; float64, shape (channels,)."""
+    weight = np.abs(affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'"))
+    if node.op == "Conv":  # (outputs, inputs / groups, ...), outputs in blocks of a group
+        group = int(node.attrs.get("group", 1))
+        blocks = weight.reshape(group, weight.shape[0] // group, weight.shape[1], -1)
+        return np.asarray(blocks.max(axis=(1, 3)).ravel(), np.float64)
+    axis = int(node.op == "Gemm" and bool(node.attrs.get("transB", 0)))
+    others = tuple(a for a in range(weight.ndim) if a != axis)
+    return np.asarray(weight.max(axis=others), np.float64)
+
+
+def output_amax(node: Node) -> Array:
+    """Largest |weight| of each output channel of a linear op; float64, shape (channels,)."""
+    weight = np.abs(affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'"))
+    if node.op == "ConvTranspose":  # (inputs, outputs / groups, ...), inputs in blocks of a group
+        group = int(node.attrs.get("group", 1))
+        blocks = weight.reshape(group, weight.shape[0] // group, weight.shape[1], -1)
+        return np.asarray(blocks.max(axis=(1, 3)).ravel(), np.float64)
+    last = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
+    axis = weight.ndim - 1 if last else 0
+    others = tuple(a for a in range(weight.ndim) if a != axis)
+    return np.asarray(weight.max(axis=others), np.float64)
+
+
+def rounded(values: Array, dtype: Any) -> Array:
+    """`values` in the type of a constant; raises NotExact where that is none or they overflow."""
+    if np.dtype(dtype).kind != "f":
+        raise NotExact(f"a constant is of type {np.dtype(dtype)}")
+    with np.errstate(over="ignore"):
+        new = values.astype(dtype)
+    if not np.isfinite(new).all():
+        raise NotExact(f"a scaled constant overflows {np.dtype(dtype)}")
+    return np.asarray(new)
