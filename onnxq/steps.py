@@ -17,9 +17,11 @@ from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset, InputInfo, open_data
 from onnxq.calib.data_check import check_finite, drop_nonfinite
-from onnxq.calib.methods import Auto, parse_method
+from onnxq.calib.methods import Auto, Method, parse_method
+from onnxq.calib.mse import Mse
 from onnxq.calib.observed import activation_specs, observed
 from onnxq.calib.ranges import Ranges, read_ranges
+from onnxq.calib.silu import SiluMse, read_by_silu
 from onnxq.calib.stats import Stats
 from onnxq.calib.weights import weight_mse
 from onnxq.config import Config
@@ -215,7 +217,12 @@ def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
     parsed = parse_method(method)
     if isinstance(parsed, Auto):
         raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
-    return read_ranges(stats, parsed, activation_specs(source.graph, plan), plan.tied)
+    specs = activation_specs(source.graph, plan)
+    own: dict[str, Method] = {}
+    if isinstance(parsed, Mse):
+        asymmetric = {name for name, spec in specs.items() if spec.asymmetric}
+        own = {name: SiluMse() for name in read_by_silu(source.graph) if name in asymmetric}
+    return read_ranges(stats, parsed, specs, plan.tied, own)
 
 
 def reshape(

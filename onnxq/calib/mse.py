@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxq.calib.histogram import Float64, Histogram
-from onnxq.calib.quant_error import clipping_error, expected_error, expected_errors, limit_of
+from onnxq.calib.quant_error import affine_errors, clipping_error, expected_errors, limit_of
 from onnxq.numerics import Limit
 from onnxq.spec import QuantSpec
 
@@ -59,15 +59,13 @@ class Mse:
 
 def _drawn_in(histogram: Histogram, limit: Limit, spec: QuantSpec) -> Limit:
     """`limit` with its ends nearer to zero, one after the other, where that costs less."""
-    best, error = limit, expected_error(histogram, limit, spec)
     for end in (0, 1, 0):
-        assert isinstance(best, tuple)
-        low, high = best
-        for share in DRAWN_IN.tolist():
-            tried = (low * share, high) if end == 0 else (low, high * share)
-            if (here := expected_error(histogram, tried, spec)) < error:
-                best, error = tried, here
-    return best
+        assert isinstance(limit, tuple)
+        shares = [1.0, *DRAWN_IN.tolist()]
+        low, high = limit
+        tried: list[Limit] = [(low * s, high) if end == 0 else (low, high * s) for s in shares]
+        limit = tried[int(np.argmin(affine_errors(histogram, tried, spec)))]
+    return limit
 
 
 def _least(histogram: Histogram, candidates: Float64, spec: QuantSpec) -> tuple[float, float]:

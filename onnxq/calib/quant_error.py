@@ -13,6 +13,7 @@ zero_point levels below zero and 255 - zero_point above.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,20 +35,27 @@ def expected_error(histogram: Histogram, limit: Limit, spec: QuantSpec) -> float
 
     Raises OnnxqError for a range or counts that are not finite.
     """
-    if not spec.asymmetric:
-        return float(expected_errors(histogram, np.array([magnitude_of(limit)]), spec)[0])
-    scale, zero_point = grid_of(limit, spec)
-    step = np.array([float(scale)])
-    above = _squared_error(histogram.nonnegative(), step, int(spec.row.qmax) - zero_point)
-    below = _squared_error(histogram.negative(), step, zero_point)
-    return float(above[0] + below[0]) / max(histogram.count, 1)
+    if spec.asymmetric:
+        return float(affine_errors(histogram, [limit], spec)[0])
+    return float(expected_errors(histogram, np.array([magnitude_of(limit)]), spec)[0])
+
+
+def affine_errors(histogram: Histogram, limits: Sequence[Limit], spec: QuantSpec) -> Float64:
+    """`expected_error` for each of `limits`, for an asymmetric spec: float64, as many as they."""
+    above, below = histogram.nonnegative(), histogram.negative()
+    found = []
+    for limit in limits:
+        scale, zero_point = grid_of(limit, spec)
+        step = np.array([float(scale)])
+        total = _squared_error(above, step, int(spec.row.qmax) - zero_point)
+        found.append(total[0] + _squared_error(below, step, zero_point)[0])
+    return np.array(found) / max(histogram.count, 1)
 
 
 def expected_errors(histogram: Histogram, amax: Float64, spec: QuantSpec) -> Float64:
     """`expected_error` for each of several ranges: float64, as long as the 1-D `amax`."""
     if spec.asymmetric:
-        limits = [limit_of(histogram, a, spec) for a in amax.tolist()]
-        return np.array([expected_error(histogram, limit, spec) for limit in limits])
+        return affine_errors(histogram, [limit_of(histogram, a, spec) for a in amax.tolist()], spec)
     step = scale_of(amax, spec).astype(np.float64)
     total = np.zeros(step.shape)
     sides = (histogram.nonnegative(), spec.row.qmax), (histogram.negative(), -spec.row.qmin)

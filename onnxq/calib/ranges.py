@@ -125,13 +125,15 @@ def read_ranges(
     method: Method,
     specs: QuantSpec | Mapping[str, QuantSpec],
     groups: Iterable[tuple[str, ...]] = (),
+    own: Mapping[str, Method] | None = None,
 ) -> Ranges:
     """The ranges that `method` reads off `stats`, for one spec or for each tensor's own.
 
     A tensor that `specs` does not name gets that of its group, or is read for INT8; a type with a
     fixed scale has a fixed range. The tensors of a group share one range, read off all their values
-    together; `sat_ratio` and `expected_error` stay each tensor's own. Raises OnnxqError, naming the
-    tensor, for statistics with infinite or NaN values, and PlanError for a tensor in two groups.
+    together; `sat_ratio` and `expected_error` stay each tensor's own. `own` names the tensors, in
+    no group, that have a method of their own. Raises OnnxqError, naming the tensor, for statistics
+    with infinite or NaN values, and PlanError for a tensor in two groups.
     """
     partners: dict[str, tuple[str, ...]] = {}
     for group in groups:
@@ -141,13 +143,14 @@ def read_ranges(
     found: dict[str, Range] = {}
     limits: dict[tuple[str, ...], Limit] = {}
     for name, histogram in stats.histograms.items():
+        chosen = (own or {}).get(name, method)
         group = partners.get(name, (name,))
         spec = _spec_of(group, specs)
         if group not in limits:
             for member in group:
                 stats[member].check_finite(f"tensor '{member}': ")
-            limits[group] = _limit(merge(*(stats[member] for member in group)), method, spec)
-        found[name] = range_of(histogram, limits[group], spec, repr(method))
+            limits[group] = _limit(merge(*(stats[member] for member in group)), chosen, spec)
+        found[name] = range_of(histogram, limits[group], spec, repr(chosen))
     return Ranges(stats.model, found)
 
 

@@ -5,7 +5,7 @@
 ONNX Runtime runs a node on codes only where all its inputs are dequantized and its output is
 quantized at once; otherwise it dequantizes and runs in float, which is slower than a float model.
 So an op is worth quantizing as part of a chain. Every op of `WEIGHTED` starts one; ops of `KERNELS`
-and `MOVES` are part of one where all they read comes in codes and something behind them wants
+and `MOVES` are part of one where something they read comes in codes and something behind them wants
 codes. The rest stays float: it reads what the chain writes through Q/DQ, which costs it a pass.
 
 Activations are uint8 with a zero point: kernels for int8 exist, but on x86 ONNX Runtime turns its
@@ -108,6 +108,9 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
             edges |= found
             rules[node.name] = rule
     for node in chain.emitting():
+        if node.op in KERNELS:
+            edges |= {Edge(node.name, i): CODES for i, _ in enumerate(node.inputs)}
+            rules[node.name] = f"kernel-{node.op}"
         for reader, edge in chain.readers(node):
             if reader.name not in asked:
                 edges.setdefault(edge, CODES)
@@ -187,8 +190,7 @@ class Chain:
             return node.op in WRITES_FLOAT
         if is_weighted(node):
             return True
-        computed = [t for t in _data_inputs(node) if constant_of(t) is None]
-        if not all(self._in_codes(t) for t in computed):
+        if not any(self._in_codes(t) for t in _data_inputs(node)):
             return False
         return _absorbed(node) or any(self._inside(r) for t in node.outputs for r in t.outputs)
 

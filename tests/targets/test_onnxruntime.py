@@ -255,14 +255,21 @@ def test_a_product_writes_codes_where_only_codes_are_read(fused):
     assert (ops["QLinearMatMul"], ops["MatMulIntegerToFloat"]) == (1, 1)
 
 
-def test_a_sum_with_a_float_tensor_stays_float(planned):
+def test_a_float_tensor_is_quantized_to_be_added_to_codes(fused, planned):
+    body = (
+        f"{X} => (float[1,16,8,8] y) {{c = Conv<{PAD}>(x, w) t = Tanh(x) [add] a = Add(c, t)"
+        f" d = Conv<{PAD}>(a, v) y = Relu(d)}}"
+    )
+    assert planned(body)[1].rules["add"] == "kernel-Add"
+    assert fused(body)["QLinearAdd"] == 1
+
+
+def test_a_sum_of_float_tensors_stays_float(planned):
     _, plan = planned(
-        "(float[1,16,8,8] x) => (float[1,16,8,8] y)"
-        f" {{c = Conv<{PAD}>(x, w) t = Tanh(x) [add] a = Add(c, t) d = Conv<{PAD}>(a, v)"
+        f"{X} => (float[1,16,8,8] y) {{t = Tanh(x) [add] a = Add(x, t) d = Conv<{PAD}>(a, v)"
         " y = Relu(d)}"
     )
-    assert plan.rules["add"] == "reads-codes"
-    assert [e for e in plan.edges if e.node == "add"] == [Edge("add", 0)]
+    assert "add" not in plan.nodes
 
 
 def test_the_end_of_a_detector_stays_float(planned):
