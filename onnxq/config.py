@@ -34,7 +34,8 @@ class Config:
     held out to compare FP32 with INT8. requantize: take out the Q/DQ of a quantized input first.
     allow_nonfinite: drop samples with NaN or Inf. external_data: weights in a file of their own.
     provider: where ONNX Runtime runs. ort_library: shared library of the model's custom ops.
-    ort_extension: Python module that declares them with onnxruntime-extensions.
+    ort_extension: Python module that declares them with onnxruntime-extensions. cache: folder of
+    statistics that are not counted again.
     """
 
     placement: PlanOptions = field(default_factory=PlanOptions)
@@ -54,6 +55,7 @@ class Config:
     external_data: bool = False
     provider: str = "cpu"
     ort_library: str | None = None
+    cache: str | None = None
     ort_extension: str | None = None
 
     def __post_init__(self) -> None:

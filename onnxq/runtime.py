@@ -76,6 +76,11 @@ def available() -> list[str]:
     return list(_onnxruntime().get_available_providers())
 
 
+def version() -> str:
+    """The version of ONNX Runtime; raises RuntimeMissing where there is none."""
+    return str(_onnxruntime().__version__)
+
+
 def session(
     model: Model, runtime: Runtime | None = None, threads: int = 0, optimize: str = "all"
 ) -> Session:

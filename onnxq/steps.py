@@ -13,6 +13,7 @@ from onnx import TensorProto
 from onnxq import accuracy
 from onnxq import graph as graphs
 from onnxq.accuracy import Agreement
+from onnxq.calib.cache import cached
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset, InputInfo, open_data
@@ -163,17 +164,23 @@ def calibrate(
     there is not done again. Raises DataError where that is another run's.
     """
     config = config or Config()
-    tensors = observed(source.graph, plan)
-    return collect(
-        source.graph,
-        tensors,
-        dataset,
-        model=source.sha256,
-        runtime=runtime_of(config),
-        workers=config.workers,
-        progress=lambda done, total: progress("calibrate", done, total),
-        checkpoint=Checkpoint.open(checkpoint, source.sha256, tensors) if checkpoint else None,
-    )
+    tensors, runtime = observed(source.graph, plan), runtime_of(config)
+
+    def count(names: Sequence[str]) -> Stats:
+        return collect(
+            source.graph,
+            names,
+            dataset,
+            model=source.sha256,
+            runtime=runtime,
+            workers=config.workers,
+            progress=lambda done, total: progress("calibrate", done, total),
+            checkpoint=Checkpoint.open(checkpoint, source.sha256, names) if checkpoint else None,
+        )
+
+    if config.cache is None:
+        return count(tensors)
+    return cached(config.cache, source.sha256, tensors, dataset, runtime, count)
 
 
 def insert(

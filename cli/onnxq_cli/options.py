@@ -101,6 +101,9 @@ _DATA = (
     click.option("--seed", type=int, default=None,
                  help="Draw --samples, and random data, with this seed. Default: do not draw."),
     click.option("--allow-nonfinite", is_flag=True, help="Drop samples that hold NaN or Inf."),
+    click.option("--cache", type=click.Path(file_okay=False), default=None, metavar="DIR",
+                 help="Keep statistics in this folder, and take from it what the model and the "
+                 "data have counted before."),
     click.option("--workers", type=click.IntRange(min=1), default=None,
                  help="Samples in flight; the ranges do not depend on it. Default: all cores."),
 )  # fmt: skip

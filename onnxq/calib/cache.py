@@ -1,0 +1,79 @@
+"""A folder of statistics that were counted before: what is there is not counted again.
+
+A file is named by everything that the counts depend on: the model file, the samples, where the
+model ran and the version of what ran it. It holds every tensor that was ever asked for, so that
+another method, or another list of nodes to skip, runs nothing; a tensor that is new is counted and
+added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from onnxq import __version__
+from onnxq import runtime as ort
+from onnxq.calib.checkpoint import Samples
+from onnxq.calib.histogram import Histogram
+from onnxq.calib.stats import Stats, add_digests, sample_digest
+from onnxq.errors import DataError
+
+Count = Callable[[Sequence[str]], Stats]
+
+
+def cached(
+    folder: str | Path,
+    model: str,
+    tensors: Sequence[str],
+    data: Samples,
+    runtime: ort.Runtime,
+    count: Count,
+) -> Stats:
+    """Statistics of `tensors`: those in `folder`, and what `count` finds for the others.
+
+    A file that cannot be read, or is of something else than its name says, is replaced. Raises
+    DataError for a folder that cannot be made, and what `count` raises.
+    """
+    digest = add_digests(*(sample_digest(data.sample(i)) for i in range(len(data))))
+    path = Path(folder) / f"stats-{_key(model, digest, runtime)}.npz"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"--cache '{folder}' is no folder that can be made: {e}") from e
+    known = _load(path, model, digest, len(data))
+    missing = [name for name in dict.fromkeys(tensors) if name not in known]
+    if missing:
+        found = count(missing)
+        known = {**known, **found.histograms}
+        Stats(model, known, len(data), digest).save(path)
+    everything = Stats(model, known, len(data), digest)
+    return replace(everything, histograms={name: everything[name] for name in tensors})
+
+
+def _load(path: Path, model: str, digest: str, samples: int) -> Mapping[str, Histogram]:
+    if not path.is_file():
+        return {}
+    try:
+        stats = Stats.load(path)
+    except DataError:
+        return {}
+    same = (stats.model, stats.data, stats.samples) == (model, digest, samples)
+    return stats.histograms if same else {}
+
+
+def _key(model: str, digest: str, runtime: ort.Runtime) -> str:
+    said = [__version__, ort.version(), runtime.provider, model, digest]
+    said += [hashlib.sha256(file.read_bytes()).hexdigest() for file in _custom_ops(runtime)]
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()[:32]
+
+
+def _custom_ops(runtime: ort.Runtime) -> list[Path]:
+    """The files that custom ops come from."""
+    files = [runtime.ort_library] if runtime.ort_library else []
+    if runtime.ort_extension:
+        spec = importlib.util.find_spec(runtime.ort_extension.partition(":")[0])
+        files += [Path(spec.origin)] if spec and spec.origin else []
+    return [file for file in files if file.is_file()]
