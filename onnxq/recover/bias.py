@@ -5,18 +5,12 @@ For every channel of a quantized op with output t, and y = f(t) the tensor that 
 
     mean(f(t_int8 + d)) = mean(f(t_float))        over samples and positions
 
-in the order of the graph, the ops before it being corrected already:
+in the order of the graph, the ops before it being corrected already (see `shifts`). Compared before
+the activation instead, depthwise networks get worse.
 
-    gap   = mean(f(t_float)) - mean(f(t_int8))
-    slope = (mean(f(t_int8 + gap)) - mean(f(t_int8))) / gap
-    d     = gap / slope * gap^2 / (gap^2 + s^2)   s: standard error of the gap over the samples
-
-The slope is kept within bounds, which bounds the shift. Compared before the activation instead,
-depthwise networks get worse. The last factor holds back shifts that the samples only seem to show.
-
-A quarter of the samples, or half of few, is not fitted to: they judge. An op is left alone if its
-shift does not bring their means closer. In the end the shifts of the first n, n/2, n/4 ... ops are
-kept, the most that raise the SQNR on average over the outputs and lower it at none.
+Half of the samples are not fitted to: they judge. An op is left alone if its shift does not bring
+their means closer. Where an output is worse in the end, first the shifts that reach it alone are
+taken back, and then the last half of all, again and again; those that stay lower no output.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
 (2019), section 4.2 and appendix D; there in data-free form, before the activation function.
@@ -40,21 +34,20 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import content_order
 from onnxq.errors import ModelError
 from onnxq.graph import Graph
-from onnxq.numerics import decibels
 from onnxq.plan import Plan
-from onnxq.recover.channel_means import MEAN, SHIFT, TENSOR, float_means, outside, probe
-from onnxq.recover.judge import CEILING, Values, judged_tensors, sqnr, worst_fall
+from onnxq.recover.channel_means import float_means
+from onnxq.recover.draft import FEWEST, SAMPLES
+from onnxq.recover.judge import Values, judged_tensors, reached, sqnr, worst_fall
 from onnxq.recover.replay import Replay, with_float_weights
+from onnxq.recover.shifts import Batch, Found, correct
 from onnxq.recover.sites import Site, find_sites, shift_biases
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
 
-SAMPLES, HELD_OUT = 32, 4  # at most so many samples; one in four judges
+HELD_OUT = 2  # every other sample judges: class scores scatter by several dB from image to image
 KEPT_BYTES = 24 << 20  # of tensors kept between two ops, of all samples together
-FEWEST = 4  # samples, however large they are
-LEAST_SLOPE, MOST_SLOPE = 0.25, 1.5
-NO_EFFECT = "does not bring the means of other samples closer"
+TRIALS = 4  # how often shifts are taken back before none is left
 LOWERS = "lowers the SQNR of an output"
 
 
@@ -123,10 +116,10 @@ def correct_biases(
         run = _Run(chosen, replay.runtime, pool)
         means, reference = _float_side(graph, sites, judged, run)
         ort.release_free_memory()
-        found = _Shifts()
+        found = Found()
         replay.start(chosen)
         for k, count in enumerate(_counts(replay, chosen)[: len(sites)]):
-            _correct(replay, k, sites[k], means[k], run.first(count), found)
+            correct(replay, k, sites[k], means[k], run.first(count), found, pool)
             if progress is not None:
                 progress(k + 1, len(sites))
         replay.bring(len(replay.segments) - 1, run.held, pool)
@@ -149,11 +142,11 @@ class _Run:
     def held(self) -> range:
         return range(_judges(len(self.data)))
 
-    def first(self, count: int) -> _Batch:
+    def first(self, count: int) -> Batch:
         """`count` samples, divided like all of them."""
         held = range(_judges(count))
         start = len(self.held) if len(self.data) > 1 else 0
-        return _Batch(self, held, range(start, start + max(1, count - len(held))))
+        return Batch(held, range(start, start + max(1, count - len(held))))
 
     def outputs(self, model: Graph, names: Sequence[str]) -> list[dict[str, Array]]:
         """The tensors `names` of a graph for each held-out sample."""
@@ -168,27 +161,9 @@ class _Run:
         return [run(i) for i in self.held]
 
 
-@dataclass
-class _Shifts:
-    """What is found site by site."""
-
-    shifts: dict[str, Array] = field(default_factory=dict)
-    gains: dict[str, float] = field(default_factory=dict)
-    undone: dict[str, str] = field(default_factory=dict)
-
-
 def _judges(count: int) -> int:
-    """How many of `count` samples judge: a quarter, and of few samples half, up to `FEWEST`."""
-    return max(1, count // HELD_OUT, min(FEWEST, count // 2))
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Samples that judge and samples that are fitted to, as many as memory has room for."""
-
-    run: _Run
-    held: range
-    fit: range
+    """How many of `count` samples judge."""
+    return max(1, count // HELD_OUT)
 
 
 def _counts(replay: Replay, data: Dataset) -> list[int]:
@@ -225,85 +200,32 @@ def _float_side(
     return means, [dict(zip(judged, rows[i], strict=False)) for i in run.held]
 
 
-def _correct(
-    replay: Replay, k: int, site: Site, wanted: Array, batch: _Batch, found: _Shifts
-) -> None:
-    """Bring the samples to stop `k`, find its shift, note it in `found` and make it.
-
-    wanted: the means of the float model, shape (samples, C).
-    """
-    run = batch.run
-    replay.bring(k, (*batch.held, *batch.fit), run.pool)
-    session = ort.session(probe(replay.graph, site), run.runtime, threads=1)
-    extra = outside(replay.graph, site)
-
-    def gaps(shift: Array, samples: range) -> Array:
-        def mean(i: int) -> Array:
-            live = replay.live[i]
-            feeds = {TENSOR: live[site.biased], SHIFT: shift} | {n: live[n] for n in extra}
-            return ort.run(session, [MEAN], feeds)[0]
-
-        found: Array = np.stack(list(run.pool.map(mean, samples)))
-        return wanted[list(samples)] - found
-
-    none = np.zeros(site.channels, np.float32)
-    fit, before = gaps(none, batch.fit), gaps(none, batch.held)
-    moved = fit - gaps(fit.mean(axis=0).astype(np.float32), batch.fit) if site.region else None
-    shift = solve(fit, moved).astype(np.float32)
-    bias, left = _squared_mean(before), _squared_mean(gaps(shift, batch.held))
-    if not left < bias:
-        found.undone[site.node] = NO_EFFECT
-        return
-    found.shifts[site.node] = shift
-    found.gains[site.node] = min(decibels(bias, left), CEILING)
-    replay.shift(k, shift.reshape(-1, *[1] * (site.rank - 2)) if site.axis == 1 else shift)
-
-
-def _squared_mean(gaps: Array) -> float:
-    return float((gaps.mean(axis=0) ** 2).sum())
-
-
-def solve(gaps: Array, moved: Array | None) -> Array:
-    """The shift of each channel, shape (C,).
-
-    gaps: means of float minus quantized, a row for each sample. moved: how far the means went with
-    a shift by the mean gap, likewise; None where they go as far as the shift.
-    """
-    gap = gaps.mean(axis=0)
-    variance = gaps.var(axis=0, ddof=1) / len(gaps) if len(gaps) > 1 else np.zeros_like(gap)
-    power = gap**2
-    certain = np.divide(power, power + variance, out=np.zeros_like(gap), where=power > 0)
-    reached = gap if moved is None else moved.mean(axis=0)
-    slope = np.divide(reached, gap, out=np.ones_like(gap), where=gap != 0)
-    return np.asarray(gap / np.clip(slope, LEAST_SLOPE, MOST_SLOPE) * certain)
-
-
 def _settled(
-    part: Graph,
-    sites: Sequence[Site],
-    found: _Shifts,
-    values: tuple[Values, Values],
-    run: _Run,
+    part: Graph, sites: Sequence[Site], found: Found, values: tuple[Values, Values], run: _Run
 ) -> Corrections:
-    """The corrections that hurt no output: of all, the first half, the first quarter and so on.
-
-    Each op was corrected with those before it in place, so it is the last ones that can be taken
-    back. `values` are the judged tensors, float and with all corrections.
-    """
+    """The corrections that hurt no output. `values` are the judged tensors, float and with all."""
     reference, after = values
     judged = list(reference[0])
     before = run.outputs(part, judged)
-    kept, undone = dict(found.shifts), dict(found.undone)
+    reach = {s.node: reached(part, s.biased, judged) for s in sites if s.node in found.shifts}
+    kept, undone, trials = list(found.shifts), dict(found.undone), 0
     while kept and (worse := worst_fall(reference, before, after)):
-        names = list(kept)
-        for name in names[len(names) // 2 :]:
-            undone[name] = f"{LOWERS}: '{worse}'"
-            del kept[name]
+        trials += 1
+        fewer = _fewer(kept, reach, worse) if trials < TRIALS else []
+        undone |= {name: f"{LOWERS}: '{worse}'" for name in kept if name not in fewer}
+        kept = fewer
         trial = part.copy()
-        shift_biases(trial, sites, kept)
+        shift_biases(trial, sites, {name: found.shifts[name] for name in kept})
         after = run.outputs(trial, judged) if kept else before
+    shifts = {name: found.shifts[name] for name in kept}
     gains = {name: found.gains[name] for name in kept}
     scores = sqnr(reference, before), sqnr(reference, after)
-    return Corrections(
-        tuple(sites), kept, gains, undone, *scores, len(run.first(len(run.data)).fit)
-    )
+    fitted = len(run.first(len(run.data)).fit)
+    return Corrections(tuple(sites), shifts, gains, undone, *scores, fitted)
+
+
+def _fewer(kept: Sequence[str], reach: Mapping[str, set[str]], worse: str) -> list[str]:
+    """Without the ops that reach the output `worse` alone, such as a detector's class head; where
+    there are none without the last half: each was corrected with those before it in place."""
+    shared = [name for name in kept if reach[name] != {worse}]
+    return shared if len(shared) < len(kept) else list(kept[: len(kept) // 2])

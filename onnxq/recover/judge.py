@@ -40,6 +40,18 @@ def _parts(tensor: Tensor) -> list[Tensor]:
     return [p for t in node.inputs if constant_of(t) is None for p in _parts(t)]
 
 
+def reached(graph: Graph, tensor: str, judged: Sequence[str]) -> set[str]:
+    """Which of the tensors `judged` are computed from `tensor`, which may be one of them."""
+    ahead = [graph.tensors()[tensor]]
+    seen: set[str] = set()
+    while ahead:
+        t = ahead.pop()
+        if t.name not in seen:
+            seen.add(t.name)
+            ahead += [out for node in t.outputs for out in node.outputs]
+    return seen & set(judged)
+
+
 def sqnr(reference: Values, test: Values) -> dict[str, float]:
     """SQNR in dB of each tensor over all samples."""
     found = {}
@@ -54,31 +66,35 @@ def worst_fall(reference: Values, before: Values, after: Values) -> str | None:
     """The tensor that argues most against going from `before` to `after`; None where none does.
 
     Either its SQNR falls by more than `TOLERATED`, sample by sample on the average or over all of
-    them together, or no tensor's does but over all tensors nothing is gained. A fall that the few
-    samples cannot tell from scatter counts: on YOLO11n such a fall of the class scores cost more
-    than the boxes won.
+    them together, or no tensor's does, but the gain of all tensors together is no larger than its
+    standard error over the samples. A fall that the few samples cannot tell from scatter counts
+    too: going on as before costs nothing.
     """
     falls = {
         name: _falls(*([v[name] for v in values] for values in (reference, before, after)))
         for name in reference[0]
     }
+    falls = {name: fall for name, fall in falls.items() if not np.all(np.isnan(fall))}
+    if not falls:
+        return None
     pooled = sqnr(reference, before), sqnr(reference, after)
     whole = {name: pooled[0][name] - pooled[1][name] for name in falls}
-    mean = {n: max(float(fall.mean()), whole[n]) for n, fall in falls.items() if len(fall)}
-    if not mean:
-        return None
+    mean = {name: max(float(np.nanmean(fall)), whole[name]) for name, fall in falls.items()}
     worst = max(mean, key=lambda name: mean[name])
-    if mean[worst] > TOLERATED or sum(mean.values()) >= 0:
-        return worst
-    return None
+    gain, error = -sum(mean.values()), _standard_error(np.nansum(list(falls.values()), axis=0))
+    return worst if mean[worst] > TOLERATED or gain <= error else None
+
+
+def _standard_error(values: Array) -> float:
+    """Of the mean; 0 for one value, which says nothing of it."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def _falls(reference: Sequence[Array], before: Sequence[Array], after: Sequence[Array]) -> Array:
-    """By how many dB the SQNR falls in each sample whose reference is not all zero."""
+    """By how many dB the SQNR falls in each sample; NaN where its reference is all zero."""
     falls = [
-        _bounded(*_sums(r, b)) - _bounded(*_sums(r, a))
+        _bounded(*_sums(r, b)) - _bounded(*_sums(r, a)) if np.any(r) else math.nan
         for r, b, a in zip(reference, before, after, strict=True)
-        if np.any(r)
     ]
     return np.asarray(falls, np.float64)
 

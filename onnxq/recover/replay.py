@@ -23,28 +23,38 @@ from onnxq import segments
 from onnxq.calib.collect import Samples
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, Tensor, constant_of
-from onnxq.numerics import dequantize
+from onnxq.numerics import dequantize, spread
 from onnxq.spec import QuantSpec
 
 Array = npt.NDArray[Any]
 
 
 def with_float_weights(graph: Graph) -> Graph:
-    """A copy of a Q/DQ graph that holds its rounded weights as floats: the same numbers, faster."""
+    """A copy of a Q/DQ graph that holds its rounded constants as floats: the same numbers, faster.
+
+    Of every type, packed INT4, FP8 and INT32 biases included; those whose scale is not float32
+    stay as they are.
+    """
     copy = graph.copy()
     for node in copy.nodes:
         if node.op != "DequantizeLinear" or not isinstance(node.inputs[0], gs.Constant):
             continue
-        codes, scale = (_values(t) for t in node.inputs[:2])
+        codes, scale, *zero = (_values(t) for t in node.inputs if not t.is_empty())
         if scale.dtype != np.float32:
             continue
         axis, size = node.attrs.get("axis", 1), node.attrs.get("block_size", 0)
-        spec = QuantSpec("int8", "channel", axis) if scale.ndim else QuantSpec()
+        spec = QuantSpec("int8", "channel", axis % max(1, codes.ndim))
         if size:
-            spec = QuantSpec("int8", "block", axis, size)
+            spec = QuantSpec("int8", "block", spec.axis, size)
+        elif scale.size == 1:
+            spec, scale = QuantSpec(), scale.reshape(())
+            zero = [z.reshape(()) for z in zero]
+        steps = codes.astype(np.float32)
+        for z in zero:
+            steps = steps - spread(z, codes.shape, spec)
         out = node.outputs[0]
         node.outputs.clear()
-        out.to_constant(dequantize(codes, scale, spec))
+        out.to_constant(dequantize(steps, scale, spec))
     return copy.cleanup()
 
 

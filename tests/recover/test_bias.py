@@ -7,7 +7,8 @@ import pytest
 
 from onnxq.numerics import sqnr_db
 from onnxq.recover import bias
-from onnxq.recover.bias import LOWERS, NO_EFFECT, correct_biases, solve
+from onnxq.recover.bias import LOWERS, correct_biases
+from onnxq.recover.shifts import LEAST_SLOPE, NO_EFFECT, solve
 from onnxq.recover.sites import shift_biases
 
 LOST = 0.4 / 127  # rounds to zero beside a weight of 1
@@ -121,6 +122,26 @@ def test_a_shift_that_hurts_the_output_is_undone(planned, dataset, quantized):
     assert found.before == found.after
 
 
+def test_a_head_whose_shift_hurts_does_not_cost_the_other_head_its_own(planned, dataset, quantized):
+    """The judged position of `c` is the one above; `b` reads all, and gains."""
+    w = np.full((16, 16, 3, 3), LOST, np.float32)
+    w[range(16), range(16), 1, 1] = 1
+    graph, plan = planned(
+        "(float[N,16,9,9] x) => (float[N,16,7,7] b, float[N,16,1,1] c) <int64[2] a = {0,0}, "
+        "int64[2] e = {1,1}, int64[2] axes = {2,3}> {[boxes] b = Conv(x, w) "
+        "[classes] t = Conv(x, v) c = Slice(t, a, e, axes)}",
+        {"w": w, "v": w.copy()},
+    )
+    x = np.random.default_rng(0).uniform(0, 1, (16, 16, 9, 9)).astype(np.float32)
+    x[:, 1::2, :3, :3] = -x[:, ::2, :3, :3]
+    data = dataset(x)
+    found = correct_biases(graph, quantized(graph, plan, data), plan, data)
+    assert set(found.shifts) == {"boxes"}
+    assert found.undone == {"classes": f"{LOWERS}: 'c'"}
+    assert found.after["b"] > found.before["b"] + 3
+    assert found.after["c"] == found.before["c"]
+
+
 def test_the_shifts_do_not_depend_on_the_order_of_samples_or_on_workers(
     depthwise, dataset, quantized
 ):
@@ -165,7 +186,7 @@ def test_solving_divides_by_the_share_of_active_positions():
 
 def test_a_dead_channel_is_not_shifted_beyond_bounds():
     gap = np.full((4, 1), 0.5)
-    np.testing.assert_array_equal(solve(gap, np.zeros((4, 1))), [0.5 / bias.LEAST_SLOPE])
+    np.testing.assert_array_equal(solve(gap, np.zeros((4, 1))), [0.5 / LEAST_SLOPE])
 
 
 def test_a_gap_that_scatters_over_the_samples_is_hardly_made_up_for():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxq.passes.prepare import prepare
-from onnxq.recover.judge import judged_tensors, sqnr, worst_fall
+from onnxq.recover.judge import judged_tensors, reached, sqnr, worst_fall
 
 
 def values(rng, noise, samples=8):
@@ -62,3 +62,30 @@ def test_one_sample_that_ruins_the_whole_is_a_fall(rng):
     ref, test = values(rng, 0.1)
     share = np.array([0.8] * 7 + [3.0])[:, None]  # seven gain 2 dB, the last loses 10
     assert worst_fall(named(ref), named(test), named(ref + share * (test - ref))) == "y"
+
+
+def test_a_gain_within_its_scatter_is_none(rng):
+    ref, test = values(rng, 0.1)
+    gains = np.array([3.0, -2.0, 3.0, -2.0, 3.0, -2.0, 0.3, 0.3])  # dB; 0.4 +- 0.8
+    after = ref + (test - ref) * 10 ** (-gains[:, None] / 20)
+    assert worst_fall(named(ref), named(test), named(after)) == "y"
+    steady = ref + (test - ref) * 10 ** (-0.4 / 20)
+    assert worst_fall(named(ref), named(test), named(steady)) is None
+
+
+def test_samples_whose_reference_is_all_zero_say_nothing(rng):
+    ref, test = values(rng, 0.1)
+    ref[0] = 0
+    assert worst_fall(named(ref), named(test), named(ref + 0.5 * (test - ref))) is None
+    assert worst_fall(named(0 * ref), named(test), named(0.5 * test)) is None
+
+
+def test_what_a_tensor_reaches(graph_of):
+    graph = graph_of(
+        "(float[1,4] x) => (float[1,4] a, float[1,4] b, float[1,4] c) "
+        "{t = Exp(x) u = Relu(t) a = Neg(u) b = Neg(t) c = Neg(x)}"
+    )
+    outputs = ["a", "b", "c"]
+    assert reached(graph, "t", outputs) == {"a", "b"}
+    assert reached(graph, "u", outputs) == {"a"}
+    assert reached(graph, "c", outputs) == {"c"}

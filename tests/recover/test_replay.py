@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from onnxq import segments
+from onnxq.numerics import amax_of, fake_quant
+from onnxq.passes.insert_qdq import insert_qdq
+from onnxq.plan import Plan
 from onnxq.recover.replay import Replay, with_float_weights
 from onnxq.runtime import Runtime
+from onnxq.spec import Edge, QuantSpec
 
 BODY = """(float[N,16,6,6] x) => (float[N,16,4,4] y, float[N,16,6,6] b) {
   a = Conv<pads = [1,1,1,1]>(x, w)  b = Relu(a)  c = Conv(b, w)
@@ -66,3 +70,42 @@ def test_float_weights_give_the_same_numbers(planned, dataset, quantized, run_gr
     assert len(rounded.nodes) < len(int8.nodes)
     for one, other in zip(run_graph(int8, {"x": x}), run_graph(rounded, {"x": x}), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+SPECS = ("int8 per-channel axis 0", "int8 per-tensor", "int16 per-channel axis 1", "fp8 per-tensor",
+         "fp8 per-channel axis 0", "int4 per-channel axis 0", "int4 per-block 8 axis 1",
+         "int4-in-int8 per-channel axis 0", "int4-in-fp8 per-channel axis 0",
+         "fixed88 per-tensor")  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SPECS)
+def test_a_weight_of_any_type_becomes_the_floats_that_numerics_has_for_it(graph_of, text):
+    w = np.random.default_rng(0).standard_normal((6, 20)).astype(np.float32)
+    graph = graph_of(
+        "(float[1,20] x) => (float[1,6] y) {[op] y = Gemm<transB = 1>(x, w)}", {"w": w}
+    )
+    graph.opset = 21
+    spec = QuantSpec.parse(text)
+    insert_qdq(graph, Plan("m", "t", {Edge("op", 1): spec}), {})
+    assert len(graph.nodes) == 2
+    (node,) = with_float_weights(graph).nodes
+    np.testing.assert_array_equal(node.inputs[1].values, fake_quant(w, amax_of(w, spec), spec))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_a_zero_point_is_taken_from_the_codes(run_graph, graph_of, axis):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 256, (3, 4)).astype(np.uint8)
+    count = codes.shape[axis]
+    graph = graph_of(
+        f"(float[3,4] x) => (float[3,4] y) {{d = DequantizeLinear<axis = {axis}>(c, s, z) "
+        "y = Add(x, d)}",
+        {
+            "c": codes,
+            "s": rng.uniform(0.5, 1, count).astype(np.float32),
+            "z": rng.integers(0, 256, count).astype(np.uint8),
+        },
+    )
+    x = np.zeros((3, 4), np.float32)
+    (expected,), (found,) = (run_graph(g, {"x": x}) for g in (graph, with_float_weights(graph)))
+    np.testing.assert_array_equal(found, expected)

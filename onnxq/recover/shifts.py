@@ -1,0 +1,107 @@
+"""The shift of one op's channels that brings their means back.
+
+With t the op's output, y = f(t) what the next layer reads, over samples and positions:
+
+    gap   = mean(f(t_float)) - mean(f(t_int8))
+    slope = (mean(f(t_int8 + gap)) - mean(f(t_int8))) / gap
+    d     = gap / slope * gap^2 / (gap^2 + s^2)   s: standard error of the gap over the samples
+
+The slope is kept within bounds, which bounds the shift. The last factor holds back shifts that the
+samples only seem to show.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq import runtime as ort
+from onnxq.numerics import decibels
+from onnxq.recover.channel_means import MEAN, SHIFT, TENSOR, outside, probe
+from onnxq.recover.judge import CEILING
+from onnxq.recover.replay import Replay
+from onnxq.recover.sites import Site
+
+Array = npt.NDArray[Any]
+
+LEAST_SLOPE, MOST_SLOPE = 0.25, 1.5
+NO_EFFECT = "does not bring the means of other samples closer"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that judge and samples that are fitted to, as many as memory has room for."""
+
+    held: range
+    fit: range
+
+
+@dataclass
+class Found:
+    """What is found site by site: node -> shift, gain in dB at the node, why it has no shift."""
+
+    shifts: dict[str, Array] = field(default_factory=dict)
+    gains: dict[str, float] = field(default_factory=dict)
+    undone: dict[str, str] = field(default_factory=dict)
+
+
+def correct(
+    replay: Replay,
+    k: int,
+    site: Site,
+    wanted: Array,
+    batch: Batch,
+    found: Found,
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Bring the samples to stop `k`, find its shift, note it in `found` and make it.
+
+    wanted: the means of the float model, shape (samples, C).
+    """
+    replay.bring(k, (*batch.held, *batch.fit), pool)
+    session = ort.session(probe(replay.graph, site), replay.runtime, threads=1)
+    extra = outside(replay.graph, site)
+
+    def gaps(shift: Array, samples: range) -> Array:
+        def mean(i: int) -> Array:
+            live = replay.live[i]
+            feeds = {TENSOR: live[site.biased], SHIFT: shift} | {n: live[n] for n in extra}
+            return ort.run(session, [MEAN], feeds)[0]
+
+        means: Array = np.stack(list(pool.map(mean, samples)))
+        return wanted[list(samples)] - means
+
+    none = np.zeros(site.channels, np.float32)
+    fit, before = gaps(none, batch.fit), gaps(none, batch.held)
+    moved = fit - gaps(fit.mean(axis=0).astype(np.float32), batch.fit) if site.region else None
+    shift = solve(fit, moved).astype(np.float32)
+    bias, left = _squared_mean(before), _squared_mean(gaps(shift, batch.held))
+    if not left < bias:
+        found.undone[site.node] = NO_EFFECT
+        return
+    found.shifts[site.node] = shift
+    found.gains[site.node] = min(decibels(bias, left), CEILING)
+    replay.shift(k, shift.reshape(-1, *[1] * (site.rank - 2)) if site.axis == 1 else shift)
+
+
+def _squared_mean(gaps: Array) -> float:
+    return float((gaps.mean(axis=0) ** 2).sum())
+
+
+def solve(gaps: Array, moved: Array | None) -> Array:
+    """The shift of each channel, shape (C,).
+
+    gaps: means of float minus quantized, a row for each sample. moved: how far the means went with
+    a shift by the mean gap, likewise; None where they go as far as the shift.
+    """
+    gap = gaps.mean(axis=0)
+    variance = gaps.var(axis=0, ddof=1) / len(gaps) if len(gaps) > 1 else np.zeros_like(gap)
+    power = gap**2
+    certain = np.divide(power, power + variance, out=np.zeros_like(gap), where=power > 0)
+    reached = gap if moved is None else moved.mean(axis=0)
+    slope = np.divide(reached, gap, out=np.ones_like(gap), where=gap != 0)
+    return np.asarray(gap / np.clip(slope, LEAST_SLOPE, MOST_SLOPE) * certain)
