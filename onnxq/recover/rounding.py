@@ -11,7 +11,6 @@ clips is tried beside the one that does not.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -21,55 +20,19 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxq.calib.weights import weight_mse
-from onnxq.graph import Graph, constant_of, node_by_name
-from onnxq.numerics import amax_of, decibels, quantize, spread
+from onnxq.numerics import amax_of, decibels, quantize
 from onnxq.passes.insert_qdq import DATA_TYPES, Codes, Weight, weight_scale
-from onnxq.plan import Plan
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.feedback import error, grid_of, rounded
 from onnxq.recover.gram import Grams, collect_grams
 from onnxq.recover.judge import CEILING
-from onnxq.recover.unroll import Form, Reading, reading_of
-from onnxq.spec import QuantSpec
+from onnxq.recover.products import Product, groups_of, products_of
 
 Array = npt.NDArray[Any]
 
 NARROW = 4  # bits up to which clipping is tried
-SUMS, IN_FLIGHT, SOLVING = 16, 4, 40  # bytes an entry of H: two sums, each worker's, the factors
 NO_GAIN = "rounds to nearest as well on other samples"
 LOWERS = "lowers the SQNR of an output"
-NO_ROOM = "its Gram matrix has no room in {room} MB; raise --max-memory"
-
-
-@dataclass(frozen=True)
-class _Product:
-    """A weight to round: the nodes that hold it, how often each way of reading occurs, its form."""
-
-    weight: Weight
-    values: Array
-    nodes: tuple[str, ...]
-    readings: Mapping[Reading, int]
-    form: Form
-
-    @property
-    def spec(self) -> QuantSpec:
-        return self.weight[1]
-
-    @property
-    def entries(self) -> int:
-        """Numbers in its Gram matrix."""
-        groups, _, inputs = self.form.matrix
-        return groups * inputs * inputs
-
-    def sum(self, grams: Grams) -> Array:
-        """Its Gram matrix over all nodes."""
-        terms = [times * grams[reading] for reading, times in self.readings.items()]
-        return terms[0] if len(terms) == 1 else np.asarray(sum(terms))
-
-    def matrices(self, scale: Array) -> Array:
-        """The scale of each weight."""
-        wide = np.broadcast_to(spread(scale, self.values.shape, self.spec), self.values.shape)
-        return self.form.matrices(wide.astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -85,10 +48,9 @@ def round_weights(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
 
     Raises ModelError for a model that cannot be run, DataError for samples that do not fit it.
     """
-    products, undone = _products(draft.graph, bench.plan)
-    groups, too_large = _groups(products, bench)
-    no_room = NO_ROOM.format(room=bench.max_memory >> 20)
-    undone |= {node: no_room for product in too_large for node in product.nodes}
+    products, undone = products_of(draft.graph, bench.plan)
+    groups, too_large = groups_of(products, bench)
+    undone |= too_large
     if not groups or not bench.judged:
         return draft, Outcome("rounding", undone=undone)
     found: dict[Weight, _Found] = {}
@@ -110,60 +72,7 @@ def round_weights(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
     return _settled(bench, draft, products, found, undone)
 
 
-def _products(graph: Graph, plan: Plan) -> tuple[list[_Product], dict[str, str]]:
-    """The weights that the plan quantizes, once each; node -> why it cannot be rounded here."""
-    nodes = node_by_name(graph)
-    readers: dict[Weight, dict[str, tuple[Reading, Form] | str]] = {}
-    values: dict[str, Array] = {}
-    for edge, spec in plan.edges.items():
-        tensor = nodes[edge.node].inputs[edge.input]
-        constant = constant_of(tensor)
-        if constant is not None:
-            values[tensor.name] = constant
-            read = readers.setdefault((tensor.name, spec), {})
-            read[edge.node] = reading_of(nodes[edge.node], edge.input)
-    products = []
-    undone: dict[str, str] = {}
-    for weight, found in readers.items():
-        known = [pair for pair in found.values() if not isinstance(pair, str)]
-        unknown = {node: why for node, why in found.items() if isinstance(why, str)}
-        forms = {form for _, form in known}
-        if unknown or len(forms) > 1:
-            others = ", ".join(f"'{node}'" for node in found)
-            undone |= dict.fromkeys(found, f"its weight is read in different ways by {others}")
-            undone |= unknown
-            continue
-        readings = Counter(reading for reading, _ in known)
-        products.append(_Product(weight, values[weight[0]], tuple(found), readings, forms.pop()))
-    return products, undone
-
-
-def _groups(
-    products: Sequence[_Product], bench: Bench
-) -> tuple[list[list[_Product]], list[_Product]]:
-    """Products whose Gram matrices are held at once; those whose own have no room."""
-    each = SUMS + bench.workers * IN_FLIGHT
-    groups: list[list[_Product]] = []
-    too_large: list[_Product] = []
-    held: set[Reading] = set()
-    used = most = 0
-    for product in products:
-        solving = product.entries * SOLVING
-        if product.entries * each * len(product.readings) + solving > bench.max_memory:
-            too_large.append(product)
-            continue
-        needed = product.entries * each * len(product.readings.keys() - held)
-        if not groups or used + needed + max(most, solving) > bench.max_memory:
-            groups.append([])
-            held, used, most = set(), 0, 0
-            needed = product.entries * each * len(product.readings)
-        groups[-1].append(product)
-        held |= product.readings.keys()
-        used, most = used + needed, max(most, solving)
-    return groups, too_large
-
-
-def _solve(product: _Product, fit: Grams, held: Grams, bench: Bench, draft: Draft) -> _Found | None:
+def _solve(product: Product, fit: Grams, held: Grams, bench: Bench, draft: Draft) -> _Found | None:
     """The codes that lower the error of the op on held-out samples; None where none do."""
     spec, form = product.spec, product.form
     w, h = form.matrices(product.values.astype(np.float64)), product.sum(fit)
@@ -186,7 +95,7 @@ def _solve(product: _Product, fit: Grams, held: Grams, bench: Bench, draft: Draf
     return _Found(new, min(decibels(before, after), CEILING))
 
 
-def _present(product: _Product, bench: Bench, draft: Draft) -> tuple[Codes, list[Array]]:
+def _present(product: Product, bench: Bench, draft: Draft) -> tuple[Codes, list[Array]]:
     """The codes of a weight as it stands, and the scales to try."""
     options, spec = bench.insert, product.spec
     given = draft.codes.get(product.weight) or options.codes.get(product.weight)
@@ -203,7 +112,7 @@ def _present(product: _Product, bench: Bench, draft: Draft) -> tuple[Codes, list
     return Codes(scale, quantize(product.values, scale, spec)), scales
 
 
-def _best(product: _Product, tried: Sequence[tuple[Array, Array, Array]]) -> tuple[Array, Array]:
+def _best(product: Product, tried: Sequence[tuple[Array, Array, Array]]) -> tuple[Array, Array]:
     """(scale, codes) with the least error of those tried; row by row where rows share no scale."""
     errors = np.stack([e for _, _, e in tried])
     if not _rows_apart(product):
@@ -216,7 +125,7 @@ def _best(product: _Product, tried: Sequence[tuple[Array, Array, Array]]) -> tup
     return np.choose(which, [s for s, _, _ in tried]).astype(np.float32), codes
 
 
-def _rows_apart(product: _Product) -> bool:
+def _rows_apart(product: Product) -> bool:
     """Whether each scale belongs to one row of the weight's matrices."""
     groups, rows, _ = product.form.matrix
     number = np.arange(1.0, groups * rows + 1).reshape(groups, rows, 1)
@@ -229,7 +138,7 @@ def _rows_apart(product: _Product) -> bool:
 def _settled(
     bench: Bench,
     draft: Draft,
-    products: Sequence[_Product],
+    products: Sequence[Product],
     found: Mapping[Weight, _Found],
     undone: dict[str, str],
 ) -> tuple[Draft, Outcome]:
