@@ -3,7 +3,7 @@
 onnx's version converter rewrites the ops that changed. It works on a copy without the large
 weights, which are put back by name afterwards; functions and other domains stay as they are. Ops
 that onnx does not know in its own domain, which exporters for other runtimes write there
-(SparseConvolution), pass through in a domain of their own.
+(SparseConvolution, a Reshape whose shape is an attribute), pass through in a domain of their own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _raise(graph: Graph, minimum: int) -> int:
         return 0
     log.info("opset raised from %d to %d", graph.opset, minimum)
     model, weights = weightless(graph)
-    unknown = _set_apart(model)
+    unknown = _set_apart(model, graph.opset)
     try:
         converted = version_converter.convert_version(model, minimum)
     except Exception as e:  # the converter raises RuntimeError and its own ConvertError
@@ -61,18 +61,25 @@ def _raise(graph: Graph, minimum: int) -> int:
     return 1
 
 
-def _set_apart(model: onnx.ModelProto) -> int:
+def _set_apart(model: onnx.ModelProto, opset: int) -> int:
     """Move the nodes that onnx does not know out of its domain; how many there are."""
-    unknown = [
-        node
-        for node in model.graph.node
-        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type)
-    ]
+    unknown = [node for node in model.graph.node if _is_unknown(node, opset)]
     for node in unknown:
         node.domain = UNKNOWN
     if unknown:
         model.opset_import.append(onnx.helper.make_opsetid(UNKNOWN, 1))
     return len(unknown)
+
+
+def _is_unknown(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether a node of onnx's own domain is none of its ops, or has fewer inputs than its op."""
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset)
+    except onnx.defs.SchemaError:
+        return not onnx.defs.has(node.op_type)
+    return len(node.input) < schema.min_input
 
 
 def _take_back(model: onnx.ModelProto) -> None:

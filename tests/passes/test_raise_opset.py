@@ -107,3 +107,10 @@ def test_an_op_that_onnx_does_not_know_in_its_own_domain_is_carried_along(graph_
     ]
     assert after.nodes[0].attrs["kernel_size"] == [3, 3]
     assert not any(opset.domain == UNKNOWN for opset in after.import_domains)
+
+
+def test_an_op_with_fewer_inputs_than_onnx_gives_it_is_carried_along(graph_of):
+    body = "(float[4,2] x) => (float[2,4] y) { y = Reshape<dims = [2, 4]>(x) }"
+    graph = graph_of(body, opset=13)
+    assert raise_opset_to(19)(graph) == 1
+    assert (graph.nodes[0].op, graph.nodes[0].attrs["dims"]) == ("Reshape", [2, 4])
