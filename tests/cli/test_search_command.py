@@ -45,6 +45,47 @@ def test_quantizing_by_the_plan_gives_the_measured_sqnr(search, done, classifier
     assert again == pytest.approx(found["outputs_sqnr_db"]["logits"], abs=0.02)
 
 
+def test_most_weights_at_4_bits_within_an_accuracy(search, done, classifier, images):
+    choices = ("--choices", "int4,int8,fp16", "--weight-method", "mse")
+    found = search("--min-sqnr", 32, "--cost", "size", "--points", 3, "--pareto", "p.csv", *choices)
+    chosen = chosen_of(found)
+    shares = chosen["shares"]
+    assert found["choices"] == ["int8", "int4"]  # wide weights first
+    assert sum(share["weights"] for share in shares.values()) == pytest.approx(1)
+    assert sum(share["macs"] for share in shares.values()) == pytest.approx(1)
+    holding = [t for t in found["trials"] if t["holds"]]
+    assert 0 < shares["int4"]["weights"] < 1
+    assert chosen["cost"] == min(t["cost"] for t in holding)
+    # half a byte, a byte or two for each weight, of two
+    sizes = {"int4": 0.25, "int8": 0.5, "float": 1.0}
+    size = sum(sizes[choice] * share["weights"] for choice, share in shares.items())
+    assert chosen["cost"] == pytest.approx(size)
+    with open("p.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(r["int4:weights"]) for r in rows] == [
+        t["shares"].get("int4", {"weights": 0})["weights"] for t in found["trials"]
+    ]
+    done("quantize", classifier, "--calib", images, "--plan", "plan.yaml", "-o", "q.onnx",
+         "--weight-method", "mse", "--high-precision", "fp16")  # fmt: skip
+    manifest = json.loads(Path("q.onnx.manifest.json").read_text())
+    again = manifest["agreement"]["outputs"]["logits"]["sqnr_db"]
+    assert again == pytest.approx(chosen["score"], abs=0.02)  # as above
+
+
+def test_the_table_names_the_share_of_each_choice(done, classifier, images):
+    ran = done("search", classifier, "--calib", images, "--choices", "int4,int8,w4a16,float",
+               "--min-sqnr", 25, "--cost", "size", "--points", 2, "-o", "plan.yaml")  # fmt: skip
+    head = next(line for line in ran.out.splitlines() if line.startswith("plan"))
+    assert all(f"{choice} %" in head for choice in ("int8", "int4", "w4a16"))
+    assert max(map(len, ran.out.partition("now:")[0].splitlines())) <= 80
+
+
+def test_a_given_plan_leaves_only_one_way_to_quantize(done, search_refused, classifier):
+    done("plan", classifier, "-o", "given.yaml")
+    options = ("--min-sqnr", 20, "--plan", "given.yaml", "--choices", "int4,int8,float")
+    assert "--plan says how each node is quantized" in search_refused(*options)
+
+
 def test_the_chosen_plan_is_the_cheapest_measured_one_that_holds(search):
     found = search("--min-sqnr", 45, "--points", 3)
     holding = [t["cost"] for t in found["trials"] if t["holds"]]
@@ -61,7 +102,7 @@ def test_within_a_cost_the_best_measured_plan_is_chosen(search):
     assert chosen["score"] == max(t["score"] for t in found["trials"] if t["cost"] <= 0.5)
 
 
-@pytest.mark.parametrize("cost", ["bytes", "roofline:orin", "ort"])
+@pytest.mark.parametrize("cost", ["bytes", "size", "roofline:orin", "ort"])
 def test_every_cost_finds_a_plan(search, cost):
     assert chosen_of(search("--min-sqnr", 30, "--cost", cost, "--points", 2))["score"] >= 30
 
@@ -104,7 +145,14 @@ def test_no_budget_that_can_be_met_is_exit_code_1_with_the_nearest(onnxq, classi
     [
         ((), "no budget; give --max-drop 0.5%, --min-sqnr 20 or --max-cost 0.6"),
         (("--max-drop", "1%", "--min-sqnr", 20), "--max-drop and --min-sqnr contradict"),
-        (("--min-sqnr", 20, "--choices", "int8,int3"), "unknown choice 'int3'"),
+        (
+            ("--min-sqnr", 20, "--choices", "int8,int3"),
+            "unknown choice 'int3'; choose of int8, int4",
+        ),
+        (("--min-sqnr", 20, "--choices", "w16a16,float"), "cannot run choice 'w16a16'; choose of"),
+        (("--min-sqnr", 20, "--choices", "fp16,float"), "quantizes nothing; add one of int8, int4"),
+        (("--min-sqnr", 20, "--choices", "int8,float", "--scheme", "fp8"), "contradict each other"),
+        (("--min-sqnr", 20, "--choices", "fp8,float", "--cost", "roofline:A100"), "has no fp8"),
         (("--min-sqnr", 20, "--cost", "roofline:H200"), "unknown device 'H200'; choose one of"),
         (("--min-sqnr", 20, "--cost", "engine"), "needs a GPU"),
         (("--min-sqnr", 20, "--metric", "accuracy"), "contradict"),
