@@ -184,13 +184,19 @@ def _transposed(graph: Graph, node: Node, scale: Array) -> Step:
 
 def _reshaped(graph: Graph, node: Node, scale: Array) -> Step:
     """The trailing axes of `scale` hold P values: so do some trailing axes of what is reshaped."""
-    full = np.broadcast_to(scale, _trailing(node.outputs[0], scale.ndim))
+    shape = _trailing(node.outputs[0], scale.ndim)
     dims: list[int] = []
-    while math.prod(dims) < full.size:
+    while math.prod(dims) < math.prod(shape):
         dims = _trailing(node.inputs[0], len(dims) + 1)
-    if math.prod(dims) != full.size:
+    if math.prod(dims) != math.prod(shape):
         raise NotExact(f"{node.op} '{node.name}' mixes channels with other axes")
-    return Absorbed(), [(node.inputs[0], full.reshape(dims))]
+    index = np.arange(scale.size).reshape(scale.shape)
+    index = np.broadcast_to(index, shape).reshape(dims)
+    for axis in range(index.ndim):  # an axis along which the scale is one and the same stays open
+        first = index.take([0], axis)
+        if np.array_equal(np.broadcast_to(first, index.shape), index):
+            index = first
+    return Absorbed(), [(node.inputs[0], scale.ravel()[index])]
 
 
 def _linear(graph: Graph, node: Node, scale: Array) -> Step:

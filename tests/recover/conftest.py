@@ -10,14 +10,15 @@ import pytest
 
 from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset, InputInfo, open_data
-from onnxq.calib.methods import Max
-from onnxq.calib.observed import observed
+from onnxq.calib.methods import Max, Mse
+from onnxq.calib.observed import activation_specs, observed
 from onnxq.calib.ranges import read_ranges
 from onnxq.graph import Graph
-from onnxq.passes.insert_qdq import insert_qdq
+from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
 from onnxq.passes.prepare import prepare
 from onnxq.plan import Plan
-from onnxq.spec import QuantSpec
+from onnxq.recover.draft import Bench
+from onnxq.spec import Edge, QuantSpec
 from onnxq.targets import tensorrt
 from onnxq.targets.options import PlanOptions
 
@@ -56,5 +57,34 @@ def quantized() -> Callable[[Graph, Plan, Dataset], Graph]:
         copy = graph.copy()
         insert_qdq(copy, plan, read_ranges(stats, Max(), QuantSpec(), plan.tied).amax)
         return copy
+
+    return make
+
+
+@pytest.fixture
+def bench_of() -> Callable[[Graph, Plan, Dataset], Bench]:
+    """A bench with ranges by MSE."""
+
+    def make(graph: Graph, plan: Plan, data: Dataset) -> Bench:
+        return Bench(
+            graph,
+            plan,
+            data,
+            InsertOptions(),
+            lambda g, stats: read_ranges(stats, Mse(), activation_specs(g, plan), plan.tied),
+        )
+
+    return make
+
+
+@pytest.fixture
+def activations_alone() -> Callable[[Graph], Plan]:
+    """A plan that quantizes the first input of every op with a weight, and no weight."""
+
+    def make(graph: Graph) -> Plan:
+        ops = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+        return Plan(
+            "m", "tensorrt", {Edge(n.name, 0): QuantSpec() for n in graph.nodes if n.op in ops}
+        )
 
     return make
