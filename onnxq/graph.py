@@ -33,6 +33,7 @@ Tensor: TypeAlias = Any  # gs.Tensor: gs.Variable or gs.Constant
 
 PROTOBUF_LIMIT = 2 * 1024**3 - 64 * 1024**2  # a protobuf message ends at 2 GB
 _FILES: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("files", default=None)
+PACKED = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.FLOAT4E2M1)
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -275,7 +276,12 @@ def constant_of(tensor: Tensor) -> npt.NDArray[Any] | None:
 def _loaded(tensor: Tensor) -> npt.NDArray[Any]:
     """Its values. Those of types beyond NumPy's are not kept: they could not be written again."""
     lazy = tensor._values
-    if isinstance(lazy, LazyValues) and isinstance(lazy.dtype, int):
+    if isinstance(lazy, LazyValues) and (isinstance(lazy.dtype, int) or _is_packed(lazy)):
         with quietly():
             return np.asarray(lazy.load())
     return np.asarray(tensor.values)
+
+
+def _is_packed(lazy: Any) -> bool:
+    """Whether ONNX keeps several values in a byte, where NumPy has one."""
+    return lazy.tensor.data_type in PACKED

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from ml_dtypes import int4
 from onnx import numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 from onnx.reference import ReferenceEvaluator
@@ -299,3 +300,20 @@ def test_an_op_of_another_domain_or_unknown_to_onnx_is_custom(graph_of):
         "(float[2] x) => (float[2] y) { a = my.Abs(x) b = SparseConvolution(a) y = Abs(b) }"
     )
     assert [graphs.is_custom(node) for node in graph.nodes] == [True, True, False]
+
+
+def test_an_int4_constant_that_was_read_is_written_as_it_was(tmp_path):
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> '
+        "net () => (float[2,3] y) { y = DequantizeLinear(q, s) }"
+    )
+    codes = np.arange(-3, 3).reshape(2, 3).astype(int4)
+    for values, name in ((codes, "q"), (np.float32(0.5), "s")):
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+    graph = graphs.from_proto(model)
+    read = graphs.constant_of(graph.nodes[0].inputs[0])
+    np.testing.assert_array_equal(read.astype(int), codes.astype(int))
+    written = {i.name: i for i in graphs.to_proto(graph.copy()).graph.initializer}
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(written["q"]).astype(int), codes.astype(int)
+    )

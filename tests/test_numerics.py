@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxq.errors import OnnxqError
 from onnxq.numerics import (
@@ -212,3 +212,75 @@ def test_sqnr_is_ten_decibels_for_a_tenth_of_the_power():
     assert sqnr_db(ref, ref) == math.inf
     assert sqnr_db(np.zeros(2), ref) == -math.inf
     assert sqnr_db(ref * 1e-160, ref * 1e150) == pytest.approx(-6200)  # last bits of the logs
+
+
+def every_e4m3() -> np.ndarray:
+    """The finite values of FP8 E4M3."""
+    values = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float64)
+    return np.unique(values[np.isfinite(values)])
+
+
+@given(x=st.floats(-1000, 1000, width=32))
+@settings(max_examples=300)
+def test_fp8_rounds_to_the_nearest_value_and_halves_to_even_mantissas(x):
+    grid = every_e4m3()
+    found = float(quantize(np.array([x], np.float32), np.array(1, np.float32), QuantSpec("fp8"))[0])
+    clipped = min(max(x, -448.0), 448.0)
+    distance = np.abs(grid - clipped)
+    nearest = grid[distance == distance.min()]
+    assert found in nearest
+    if len(nearest) == 2:  # a tie: the mantissa's last bit is 0
+        code = int(np.float32(found).astype(ml_dtypes.float8_e4m3fn).view(np.uint8))
+        assert code % 2 == 0
+
+
+@given(scale=RANGES.filter(lambda s: 2.0**-24 <= s <= 2.0**60))
+@settings(max_examples=50)
+def test_every_fp8_value_times_its_scale_keeps_its_code(scale):
+    grid, s = every_e4m3().astype(np.float32), np.float32(scale)
+    spec = QuantSpec("fp8")
+    np.testing.assert_array_equal(quantize(dequantize(grid, s, spec), s, spec), grid)
+
+
+@given(amax=RANGES, dtype=st.sampled_from(["int4", "int4-in-int8", "int4-in-fp8"]))
+def test_the_four_bit_types_hold_the_same_codes(amax, dtype):
+    x = np.linspace(-2, 2, 41, dtype=np.float32) * np.float32(min(amax, 2.0**90))
+    expected = fake_quant(x, amax, QuantSpec("int4"))
+    np.testing.assert_array_equal(fake_quant(x, amax, QuantSpec(dtype)), expected)
+    codes = quantize(x, scale_of(amax, QuantSpec(dtype)), QuantSpec(dtype))
+    stored = helper.tensor_dtype_to_np_dtype(QuantSpec(dtype).row.onnx_type)
+    np.testing.assert_array_equal(codes.astype(stored).astype(np.int32), codes)
+
+
+@given(shape=st.lists(st.integers(1, 7), min_size=1, max_size=3), seed=st.integers(0, 999))
+def test_int4_codes_survive_packing_at_odd_sizes(shape, seed):
+    codes = np.random.default_rng(seed).integers(-8, 8, shape).astype(ml_dtypes.int4)
+    tensor = numpy_helper.from_array(codes, "q")
+    assert len(tensor.raw_data) == -(-codes.size // 2)  # two codes a byte
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(tensor).astype(np.int32), codes.astype(np.int32)
+    )
+
+
+@given(
+    length=st.integers(1, 40), size=st.integers(2, 16), axis=st.sampled_from([0, 1]),
+    seed=st.integers(0, 999),
+)  # fmt: skip
+def test_a_block_range_is_the_largest_magnitude_in_the_block(length, size, axis, seed):
+    shape = (length, 3) if axis == 0 else (3, length)
+    x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    spec = QuantSpec("int4", "block", axis, size)
+    found = amax_of(x, spec)
+    for i in range(-(-length // size)):
+        block = x.take(range(i * size, min((i + 1) * size, length)), axis)
+        np.testing.assert_array_equal(found.take(i, axis), np.abs(block).max(axis))
+    assert np.abs(fake_quant(x, found, spec) - x).max() <= found.max() / 14 * (1 + 2**-20)
+
+
+@given(seed=st.integers(0, 99), dtype=st.sampled_from(["int8", "int4", "fp8"]))
+def test_one_block_is_a_channel_of_the_other_axis(seed, dtype):
+    x = np.random.default_rng(seed).standard_normal((24, 5)).astype(np.float32)
+    block, column = QuantSpec(dtype, "block", 0, 24), channel(1, dtype)
+    np.testing.assert_array_equal(
+        fake_quant(x, amax_of(x, block), block), fake_quant(x, amax_of(x, column), column)
+    )

@@ -13,7 +13,14 @@ from typing import get_args
 from onnxq.errors import OnnxqError
 from onnxq.graph import Graph
 from onnxq.passes.inline_functions import inline_functions
-from onnxq.trt import rules_numbers, rules_ops, rules_placement, rules_shape, rules_types
+from onnxq.trt import (
+    rules_lowbit,
+    rules_numbers,
+    rules_ops,
+    rules_placement,
+    rules_shape,
+    rules_types,
+)
 from onnxq.trt.context import Context, context_of, label
 from onnxq.trt.rule import SEVERITIES, Finding, Rule, Severity
 
@@ -21,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     *rules_numbers.RULES,
     *rules_types.RULES,
     *rules_shape.RULES,
+    *rules_lowbit.RULES,
     *rules_ops.RULES,
     *rules_placement.RULES,
 )

@@ -83,6 +83,7 @@ def opsets(ctx: Context) -> Iterator[Place]:
         if q.quantizes and ctx.type_of(q.node.inputs[1]) in ("FLOAT16", "BFLOAT16"):
             needed = 19
         needed = max(needed, TYPE_OPSETS.get(q.dtype or "", 0), 21 if q.block_size else 0)
+        needed = max(needed, 21 if q.node.attrs.get("output_dtype", 0) else 0)
         if ctx.opset < needed and is_standard(q.node):
             yield q.node, f"it needs opset {needed}, the graph has {ctx.opset}"
 
@@ -137,6 +138,8 @@ def int8_constants(ctx: Context) -> Iterator[Place]:
                 continue
             if not is_constant(tensor) or ctx.type_of(tensor) != "INT8" or _gives_zero_points(node):
                 continue
+            if node.op == "Clip" and i > 0:  # its bounds: clipped-codes speaks of them
+                continue
             yield node, f"input {i}, '{tensor.name}', is an INT8 constant"
 
 
@@ -151,7 +154,7 @@ def undequantized(ctx: Context) -> Iterator[Place]:
     for q in ctx.quantizers:
         for node in q.out.outputs if q.quantizes else ():
             integer = node.op in INTEGER_OPS or node.op.startswith(INTEGER_PREFIXES)
-            if node.op not in MOVES and not integer:
+            if node.op not in (*MOVES, "Clip") and not integer:  # Clip: clipped-codes
                 yield node, f"it computes on the codes '{q.out.name}'"
 
 

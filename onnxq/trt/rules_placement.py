@@ -8,10 +8,10 @@ from onnxq.graph import Node, Tensor, producer
 from onnxq.targets.flow import same_source
 from onnxq.trt.context import MOVES, Context, Quantizer, is_constant, label
 from onnxq.trt.rule import DOCS, SEEN, Place, Rule
+from onnxq.trt.rules_lowbit import weight_alone
 
 FUSED_BEHIND_CONV = ("BatchNormalization", "Relu", "Clip")
-WEIGHT_ONLY = ("INT4", "FLOAT4E2M1")
-HARDWARE = {"FLOAT8E4M3FN": "8.9", "FLOAT4E2M1": "10.0"}
+HARDWARE = {"INT4": "8.0", "FLOAT8E4M3FN": "8.9", "FLOAT4E2M1": "10.0"}
 
 
 def half_quantized(ctx: Context) -> Iterator[Place]:
@@ -21,7 +21,7 @@ def half_quantized(ctx: Context) -> Iterator[Place]:
         given = [q for q in operands if q is not None]
         if len(given) != 1 or node.op == "ConvTranspose":
             continue
-        if given[0].dtype in WEIGHT_ONLY and node.op != "Conv":
+        if weight_alone(ctx, node) is not None:
             continue
         what = "weight" if ctx.is_weight(given[0]) else "activation"
         yield node, f"only its {what} is quantized ('{node.inputs[operands.index(None)].name}' is "\
@@ -231,8 +231,9 @@ RULES: tuple[Rule, ...] = (
         "give onnxq build --shapes name:min:opt:max", dynamic_inputs,
     ),
     Rule(
-        "hardware", "info", "FP8 came with Ada and Hopper, FP4 with Blackwell.",
-        "TensorRT support matrix", "build for such a GPU, or use INT8", hardware,
+        "hardware", "info",
+        "INT4 came with Ampere, FP8 with Ada and Hopper, FP4 with Blackwell.",
+        "TensorRT support matrix; " + SEEN, "build for such a GPU, or use INT8", hardware,
         says=("HW-s",),
     ),
 )  # fmt: skip

@@ -142,15 +142,22 @@ def block_types(ctx: Context) -> Iterator[Place]:
 
 
 def int4_blocks(ctx: Context) -> Iterator[Place]:
-    """INT4 blocks of other sizes than there are kernels for."""
+    """INT4 blocks of other sizes than there are kernels for, where such a size would fit."""
     for q in ctx.quantizers:
-        if q.block_size and q.dtype == "INT4" and q.block_size not in INT4_BLOCKS:
+        if not q.block_size or q.dtype != "INT4" or q.block_size in INT4_BLOCKS:
+            continue
+        dims, axis = _dims(ctx, q), DEFAULT_AXIS if q.axis is None else q.axis
+        length = dims[axis] if dims and -len(dims) <= axis < len(dims) else None
+        least = min(INT4_BLOCKS)
+        if length is None or (length % least == 0 and length > least):
             yield q.node, f"INT4 blocks of {q.block_size}"
 
 
 def unblocked_int4(ctx: Context) -> Iterator[Place]:
     """INT4 weight-only products with no blocks, or one block as long as the axis."""
     for node, operands in ctx.weighted():
+        if node.op not in ("MatMul", "Gemm"):
+            continue
         for dq, other in (operands, operands[::-1]):
             if dq is None or other is not None or dq.dtype != "INT4" or dq.scale is None:
                 continue

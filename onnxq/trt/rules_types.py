@@ -117,7 +117,9 @@ def mixed_codes(ctx: Context) -> Iterator[Place]:
         types = [q.dtype.lstrip("U") for q in operands if q is not None and q.dtype]
         if len(types) < 2 or types[0] == types[1] or not SUPPORTED.issuperset(types):
             continue
-        if "INT4" not in types or node.op in ("Conv", "ConvTranspose"):
+        weight = operands[1]
+        unpacked = types == ["INT8", "INT4"] and weight is not None and weight.per_channel
+        if not unpacked or node.op in ("Conv", "ConvTranspose"):
             yield node, f"its operands are quantized to {types[0]} and {types[1]}"
 
 
@@ -132,7 +134,8 @@ RULES: tuple[Rule, ...] = (
         "uint8", "refused",
         "A GPU quantizes to INT8 only; TensorRT-RTX takes UINT8 with zero point 0 for INT8, "
         "clamping to 127 what ran to 255 before.", DOCS + "; " + SEEN,
-        "quantize activations to INT8 symmetrically (around 128: --fix)", uint8_codes,
+        "it was made for ONNX Runtime: quantize with --target tensorrt (around 128: --fix)",
+        uint8_codes,
         rtx="inaccurate", says=("UINT8",),
     ),
     Rule(
@@ -143,7 +146,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "type", "refused", "TensorRT has no such type.", DOCS + "; " + SEEN,
-        "use INT8, FP8 E4M3 or INT4 codes, and INT32 or INT64 for other integers",
+        "use INT8, FP8 E4M3 or INT4 codes (INT16 is for ONNX Runtime), and INT32 or INT64 for "
+        "other integers",
         unsupported_types,
         says=("Failed to import initializer", "Failed to convert ONN",
               "Unsupported data type for the Cast"),
@@ -170,8 +174,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "mixed-codes", "refused",
-        "No kernel multiplies INT8 by FP8, or convolves INT8 with INT4.", SEEN,
-        "quantize both operands to one type (INT8 x INT4 runs in MatMul and Gemm)", mixed_codes,
+        "No kernel multiplies INT8 by FP8, or either by INT4; INT8 by an INT4 weight with a scale "
+        "a channel was seen to run in MatMul and Gemm, unpacked by a kernel of its own.", SEEN,
+        "quantize both operands to one type; 4-bit codes fit into INT8 and FP8", mixed_codes,
         says=(r"dtype == W\.type", r"cudnn_impl\.cpp"),
     ),
 )  # fmt: skip

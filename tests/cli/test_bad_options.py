@@ -183,3 +183,30 @@ def test_data_is_written_in_known_forms_only(refused, classifier, images):
         "data", "--model", classifier, "--calib", images, "--samples", 3, "-o", "x.py"
     )
     assert "would load every sample" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--scheme", "w16a16"), "--target tensorrt cannot run scheme 'w16a16'; choose one of "
+                                 "w8a8, w8a16, w4a16, w4a8, fp8, w4afp8, or --target onnxruntime"),
+        (("--scheme", "fixed88"), "cannot run scheme 'fixed88'"),
+        (("--scheme-for", "op:Conv"), "--scheme-for 'op:Conv': write PATTERN=SCHEME"),
+        (("--scheme-for", "op:Conv=w2a2"), "unknown scheme 'w2a2'; choose one of w8a8"),
+        (("--scheme-for", "op:Conv=w16a16"), "cannot run scheme 'w16a16'"),
+        (("--scheme-for", "layer9=fp8"), "pattern 'layer9' matches no node"),
+        (("--block-size", "32"), "--block-size 32: scheme 'w8a8' has no blocks on --target "
+                                 "tensorrt; choose one that has: w4a16"),
+        (("--scheme", "w4a8", "--weights", "per-block"), "--weights per-block: scheme 'w4a8'"),
+        (("--scheme", "w4a16", "--block-size", "32", "--weights", "per-channel"),
+         "--block-size 32 with --weights per-channel: leave one of them out"),
+    ],
+)  # fmt: skip
+def test_a_scheme_that_does_not_fit_is_told_before_the_calibration(quantize_refused, options, says):
+    assert says in quantize_refused(*options)
+
+
+def test_an_unknown_scheme_lists_the_schemes(quantize_refused):
+    message = quantize_refused("--scheme", "w2a2")
+    assert "'w2a2' is not one of 'w8a8'" in message
+    assert "'fixed88'" in message

@@ -126,10 +126,10 @@ def gemm(axis: int, transposed: int, *rules: str) -> Case:
     return Case(GEMM % (axis, transposed), rules, weights, inputs=MATRIX)
 
 
-def in_float8(*rules: str, opset: int = 21, **weights: np.ndarray) -> Case:
+def in_float8(*rules: str, opset: int = 21, inputs: str = IMAGE, **weights: np.ndarray) -> Case:
     """The good Conv in FP8."""
     codes8 = {"w": POOL["wf"].astype(float8_e4m3fn), "wz": np.zeros(16, float8_e4m3fn)}
-    return Case(CONV, rules, {"z": float8_e4m3fn(0), **codes8, **weights}, opset)
+    return Case(CONV, rules, {"z": float8_e4m3fn(0), **codes8, **weights}, opset, inputs)
 
 
 GOOD = {
@@ -169,7 +169,14 @@ GOOD = {
         X + "vq = QuantizeLinear <axis=0> (v, ws, wz) vd = DequantizeLinear <axis=0> (vq, ws, wz) "
         "y = Conv (xd, vd)", inputs=f"{IMAGE}, float[16,16,1,1] v"),
     "depthwise": grouped(16, 16, 16), "four per group": grouped(16, 16, 4),
-    "fp8": in_float8(), "int4 blocks of 64": blocks(64), "int4 blocks of 128": blocks(128),
+    "fp8": in_float8(), "fp8 without zero points": Case(
+        f"xq = QuantizeLinear <output_dtype=17> (x, s) xd = DequantizeLinear (xq, s) "
+        f"wd = DequantizeLinear <axis=0> (w, ws) y = Conv {PAD} (xd, wd)", (),
+        {"w": POOL["wf"].astype(float8_e4m3fn)}),
+    "weight only": Case(W + f"y = Conv {PAD} (x, wd)"),
+    "int4 conv": Case("wd = DequantizeLinear <axis=0> (w, ws) y = Conv (x, wd)", (),
+                      {"w": small(16, 16, 3, 3)}),
+     "int4 blocks of 64": blocks(64), "int4 blocks of 128": blocks(128),
     "int4 x int8": Case(X + "wd = DequantizeLinear <axis=1> (q4, bs) y = MatMul (xd, wd)", (),
                         {"bs": full(64)}, inputs=WIDE),
     "int4 in fp16": Case(BLOCKS % (0, 64), (), {"bs": full(4, 64).astype(F16)},
@@ -245,6 +252,22 @@ FAULTS = {
     "FP16 into Where": Case("h = Cast <to=10> (x) c = Greater (x, zero) y = Where (c, x, h)",
                             ("mixed-types",)),
     "int4 conv of int8": conv("mixed-codes", w=small(16, 16, 3, 3), wz=np.zeros(16, int4)),
+    "int4 per tensor times int8": Case(X + "wd = DequantizeLinear (q4, wt) y = MatMul (xd, wd)",
+                                       ("mixed-codes",), inputs=WIDE),
+    "int4 times fp8": Case(X + "wd = DequantizeLinear <axis=1> (q4, bs) y = MatMul (xd, wd)",
+                           ("mixed-codes",), {"bs": full(64), "z": float8_e4m3fn(0)}, inputs=WIDE),
+    "int4 blocks times int8": Case(X + (BLOCKS % (0, 64)).replace("(x, wd)", "(xd, wd)"),
+                                   ("block-product", "mixed-codes"), {"bs": full(4, 64)},
+                                   inputs=WIDE),
+    "fp8 with 8 channels in": in_float8("fp8-channels", w=POOL["wf"][:, :8].astype(float8_e4m3fn),
+                                        inputs="float[1,8,8,8] x"),
+    "fp8 with unlike channels": in_float8(
+        "fp8-channels", w=np.zeros((24, 16, 3, 3), float8_e4m3fn), ws=full(24),
+        wz=np.zeros(24, float8_e4m3fn)),
+    "fp8 over 7 x 7": in_float8("fp8-window", w=np.ones((16, 16, 7, 7), float8_e4m3fn)),
+    "clipped codes": Case(X + "wq = QuantizeLinear <axis=0> (wf, ws, wz) wc = Clip (wq, lo, hi) "
+                          f"wd = DequantizeLinear <axis=0> (wc, ws, wz) y = Conv {PAD} (xd, wd)",
+                          ("clipped-codes",), {"lo": I8(-8), "hi": I8(7)}),
     "int8 times fp8": conv("mixed-codes", z=float8_e4m3fn(0)),
     "no axis": Case(CONV.replace(" <axis=0>", ""), ("missing-axis", "wrong-axis")),
     "no axis, no fit": Case(CONV.replace(" <axis=0>", ""), (
@@ -269,7 +292,7 @@ FAULTS = {
         inputs="float[128,4,8] x"),
     "scales of other blocks": Case(BLOCKS % (0, 64), ("block-shape",), {"bs": full(8, 64)},
                                    inputs=WIDE),
-    "int8 blocks": Case(BLOCKS % (0, 64), ("block-type", "half-quantized"),
+    "int8 blocks": Case(BLOCKS % (0, 64), ("block-type",),
                         {"q4": codes(256, 64), "bs": full(4, 64)}, inputs=WIDE),
     "int4 blocks of 32": blocks(32, "block-size"),
     "one int4 block": blocks(256, "block-size", "int4-unblocked"),
@@ -310,7 +333,8 @@ FAULTS = {
                           {"q": codes(8)}),
     "codes computed on": Case("xq = QuantizeLinear (x, s, z) a = Add (xq, xq) y = DequantizeLinear "
                               "(a, s, z)", ("no-dequantize",)),
-    "weight only": Case(W + f"y = Conv {PAD} (x, wd)", ("half-quantized",)),
+    "weight only beside INT8": Case(f"{X}{W}a = Conv {PAD} (xd, wd) y = Conv {PAD} (a, wd)",
+                                    ("half-quantized",)),
     "activation only": Case(X + f"y = Conv {PAD} (xd, wf)", ("half-quantized",)),
     "before Relu": Case(BETWEEN % "Relu (cd)", ("split-conv",)),
     "before BatchNormalization": Case(BETWEEN % "BatchNormalization (cd, one, b, b, one)",

@@ -43,6 +43,9 @@ def test_every_rule_above_info_has_a_planted_fault():
         ("conv", "fp32-rest"),
         ("dynamic", "dynamic-shape"),
         ("fp8", "hardware"),
+        ("int4 conv", "hardware"),
+        ("int4 conv", "weight-only"),
+        ("weight only", "weight-only"),
     ],
 )
 def test_what_is_only_worth_knowing_is_info(name, rule):
@@ -69,7 +72,7 @@ def test_a_finding_says_where_what_why_and_how():
 
 
 def test_findings_come_worst_first():
-    severities = [f.severity for f in lint(graph_of("weight only"))]
+    severities = [f.severity for f in lint(graph_of("activation only"))]
     assert severities == ["slow", "info"]
 
 
