@@ -236,8 +236,8 @@ def _explained(error: Exception) -> ModelError:
     unknown = unknown or re.search(r"Could not find an implementation for ([\w.:-]+?)\(", text)
     if unknown:
         return ModelError(
-            f"ONNX Runtime has no op '{unknown[1]}'; give what computes it: --ort-library lib.so, "
-            "or --ort-extension with a module that declares it in Python"
+            f"ONNX Runtime has no op '{unknown[1]}'; give its library with --ort-library lib.so, "
+            "or a Python module that declares it with --ort-extension"
         )
     return ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}")
 

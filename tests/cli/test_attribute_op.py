@@ -227,8 +227,8 @@ def test_an_op_type_that_the_model_lacks_is_one_line(refused, sparse, scans):
 def test_an_op_that_nothing_computes_is_one_line_with_both_ways_out(refused, sparse, scans):
     line = refused("quantize", sparse, "--calib", scans, "--attribute-op", "SparseConvolution")
     assert line == (
-        "ONNX Runtime has no op 'SparseConvolution'; give what computes it: --ort-library lib.so, "
-        "or --ort-extension with a module that declares it in Python"
+        "ONNX Runtime has no op 'SparseConvolution'; give its library with --ort-library lib.so, "
+        "or a Python module that declares it with --ort-extension"
     )
 
 
