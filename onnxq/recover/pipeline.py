@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from onnxq.recover.draft import Bench, Draft, Outcome
+from onnxq.recover.equalize import equalize
 from onnxq.recover.rounding import round_weights
+from onnxq.recover.smooth import smooth
 
 Algorithm = Callable[[Bench, Draft], tuple[Draft, Outcome]]
 
-RESHAPING: Mapping[str, Algorithm] = {}
+RESHAPING: Mapping[str, Algorithm] = {"equalize": equalize, "smooth": smooth}
 REFINING: Mapping[str, Algorithm] = {"round": round_weights}
 
 

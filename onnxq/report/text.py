@@ -16,7 +16,7 @@ from rich.text import Text
 from onnxq.calib.ranges import Ranges
 
 MB = 1e6
-SHOWN = 5  # rows of a table that is an excerpt
+SHOWN, NOTES = 5, 3  # rows of a table, notes of a recovery, that are an excerpt
 INDENT = "  "  # of the second line of a name
 
 
@@ -120,7 +120,10 @@ def _recovered(manifest: dict[str, Any]) -> list[RenderableType]:
             lines.append(
                 Text(f"{found['algorithm']}: {kept} of {_count(kept + left, 'node')}{gained}")
             )
-        lines += [Text(f"  {note}") for note in found.get("notes", ())]
+        notes = found.get("notes", ())
+        lines += [Text(f"  {note}") for note in notes[:NOTES]]
+        if len(notes) > NOTES:
+            lines.append(Text(f"  and {len(notes) - NOTES} more in the manifest"))
     return [*lines, Text("")] if lines else []
 
 
