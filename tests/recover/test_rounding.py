@@ -11,7 +11,7 @@ from onnxq.numerics import dequantize, sqnr_db
 from onnxq.passes.insert_qdq import Codes, InsertOptions, weight_scale
 from onnxq.plan import Plan
 from onnxq.recover.draft import Bench, Draft
-from onnxq.recover.rounding import LOWERS, NO_GAIN, round_weights
+from onnxq.recover.rounding import LOWERS, NO_GAIN, NO_JUDGE, round_weights
 from onnxq.spec import Edge, QuantSpec
 
 BODY = """(float[N,16,12,12] x) => (float[N,64] y) {
@@ -244,6 +244,18 @@ def test_scales_have_the_type_that_the_graph_will_hold(network, four_bits, datas
     assert rounded.codes
     for codes in rounded.codes.values():
         np.testing.assert_array_equal(codes.scale, codes.scale.astype(np.float16))
+
+
+def test_without_an_output_to_judge_by_nothing_is_rounded(graph_of, dataset):
+    graph = graph_of(
+        "(float[N,16] x) => (int64[N,1] y) {[op] t = MatMul(x, w) y = ArgMax<axis = 1>(t)}",
+        {"w": np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32)},
+    )
+    x = np.random.default_rng(1).standard_normal((8, 16)).astype(np.float32)
+    plan = weights_alone({"op": QuantSpec("int4-in-int8", "channel", 1)})
+    rounded, outcome = round_weights(bench(graph, plan, dataset(x)), draft(graph))
+    assert rounded.codes == {}
+    assert outcome.notes == (NO_JUDGE,)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3])
