@@ -81,8 +81,9 @@ def command(**options: Any) -> int:
     check_folder(folder)
     config, _ = search_config(options)
     asked = measuring(options)
-    source = api.prepare(model, config)
-    plan = Plan.load(options["plan_path"]) if options["plan_path"] else api.plan(source, config)
+    start = Plan.load(options["plan_path"]) if options["plan_path"] else None
+    source = api.prepare(model, config, start)
+    plan = start or api.plan(source, config)
     plan.check_model(source.sha256)
     samples, asked = samples_of(source, config, asked, options)
     with Bars() as bars:

@@ -85,11 +85,9 @@ def command(**options: Any) -> int:
         check_folder(out)
     config, choices = search_config(options)
     asked = measuring(options)
-    source = prepared(model, config, choices)
-    if options["plan_path"]:
-        palette = given(source.graph, Plan.load(options["plan_path"]))
-    else:
-        palette = palette_of(source, config, choices)
+    plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
+    source = prepared(model, config, choices, plan)
+    palette = given(source.graph, plan) if plan else palette_of(source, config, choices)
     palette.everything.check_model(source.sha256)
     samples, asked = samples_of(source, config, asked, options)
     with Bars() as bars:

@@ -19,6 +19,7 @@ from onnxq_cli.options import IN
 
 if TYPE_CHECKING:
     from onnxq.api import Source
+    from onnxq.plan import Plan
     from onnxq.search import Choices, Samples, SearchOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -94,15 +95,14 @@ def search_config(options: dict[str, Any]) -> tuple[Config, Choices]:
     return replace(config, high_precision=choices.high), choices  # type: ignore[arg-type]
 
 
-def prepared(model: Path, config: Config, choices: Choices) -> Source:
-    """The model, in an opset that has the types of every choice."""
+def prepared(model: Path, config: Config, choices: Choices, plan: Plan | None) -> Source:
+    """The model, in an opset that has the types of every choice, or of the plan in their place."""
     from onnxq import api
 
     schemes = (f"*={scheme.name}" for scheme in choices.quantized.values())
     every = (*config.placement.scheme_for, *schemes)
-    return api.prepare(
-        model, replace(config, placement=replace(config.placement, scheme_for=every))
-    )
+    widest = replace(config, placement=replace(config.placement, scheme_for=every))
+    return api.prepare(model, widest, plan)
 
 
 def quantize_line(plan: Path, high: str) -> str:

@@ -117,7 +117,7 @@ def _share(trial: Trial, choice: str) -> str:
 def _plan_name(result: Result, trial: Trial) -> str:
     if trial is result.chosen:
         return "chosen"
-    return "on the front" if trial.front else "-"
+    return "front" if trial.front else "-"
 
 
 def _number(value: float) -> str:

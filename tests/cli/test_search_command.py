@@ -86,6 +86,15 @@ def test_a_given_plan_leaves_only_one_way_to_quantize(done, search_refused, clas
     assert "--plan says how each node is quantized" in search_refused(*options)
 
 
+def test_a_given_plan_of_types_that_need_a_later_opset_can_be_searched(done, classifier, images):
+    done("plan", classifier, "--scheme", "fp8", "-o", "given.yaml")
+    for command, out in (("search", "plan.yaml"), ("recipe", "folder")):
+        more = ("--points", 2, "--trials", 1) if command == "search" else ("--top", "0,1")
+        done(command, classifier, "--calib", images, "--plan", "given.yaml", "--min-sqnr", 10,
+             "-o", out, *more)  # fmt: skip
+    assert "fp8 per-tensor" in Path("plan.yaml").read_text()
+
+
 def test_the_chosen_plan_is_the_cheapest_measured_one_that_holds(search):
     found = search("--min-sqnr", 45, "--points", 3)
     holding = [t["cost"] for t in found["trials"] if t["holds"]]
