@@ -8,9 +8,9 @@ most that raise the SQNR on average over the outputs and lower it at none.
 At 4 bits the range of a weight matters as much as its rounding: there, for each scale, one that
 clips is tried beside the one that does not.
 
-The inputs are those of the float model. Fitted to those of the quantized one, op by op, weights make
-up for the shifts of the ops before them; bias correction does that too, and with both the outputs
-of W4A8 networks came no closer.
+The inputs are those of the float model. Fitted to those of the quantized one, op by op, weights
+make up for the shifts of the ops before them; bias correction does that too, and with both the
+outputs of W4A8 networks came no closer.
 """
 
 from __future__ import annotations
