@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -211,3 +213,9 @@ def test_a_block_size_that_no_weight_can_have_is_refused():
                        floats(100, 32))  # fmt: skip
     with pytest.raises(PlanError, match="--block-size 64: no weight has blocks"):
         plan_of(graph, PlanOptions(scheme="w4a16", block_size=64), "m")
+
+
+def test_the_document_has_a_row_for_every_scheme():
+    text = (Path(__file__).resolve().parents[1] / "docs" / "schemes.md").read_text("utf-8")
+    rows = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert rows == list(SCHEMES)
