@@ -2,7 +2,8 @@
 
     ops       multiply-accumulates * bits of the widest operand
     bytes     the bytes of inputs, weights and outputs, each in the type it is stored in
-    size      the bytes of its weights, in as many bits as their codes have
+    size      the bytes of its weights, in as many bits as their codes have; of a product of two
+              activations those of the second, which is in the place of weights
     roofline  max(2 * multiply-accumulates / rate of the device, bytes / bandwidth)   in seconds
 
 Costs add up over the nodes with weights and those the plan quantizes; other nodes are taken to
@@ -174,8 +175,14 @@ def _weights(node: Node) -> int:
 
 
 def _size(node: Node, types: Types, shapes: Shapes) -> float:
-    index = weight_input(node) if node.op in WEIGHTED else None
-    return 0.0 if index is None else _weights(node) * BITS[types[0][index]] / 8
+    if node.op not in WEIGHTED:
+        return 0.0
+    index = weight_input(node)
+    index = 1 if index is None else index
+    values = constant_of(node.inputs[index])
+    shape = shapes.get(node.inputs[index].name, ()) if values is None else values.shape
+    bits: int = prod(shape) * BITS[types[0][index]]
+    return bits / 8
 
 
 def _roofline(name: str, node: Node, types: Types, shapes: Shapes) -> float:

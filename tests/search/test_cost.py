@@ -76,6 +76,16 @@ def test_size_counts_the_bits_of_codes_and_knows_no_node_without_weights(graph):
     assert found.shares({"first": "int4"})["int4"].weights == 0.5
 
 
+def test_the_second_operand_of_a_product_is_its_size(graph_of):
+    body = "(float[1, 4, 8] x, float[1, 8, 2] y) => (float[1, 4, 2] z) { z = MatMul(x, y) }"
+    graph = graph_of(body)
+    graph.nodes[0].name = "product"
+    shapes = {"x": (1, 4, 8), "y": (1, 8, 2), "z": (1, 4, 2)}
+    found = costs(graph, {"int8": plan_of("product")}, "fp16", shapes, "size")
+    assert found.of["product"] == {"int8": 0.5, "float": 1.0}
+    assert found.weights["product"] == 0
+
+
 def test_4_bit_weights_of_a_conv_move_as_many_bytes_as_8_bit_ones(graph):
     plans = {"int8": plan_of("first"), "int4": plan_of("first", weight="int4-in-int8")}
     for cost in ("bytes", "roofline:L4"):
