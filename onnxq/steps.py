@@ -18,11 +18,11 @@ from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset, InputInfo, open_data
 from onnxq.calib.data_check import check_finite, drop_nonfinite
+from onnxq.calib.gated import GatedMse, read_by_gates
 from onnxq.calib.methods import Auto, Method, parse_method
 from onnxq.calib.mse import Mse
 from onnxq.calib.observed import activation_specs, observed
 from onnxq.calib.ranges import Ranges, read_ranges
-from onnxq.calib.silu import SiluMse, read_by_silu
 from onnxq.calib.stats import Stats
 from onnxq.calib.weights import weight_mse
 from onnxq.config import Config
@@ -228,7 +228,8 @@ def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
     own: dict[str, Method] = {}
     if isinstance(parsed, Mse):
         asymmetric = {name for name, spec in specs.items() if spec.asymmetric}
-        own = {name: SiluMse() for name in read_by_silu(source.graph) if name in asymmetric}
+        gates = read_by_gates(source.graph)
+        own = {name: GatedMse(gate) for name, gate in gates.items() if name in asymmetric}
     return read_ranges(stats, parsed, specs, plan.tied, own)
 
 

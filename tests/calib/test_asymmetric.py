@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxq.calib.entropy import Entropy
+from onnxq.calib.gated import GatedMse, gated, read_by_gates, slope_of
 from onnxq.calib.histogram import histogram_of
 from onnxq.calib.max import Max
 from onnxq.calib.mse import Mse
 from onnxq.calib.percentile import Percentile
 from onnxq.calib.quant_error import expected_error, limit_of, sat_ratio
 from onnxq.calib.ranges import Range, Ranges, read_ranges
-from onnxq.calib.silu import SiluMse, read_by_silu, silu
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError
 from onnxq.numerics import affine_of, dequantize, fake_quant, grid_of, quantize
@@ -31,7 +31,7 @@ DATA = {
     "shifted": RNG.normal(2, 1, size=N),
     "rectified": np.maximum(RNG.normal(size=N), 0),
     "negative": -RNG.exponential(size=N),
-    "swish": silu(RNG.normal(size=N) * 4),
+    "swish": gated("silu", RNG.normal(size=N) * 4),
     "uniform": RNG.uniform(-1, 3, size=N),
     "one outlier": np.append(RNG.normal(size=N), 100.0),
 }  # fmt: skip
@@ -136,25 +136,51 @@ def test_ends_are_saved_and_old_files_without_them_are_read(tmp_path):
         Ranges.load(tmp_path / "r.json")
 
 
+@pytest.mark.parametrize("gate", ["silu", "hardswish"])
 @pytest.mark.parametrize("spread", [1.0, 4.0, 30.0])
-def test_the_range_of_what_a_silu_reads_is_best_behind_it(spread):
+def test_the_range_of_what_a_gate_reads_is_best_behind_it(spread, gate):
     x = (RNG.normal(size=N) * spread).astype(np.float32)
     histogram = histogram_of(x)
 
     def behind(limit):
-        return float(((silu(x) - silu(fake_quant(x, limit, UINT8).astype(np.float64))) ** 2).mean())
+        off = gated(gate, x) - gated(gate, fake_quant(x, limit, UINT8).astype(np.float64))
+        return float((off**2).mean())
 
-    found = SiluMse()(histogram, UINT8)
+    found = GatedMse(gate)(histogram, UINT8)
     shares = 2.0 ** (-np.arange(0, 8, 1 / 2))
     best = min(behind((x.min() * a, x.max() * b)) for a in shares for b in shares[:6])
-    # the slope stands for the SiLU within a step: off where a step is as wide as its bend
+    # the slope stands for the function within a step: off where a step is as wide as its bend
     assert behind(found) <= 1.1 * best
     assert spread < 30 or behind(found) < 0.5 * behind(Mse()(histogram, UINT8))
 
 
-def test_a_silu_is_a_sigmoid_and_the_product_with_it(graph_of):
-    graph = prepare(graph_of(
-        "(float[4] x) => (float[4] y) {a = Neg(x) s = Sigmoid(a) b = Mul(s, a)"
-        " c = Exp(b) t = Sigmoid(c) d = Mul(t, x) e = Add(d, c) y = Sigmoid(e)}"
-    ))  # fmt: skip
-    assert read_by_silu(graph) == ["a"]
+@pytest.mark.parametrize("gate", ["silu", "hardswish"])
+def test_the_slope_of_a_gate_is_its_derivative(gate):
+    x = np.linspace(-9, 9, 1001)
+    h = 1e-6
+    numeric = (gated(gate, x + h) - gated(gate, x - h)) / (2 * h)
+    np.testing.assert_allclose(slope_of(gate, x), numeric, atol=1e-6)  # no bend is hit
+
+
+def test_symmetric_specs_and_one_sided_tensors_have_nothing_to_clip(graph_of):
+    for x, spec in ((DATA["normal"], QuantSpec()), (DATA["rectified"], UINT8)):
+        assert GatedMse()(histogram_of(x), spec) == Mse()(histogram_of(x), spec)
+
+
+GATES = {
+    "{s = Sigmoid(x) y = Mul(s, x)}": {"x": "silu"},
+    "{s = HardSigmoid<alpha = 0.16666667, beta = 0.5>(x) y = Mul(x, s)}": {"x": "hardswish"},
+    "{s = HardSigmoid(x) y = Mul(x, s)}": {},
+    "{y = HardSwish(x)}": {"x": "hardswish"},
+    "{a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)}": {"x": "hardswish"},
+    "{a = Add(x, six) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)}": {},
+    "{s = Sigmoid(x) m = Mul(s, x) y = Add(m, x)}": {},
+    "{s = Sigmoid(x) e = Exp(x) y = Mul(s, e)}": {},
+}
+
+
+@pytest.mark.parametrize("body", GATES)
+def test_a_gate_is_known_by_the_product_with_what_it_reads(graph_of, body):
+    constants = {n: np.float32(v) for n, v in (("three", 3), ("zero", 0), ("six", 6))}
+    graph = prepare(graph_of(f"(float[4] x) => (float[4] y) {body}", constants))
+    assert read_by_gates(graph) == GATES[body]
