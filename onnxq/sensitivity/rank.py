@@ -114,8 +114,7 @@ def _measured(
         measure(bench, work.toggles(units), rest, state, lambda i, n: progress("confirm", i, n))
 
     measure(bench, work.toggles(), screen.few, state, lambda i, n: progress("sensitivity", i, n))
-    names = [unit.name for unit in work.units]
-    screen = confirm(screen, work.options, names, damage, confirmed)
+    screen = confirm(screen, work.options, damage, confirmed)
     return Readings(state, bench.metric, screen)
 
 

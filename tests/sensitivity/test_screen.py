@@ -53,16 +53,20 @@ def confirmed(few, everything, **options):
     found = confirm(
         screen,
         Options(**options),
-        range(len(few)),
         lambda s: {unit: damage[unit in s.confirmed][unit] for unit in damage[True]},
         lambda units: None,
     )
     return sorted(found.confirmed)
 
 
-def test_the_worst_third_is_confirmed():
+def test_at_most_the_worst_third_is_confirmed_at_first():
     falling = list(range(60, 0, -1))
     assert confirmed(falling, falling) == list(range(20))
+
+
+def test_what_does_far_less_damage_than_the_tenth_is_not_confirmed():
+    falling = [2.0**-k for k in range(60)]  # the eleventh does half of it, the twelfth a quarter
+    assert confirmed(falling, falling) == list(range(11))
 
 
 def test_of_few_units_ten_are_confirmed():
