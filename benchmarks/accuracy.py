@@ -14,31 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from average_precision import Boxes, Matches, Truth, matches, mean_average_precision
 from average_precision import paired_bootstrap as bootstrap
 from cases import Bench, Case, feeds, quantized, say
 from numpy.typing import NDArray
 
+from onnxq import runtime
 from onnxq.graph import fingerprint
 
 CONFIDENT, TEXT = 0.25, 0.3
-# Makes the float bias of a Conv under Q/DQ an INT32 one, which TensorRT does not do; in an FP16
-# graph its scale (input scale times weight scale) underflows and the outputs are ruined.
-BIAS_QUANTIZATION = "WeightBiasQuantization"
 Outputs = NDArray[np.float32]
 
 
 def run(bench: Bench, case: Case, model: Path) -> Outputs:
     """The scored output of every evaluation sample, [samples, ...]."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(
-        str(model),
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=[BIAS_QUANTIZATION],
-    )
+    session = runtime.session(model)
     names = [value.name for value in session.get_inputs()]
     output = bench.task(case).output or session.get_outputs()[0].name
     found = []
