@@ -54,13 +54,15 @@ def error(e: Array, h: Array) -> Array:
     return np.asarray(((e @ h) * e).sum(axis=-1))
 
 
-def rounded(w: Array, s: Array, h: Array, grid: Grid, damping: float = DAMPING) -> Array:
+def rounded(
+    w: Array, s: Array, h: Array, grid: Grid, factors: tuple[Array, Array] | None = None
+) -> Array:
     """Codes of `w` with the least error that is found; (groups, N, K) float64, as all of them.
 
-    s: the scale of each weight. h: (groups, K, K).
+    s: the scale of each weight. h: (groups, K, K). factors: of `h`, where they are known already.
     """
     nearest = grid(w / s)
-    order, f = _factors(h, damping)
+    order, f = factors or factors_of(h)
     at = order[:, None, :]
     found = np.empty_like(w)
     codes = _fed_back(np.take_along_axis(w, at, -1), np.take_along_axis(s, at, -1), f, grid)
@@ -69,7 +71,7 @@ def rounded(w: Array, s: Array, h: Array, grid: Grid, damping: float = DAMPING) 
     return np.where(better[..., None], found, nearest)
 
 
-def _factors(h: Array, damping: float) -> tuple[Array, Array]:
+def factors_of(h: Array, damping: float = DAMPING) -> tuple[Array, Array]:
     """(order of the inputs, F in that order): (groups, K) and (groups, K, K)."""
     size = h.shape[-1]
     diagonal = np.diagonal(h, axis1=-2, axis2=-1)

@@ -27,7 +27,7 @@ from onnxq.calib.weights import weight_mse
 from onnxq.numerics import amax_of, decibels, quantize
 from onnxq.passes.insert_qdq import DATA_TYPES, Codes, Weight, weight_scale
 from onnxq.recover.draft import Bench, Draft, Outcome
-from onnxq.recover.feedback import error, grid_of, rounded
+from onnxq.recover.feedback import error, factors_of, grid_of, rounded
 from onnxq.recover.gram import Grams, collect_grams
 from onnxq.recover.judge import CEILING
 from onnxq.recover.products import Product, groups_of, products_of
@@ -84,10 +84,10 @@ def _solve(product: Product, fit: Grams, held: Grams, bench: Bench, draft: Draft
     spec, form = product.spec, product.form
     w, h = form.matrices(product.values.astype(np.float64)), product.sum(fit)
     old, scales = _present(product, bench, draft)
-    tried = []
+    tried, factors = [], factors_of(h)
     for scale in scales:
         s = product.matrices(scale)
-        codes = rounded(w, s, h, grid_of(spec))
+        codes = rounded(w, s, h, grid_of(spec), factors)
         tried.append((scale, codes, error(codes * s - w, h)))
     scale, codes = _best(product, tried)
     kind = old.codes.dtype

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from onnxq.numerics import amax_of, quantize, scale_of
-from onnxq.recover.feedback import DAMPING, error, grid_of, rounded
+from onnxq.recover.feedback import DAMPING, error, factors_of, grid_of, rounded
 from onnxq.spec import QuantSpec
 
 WEIGHTS = ("int8", "int4", "int4-in-int8", "int16", "fp8")
@@ -69,7 +69,7 @@ def test_the_codes_are_those_of_the_published_algorithm():
         expected[:, place] = grid(left[:, k] / s[0][:, place])
         e = (left[:, k] - expected[:, place] * s[0][:, place]) / u[k, k]
         left[:, k:] -= np.outer(e, u[k, k:])
-    np.testing.assert_array_equal(rounded(w, s, h, grid, damping=0)[0], expected)
+    np.testing.assert_array_equal(rounded(w, s, h, grid, factors_of(h, damping=0))[0], expected)
 
 
 @settings(max_examples=60, deadline=None)
