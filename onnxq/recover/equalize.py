@@ -29,7 +29,7 @@ from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.groups import WIDEST, Group, find_groups, scale_group
 from onnxq.recover.linear import input_amax, output_amax, scale_before
 from onnxq.recover.rescale import absorb
-from onnxq.recover.trials import Table, Trial, tabulate
+from onnxq.recover.trials import NOTHING, Choice, Table, judge, searching, tabulate
 
 Array = npt.NDArray[Any]
 
@@ -64,28 +64,22 @@ def equalize(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
     if not pairs or not bench.judged:
         return draft, Outcome("equalize", notes=("no two layers here can be equalized",))
     scales = equalizing_scales(draft.graph, pairs)
-    table = tabulate(
-        bench, draft.graph, {(p.group, FULL): s for p, s in zip(pairs, scales, strict=True)}
-    )
-    plain = table.run({})
-    best = _search(table, [p.group for p in pairs], plain)
-    fallen = None
-    if best is not plain:
-        best = table.run_afresh(best.choice)
-        fallen = bench.worst_fall(plain.values, best.values)
-    reason = "raises the SQNR of no output"
-    if fallen is not None:
-        best, reason = plain, f"lowers the SQNR of '{fallen}'"
+    strengths = {(p.group, FULL): s for p, s in zip(pairs, scales, strict=True)}
+    table = tabulate(searching(bench), draft.graph, strengths)
+    choice = _search(table, [p.group for p in pairs])
+    graph = table.graph_of(choice) if choice else draft.graph
+    verdict = judge(bench, draft.graph, graph)
+    if verdict.against:
+        choice = {}
+    reason = verdict.against or NOTHING
     outcome = Outcome(
         "equalize",
-        undone={str(p): reason for p in pairs if p.group not in best.choice},
-        before=bench.sqnr(plain.values),
-        after=bench.sqnr(best.values),
-        notes=tuple(f"{p} are equalized" for p in pairs if p.group in best.choice),
+        undone={str(p): reason for p in pairs if p.group not in choice},
+        before=verdict.before,
+        after=verdict.after,
+        notes=tuple(f"{p} are equalized" for p in pairs if p.group in choice),
     )
-    if best is plain:
-        return draft, outcome
-    return replace(draft, graph=table.graph_of(best.choice)), outcome
+    return (replace(draft, graph=graph) if choice else draft), outcome
 
 
 def find_pairs(graph: Graph, plan: Plan) -> list[Pair]:
@@ -138,10 +132,10 @@ def _scale(nodes: Mapping[str, Node], pair: Pair) -> Array:
     return scale
 
 
-def _search(table: Table, groups: Sequence[Group], plain: Trial) -> Trial:
+def _search(table: Table, groups: Sequence[Group]) -> Choice:
     """The groups that raise the SQNR: added together, halved again and again where they hurt, and
     then those taken out that it is better without."""
-    bench, best, done = table.bench, plain, 0
+    bench, best, done = table.bench, table.run({}), 0
     waiting = [groups]
     while waiting and done < TRIALS:
         part = waiting.pop(0)
@@ -158,4 +152,4 @@ def _search(table: Table, groups: Sequence[Group], plain: Trial) -> Trial:
         bench.progress(done, TRIALS)
         if bench.worst_fall(best.values, trial.values) is None:
             best = trial
-    return best
+    return best.choice

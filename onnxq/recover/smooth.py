@@ -26,13 +26,13 @@ from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.groups import Group, factors, find_groups, weight_sizes
 from onnxq.recover.judge import CEILING
 from onnxq.recover.linear import Array, multiply
-from onnxq.recover.trials import Choice, Table, Trial, tabulate
+from onnxq.recover.trials import NOTHING, Choice, Table, Trial, Verdict, judge, searching, tabulate
 from onnxq.spec import Edge
 
 Errors = Mapping[tuple[Group, float], float]  # of the readers of a group, by alpha
 
 ALPHAS = (0.5, 0.6, 0.7, 0.8, 0.9)
-MUL_WORTH = 0.05  # dB on the average over the outputs that an explicit Mul must bring
+MUL_WORTH = 0.1  # dB on the average over the outputs that an explicit Mul must bring
 TRIALS = 64  # at most so many choices are tried at the outputs
 
 
@@ -45,31 +45,27 @@ def smooth(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
     groups = find_groups(draft.graph, bench.plan)
     if not groups or not bench.judged:
         return draft, Outcome("smooth", notes=("no activation here can be smoothed",))
-    fitted = bench.chosen.select(list(bench.fit))
+    inner = searching(bench)
     layouts = {g.tensor: g.layout for g in groups}
-    sizes = channel_sizes(draft.graph, layouts, fitted, bench.runtime, bench.workers)
+    sizes = channel_sizes(draft.graph, layouts, inner.chosen, bench.runtime, bench.workers)
     scales: dict[tuple[Group, float], Array] = {}
     for group in groups:
         weights = weight_sizes(draft.graph, group)
         scales |= {(group, a): factors(sizes[group.tensor].amax, weights, a) for a in ALPHAS}
-    table = tabulate(bench, draft.graph, scales)
+    table = tabulate(inner, draft.graph, scales)
     errors = {
         (group, alpha): _error(table, group, sizes[group.tensor], alpha)
         for group in groups
         for alpha in (0.0, *ALPHAS)
     }
-    plain = table.run({})
-    best = _search(table, errors, groups, plain)
-    fallen, reason = None, "brings nothing at the outputs"
-    if best is not plain:
-        best = table.run_afresh(best.choice)
-        fallen = bench.worst_fall(plain.values, best.values)
-    if fallen is not None:
-        best, reason = plain, f"lowers the SQNR of '{fallen}'"
-    outcome = _outcome(bench, errors, plain, best, {g: reason for g in groups})
-    if best is plain:
-        return draft, outcome
-    return replace(draft, graph=table.graph_of(best.choice)), outcome
+    choice = _search(table, errors, groups).choice
+    graph = table.graph_of(choice) if choice else draft.graph
+    verdict = judge(bench, draft.graph, graph)
+    if verdict.against:
+        choice = {}
+    reasons = {g: verdict.against or NOTHING for g in groups}
+    outcome = _outcome(errors, choice, reasons, verdict)
+    return (replace(draft, graph=graph) if choice else draft), outcome
 
 
 def _error(table: Table, group: Group, sizes: Sizes, alpha: float) -> float:
@@ -90,9 +86,9 @@ def _error(table: Table, group: Group, sizes: Sizes, alpha: float) -> float:
     return total
 
 
-def _search(table: Table, errors: Errors, groups: list[Group], plain: Trial) -> Trial:
+def _search(table: Table, errors: Errors, groups: list[Group]) -> Trial:
     """The best choice found: one alpha for all groups or each group's own, then step by step."""
-    bench = table.bench
+    bench, plain = table.bench, table.run({})
     local = {g: min((0.0, *ALPHAS), key=lambda a: errors[g, a]) for g in groups}
     starts: list[Choice] = [dict.fromkeys(groups, alpha) for alpha in ALPHAS]
     starts.append({g: alpha for g, alpha in local.items() if alpha})
@@ -144,19 +140,17 @@ def _better(bench: Bench, plain: Trial, best: Trial, trial: Trial, group: Group)
 
 
 def _outcome(
-    bench: Bench, errors: Errors, before: Trial, after: Trial, reasons: Mapping[Group, str]
+    errors: Errors, choice: Choice, reasons: Mapping[Group, str], verdict: Verdict
 ) -> Outcome:
     gains: dict[str, float] = {}
     undone: dict[str, str] = {}
     notes = []
     for group, reason in reasons.items():
-        alpha = after.choice.get(group)
-        if alpha is None:
+        if group not in choice:
             undone |= dict.fromkeys(group.readers, reason)
             continue
-        gain = decibels(errors[group, 0.0], errors[group, alpha])
+        gain = decibels(errors[group, 0.0], errors[group, choice[group]])
         gains |= dict.fromkeys(group.readers, max(-CEILING, min(gain, CEILING)))
         how = "folded into what writes it" if group.folded else "by a Mul in front of its readers"
-        notes.append(f"'{group.tensor}' is smoothed with alpha {alpha:g}, {how}")
-    sqnr = bench.sqnr(before.values), bench.sqnr(after.values)
-    return Outcome("smooth", gains, undone, *sqnr, tuple(notes))
+        notes.append(f"'{group.tensor}' is smoothed with alpha {choice[group]:g}, {how}")
+    return Outcome("smooth", gains, undone, verdict.before, verdict.after, tuple(notes))
