@@ -1,0 +1,81 @@
+"""The scale of a weight that its op's output is best with, its codes rounded to nearest.
+
+Each scale s (of a tensor, a channel or a block) becomes c s with the c of `SHARES` that has the
+least e H e^T: e is the error of the weights that share s, others taken as exact, H the Gram matrix
+of what they multiply. With scales per channel this is the error of the channel itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxq.numerics import decibels, dequantize, quantize
+from onnxq.passes.insert_qdq import DATA_TYPES, Codes, InsertOptions, weight_scale
+from onnxq.recover.feedback import error
+from onnxq.recover.gram import Grams
+from onnxq.recover.judge import CEILING
+from onnxq.recover.products import Product
+
+Array = npt.NDArray[Any]
+
+SHARES = np.linspace(1.0, 0.5, 11)  # of the range that the weight has; the first of equals
+
+
+def refined(
+    product: Product, fit: Grams, held: Grams, options: InsertOptions
+) -> tuple[Codes, float]:
+    """Codes of a weight with its best scales, and by how many dB they lower the error of its ops'
+    outputs on held-out samples; less than 0 where they raise it."""
+    scales = np.stack([_scale(product, share, options) for share in SHARES])
+    choice = _choice(product, scales, product.sum(fit))
+    scale = np.asarray(np.take_along_axis(scales, choice[None], 0)[0])
+    h = product.sum(held)
+    before, after = (float(error(_gap(product, s), h).sum()) for s in (scales[0], scale))
+    gain = 0.0 if before == after else min(decibels(before, after), CEILING)
+    return Codes(scale, quantize(product.values, scale, product.spec)), gain
+
+
+def _scale(product: Product, share: float, options: InsertOptions) -> Array:
+    dtype, plain = product.values.dtype, options.weight_range
+    name = options.scale_dtype if dtype == np.float32 else DATA_TYPES[dtype]
+    options = replace(
+        options, scale_dtype=name, weight_range=lambda w, spec: plain(w, spec) * share
+    )
+    return weight_scale(product.values, product.spec, options)
+
+
+def _gap(product: Product, scale: Array) -> Array:
+    """By how much the rounded weights are off, (groups, N, K) float64."""
+    codes = quantize(product.values, scale, product.spec)
+    rounded = dequantize(codes, scale, product.spec).astype(np.float64)
+    return product.form.matrices(rounded - product.values.astype(np.float64))
+
+
+def _choice(product: Product, scales: Array, h: Array) -> Array:
+    """Which of the candidates each scale takes: integers of the shape of one of `scales`."""
+    numbers = np.arange(scales[0].size).reshape(scales[0].shape)
+    shared = product.matrices(numbers).astype(np.intp)  # which scale each weight has
+    parts = list(_parts(shared, h))
+    errors = np.empty((len(scales), numbers.size))
+    for row, scale in zip(errors, scales, strict=True):
+        gap = _gap(product, scale)
+        sums = [error(gap[..., inputs], its_h).ravel() for inputs, its_h in parts]
+        owners = [shared[..., inputs][..., 0].ravel() for inputs, _ in parts]
+        row[:] = np.bincount(np.concatenate(owners), np.concatenate(sums), numbers.size)
+    return np.asarray(errors.argmin(axis=0).reshape(numbers.shape))
+
+
+def _parts(shared: Array, h: Array) -> Iterator[tuple[Array | slice, Array]]:
+    """The inputs that one scale multiplies, and their Gram matrices (groups, n, n)."""
+    _, part = np.unique(shared[0, 0], return_inverse=True)
+    if not part.any():
+        yield slice(None), h
+        return
+    for k in range(part.max() + 1):
+        (inputs,) = np.nonzero(part == k)
+        yield inputs, h[:, inputs[:, None], inputs]
