@@ -8,9 +8,10 @@ For every channel of a quantized op with output t, and y = f(t) the tensor that 
 in the order of the graph, the ops before it being corrected already (see `shifts`). Compared before
 the activation instead, depthwise networks get worse.
 
-Half of the samples are not fitted to: they judge. An op is left alone if its shift does not bring
-their means closer. Where an output is worse in the end, first the shifts that reach it alone are
-taken back, and then the last half of all, again and again; those that stay lower no output.
+Half of the samples are not fitted to: they judge. An op is left alone if its shift hardly brings
+their means closer: late in a network, where a sample has few positions, most shifts are chance.
+Where an output is worse in the end, first the shifts that reach it alone are taken back, and then
+the half of all that gains least, again and again; those that stay lower no output.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
 (2019), section 4.2 and appendix D; there in data-free form, before the activation function.
@@ -149,9 +150,8 @@ class _Run:
         return Batch(held, range(start, start + max(1, count - len(held))))
 
     def outputs(self, model: Graph, names: Sequence[str]) -> list[dict[str, Array]]:
-        """The tensors `names` of a graph for each held-out sample."""
-        part = segments.restrict(model, names)
-        session = ort.session(graphs.to_proto(part), self.runtime, threads=1)
+        """The outputs `names` of a graph for each held-out sample."""
+        session = ort.session(graphs.to_proto(model), self.runtime, threads=1)
         wanted = {i.name for i in session.get_inputs()}
 
         def run(i: int) -> dict[str, Array]:
@@ -206,12 +206,12 @@ def _settled(
     """The corrections that hurt no output. `values` are the judged tensors, float and with all."""
     reference, after = values
     judged = list(reference[0])
-    before = run.outputs(part, judged)
+    before = run.outputs(part, judged) if found.shifts else after
     reach = {s.node: reached(part, s.biased, judged) for s in sites if s.node in found.shifts}
     kept, undone, trials = list(found.shifts), dict(found.undone), 0
     while kept and (worse := worst_fall(reference, before, after)):
         trials += 1
-        fewer = _fewer(kept, reach, worse) if trials < TRIALS else []
+        fewer = _fewer(kept, found.gains, reach, worse) if trials < TRIALS else []
         undone |= {name: f"{LOWERS}: '{worse}'" for name in kept if name not in fewer}
         kept = fewer
         trial = part.copy()
@@ -224,8 +224,13 @@ def _settled(
     return Corrections(tuple(sites), shifts, gains, undone, *scores, fitted)
 
 
-def _fewer(kept: Sequence[str], reach: Mapping[str, set[str]], worse: str) -> list[str]:
+def _fewer(
+    kept: Sequence[str], gains: Mapping[str, float], reach: Mapping[str, set[str]], worse: str
+) -> list[str]:
     """Without the ops that reach the output `worse` alone, such as a detector's class head; where
-    there are none without the last half: each was corrected with those before it in place."""
+    there are none, without the half that gains least."""
     shared = [name for name in kept if reach[name] != {worse}]
-    return shared if len(shared) < len(kept) else list(kept[: len(kept) // 2])
+    if len(shared) < len(kept):
+        return shared
+    best = set(sorted(kept, key=lambda name: -gains[name])[: len(kept) // 2])
+    return [name for name in kept if name in best]

@@ -28,8 +28,9 @@ from onnxq.recover.sites import Site
 
 Array = npt.NDArray[Any]
 
+LEAST_GAIN = 0.5  # dB by which the square of other samples' gap must fall: by a tenth
 LEAST_SLOPE, MOST_SLOPE = 0.25, 1.5
-NO_EFFECT = "does not bring the means of other samples closer"
+NO_EFFECT = "hardly brings the means of other samples closer"
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,12 @@ def correct(
     moved = fit - gaps(fit.mean(axis=0).astype(np.float32), batch.fit) if site.region else None
     shift = solve(fit, moved).astype(np.float32)
     bias, left = _squared_mean(before), _squared_mean(gaps(shift, batch.held))
-    if not left < bias:
+    gain = min(decibels(bias, left), CEILING) if left < bias else 0.0
+    if gain < LEAST_GAIN:
         found.undone[site.node] = NO_EFFECT
         return
     found.shifts[site.node] = shift
-    found.gains[site.node] = min(decibels(bias, left), CEILING)
+    found.gains[site.node] = gain
     replay.shift(k, shift.reshape(-1, *[1] * (site.rank - 2)) if site.axis == 1 else shift)
 
 
