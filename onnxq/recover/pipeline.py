@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.equalize import equalize
 from onnxq.recover.rounding import round_weights
+from onnxq.recover.scales import scales as refine_scales
 from onnxq.recover.smooth import smooth
 
 Algorithm = Callable[[Bench, Draft], tuple[Draft, Outcome]]
 
 RESHAPING: Mapping[str, Algorithm] = {"equalize": equalize, "smooth": smooth}
-REFINING: Mapping[str, Algorithm] = {"round": round_weights}
+REFINING: Mapping[str, Algorithm] = {"scales": refine_scales, "round": round_weights}
 
 
 def run(
