@@ -115,7 +115,8 @@ def _rankings(
     source, rest = meter.source, meter.rest
     few = rest.subset(min(options.rank_samples, len(rest)))
     scored = replace(source, graph=with_outputs(source.graph, parts))
-    asked, found = Options(metric=options.rank_by), {}
+    # Damage that is added up has to come from the same samples: screened, plans lost up to 4 dB.
+    asked, found = Options(metric=options.rank_by, screen=1.0), {}
     for choice, whole in palette.plans.items():
         plan = whole.only(*(n for n in whole.nodes if n in priced.of))
         if not plan.edges:
