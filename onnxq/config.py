@@ -27,12 +27,12 @@ class Config:
     placement: where Q/DQ goes. method: how ranges are read off the histograms. weight_method: the
     same for weights. high_precision: the type of what is not quantized. weights_as: INT8 weights
     with a DequantizeLinear, or float weights with a Q/DQ pair. io: whether the model's inputs and
-    outputs keep their types. recover: "none", "all" or some of equalize, smooth, scales,
-    round, bias with commas between; "auto" is bias where weights have 8 bits or fewer. max_memory:
-    MB that a recovery may keep. samples, seed: calibrate on that many samples, evenly spread
-    without a seed, drawn with it. workers: samples in flight. check_samples: calibration samples
-    held out to compare FP32 with INT8. requantize: take out the Q/DQ of a quantized input first.
-    allow_nonfinite: drop samples with NaN or Inf. external_data: weights in a file of their own.
+    outputs keep their types. recover: "none", "all" or some of equalize, smooth, scales, round,
+    bias with commas between; "auto" is bias where weights have 8 bits or fewer, with round where
+    they have 4. max_memory: MB that a recovery may keep. samples, seed: calibrate on that many
+    samples, evenly spread without a seed, drawn with it. workers: samples in flight.
+    check_samples: calibration samples held out to compare FP32 with INT8. requantize: take out the
+    Q/DQ of a quantized input first. allow_nonfinite: drop samples with NaN or Inf. external_data: weights in a file of their own.
     provider: where ONNX Runtime runs. ort_library: shared library of the model's custom ops.
     ort_extension: Python module that declares them with onnxruntime-extensions. cache: folder of
     statistics that are not counted again.
