@@ -11,7 +11,7 @@ the activation instead, depthwise networks get worse.
 Half of the samples are not fitted to: they judge. An op is left alone if its shift hardly brings
 their means closer: late in a network, where a sample has few positions, most shifts are chance.
 Where an output is worse in the end, first the shifts that reach it alone are taken back, and then
-the half of all that gains least, again and again; those that stay lower no output.
+the last half of all, again and again; those that stay lower no output.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
 (2019), section 4.2 and appendix D; there in data-free form, before the activation function.
@@ -211,7 +211,7 @@ def _settled(
     kept, undone, trials = list(found.shifts), dict(found.undone), 0
     while kept and (worse := worst_fall(reference, before, after)):
         trials += 1
-        fewer = _fewer(kept, found.gains, reach, worse) if trials < TRIALS else []
+        fewer = _fewer(kept, reach, worse) if trials < TRIALS else []
         undone |= {name: f"{LOWERS}: '{worse}'" for name in kept if name not in fewer}
         kept = fewer
         trial = part.copy()
@@ -224,13 +224,8 @@ def _settled(
     return Corrections(tuple(sites), shifts, gains, undone, *scores, fitted)
 
 
-def _fewer(
-    kept: Sequence[str], gains: Mapping[str, float], reach: Mapping[str, set[str]], worse: str
-) -> list[str]:
+def _fewer(kept: Sequence[str], reach: Mapping[str, set[str]], worse: str) -> list[str]:
     """Without the ops that reach the output `worse` alone, such as a detector's class head; where
-    there are none, without the half that gains least."""
+    all do or none does, without the last half: each was corrected with those before it in place."""
     shared = [name for name in kept if reach[name] != {worse}]
-    if len(shared) < len(kept):
-        return shared
-    best = set(sorted(kept, key=lambda name: -gains[name])[: len(kept) // 2])
-    return [name for name in kept if name in best]
+    return shared if 0 < len(shared) < len(kept) else list(kept[: len(kept) // 2])

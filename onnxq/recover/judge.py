@@ -66,35 +66,31 @@ def worst_fall(reference: Values, before: Values, after: Values) -> str | None:
     """The tensor that argues most against going from `before` to `after`; None where none does.
 
     Either its SQNR falls by more than `TOLERATED`, sample by sample on the average or over all of
-    them together, or no tensor's does, but the gain of all tensors together is no larger than its
-    standard error over the samples. A fall that the few samples cannot tell from scatter counts
-    too: going on as before costs nothing.
+    them together, or no tensor's does but over all tensors nothing is gained. A fall that the few
+    samples cannot tell from scatter counts: going on as before costs nothing. A gain need not stand
+    out of the scatter: classifiers gain 1 dB on fresh samples where 16 judges say 0.5 +- 0.7.
     """
     falls = {
         name: _falls(*([v[name] for v in values] for values in (reference, before, after)))
         for name in reference[0]
     }
-    falls = {name: fall for name, fall in falls.items() if not np.all(np.isnan(fall))}
-    if not falls:
-        return None
     pooled = sqnr(reference, before), sqnr(reference, after)
     whole = {name: pooled[0][name] - pooled[1][name] for name in falls}
-    mean = {name: max(float(np.nanmean(fall)), whole[name]) for name, fall in falls.items()}
+    mean = {n: max(float(fall.mean()), whole[n]) for n, fall in falls.items() if len(fall)}
+    if not mean:
+        return None
     worst = max(mean, key=lambda name: mean[name])
-    gain, error = -sum(mean.values()), _standard_error(np.nansum(list(falls.values()), axis=0))
-    return worst if mean[worst] > TOLERATED or gain <= error else None
-
-
-def _standard_error(values: Array) -> float:
-    """Of the mean; 0 for one value, which says nothing of it."""
-    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    if mean[worst] > TOLERATED or sum(mean.values()) >= 0:
+        return worst
+    return None
 
 
 def _falls(reference: Sequence[Array], before: Sequence[Array], after: Sequence[Array]) -> Array:
-    """By how many dB the SQNR falls in each sample; NaN where its reference is all zero."""
+    """By how many dB the SQNR falls in each sample whose reference is not all zero."""
     falls = [
-        _bounded(*_sums(r, b)) - _bounded(*_sums(r, a)) if np.any(r) else math.nan
+        _bounded(*_sums(r, b)) - _bounded(*_sums(r, a))
         for r, b, a in zip(reference, before, after, strict=True)
+        if np.any(r)
     ]
     return np.asarray(falls, np.float64)
 
