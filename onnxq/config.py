@@ -32,7 +32,8 @@ class Config:
     they have 4. max_memory: MB that a recovery may keep. samples, seed: calibrate on that many
     samples, evenly spread without a seed, drawn with it. workers: samples in flight.
     check_samples: calibration samples held out to compare FP32 with INT8. requantize: take out the
-    Q/DQ of a quantized input first. allow_nonfinite: drop samples with NaN or Inf. external_data: weights in a file of their own.
+    Q/DQ of a quantized input first. allow_nonfinite: drop samples with NaN or Inf. external_data:
+    weights in a file of their own.
     provider: where ONNX Runtime runs. ort_library: shared library of the model's custom ops.
     ort_extension: Python module that declares them with onnxruntime-extensions. cache: folder of
     statistics that are not counted again.
