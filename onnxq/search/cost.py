@@ -3,7 +3,7 @@
     ops       multiply-accumulates * bits of the widest operand
     bytes     the bytes of inputs, weights and outputs, each in the type it is stored in
     size      the bytes of its weights, in as many bits as their codes have; of a product of two
-              activations those of the second, which is in the place of weights
+              activations those of the smaller operand, which is in the place of weights
     roofline  max(2 * multiply-accumulates / rate of the device, bytes / bandwidth)   in seconds
 
 Costs add up over the nodes with weights and those the plan quantizes; other nodes are taken to
@@ -178,11 +178,10 @@ def _size(node: Node, types: Types, shapes: Shapes) -> float:
     if node.op not in WEIGHTED:
         return 0.0
     index = weight_input(node)
-    index = 1 if index is None else index
-    values = constant_of(node.inputs[index])
-    shape = shapes.get(node.inputs[index].name, ()) if values is None else values.shape
-    bits: int = prod(shape) * BITS[types[0][index]]
-    return bits / 8
+    if index is not None:
+        return _weights(node) * BITS[types[0][index]] / 8
+    operands = zip(node.inputs[:2], types[0], strict=False)
+    return min(prod(shapes.get(t.name, (0,))) * BITS[dtype] / 8 for t, dtype in operands)
 
 
 def _roofline(name: str, node: Node, types: Types, shapes: Shapes) -> float:

@@ -76,7 +76,7 @@ def test_size_counts_the_bits_of_codes_and_knows_no_node_without_weights(graph):
     assert found.shares({"first": "int4"})["int4"].weights == 0.5
 
 
-def test_the_second_operand_of_a_product_is_its_size(graph_of):
+def test_the_smaller_operand_of_a_product_is_its_size(graph_of):
     body = "(float[1, 4, 8] x, float[1, 8, 2] y) => (float[1, 4, 2] z) { z = MatMul(x, y) }"
     graph = graph_of(body)
     graph.nodes[0].name = "product"
