@@ -4,10 +4,10 @@ With t the op's output, y = f(t) what the next layer reads, over samples and pos
 
     gap   = mean(f(t_float)) - mean(f(t_int8))
     slope = (mean(f(t_int8 + gap)) - mean(f(t_int8))) / gap
-    d     = gap / slope * gap^2 / (gap^2 + s^2)   s: standard error of the gap over the samples
+    d     = p gap / slope * gap^2 / (gap^2 + s^2)   s: standard error of the gap over the samples
 
-The slope is kept within bounds, which bounds the shift. The last factor holds back shifts that the
-samples only seem to show.
+The slope is kept within bounds, which bounds the shift. The last factor holds back shifts of
+channels that the samples only seem to show; p, one for the op, those that other samples do not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from onnxq.recover.sites import Site
 
 Array = npt.NDArray[Any]
 
-LEAST_GAIN = 0.5  # dB by which the square of other samples' gap must fall: by a tenth
+LEAST_GAIN = 1.0  # dB by which the square of other samples' gap must fall: by a fifth
 LEAST_SLOPE, MOST_SLOPE = 0.25, 1.5
 NO_EFFECT = "hardly brings the means of other samples closer"
 
@@ -80,18 +80,27 @@ def correct(
     fit, before = gaps(none, batch.fit), gaps(none, batch.held)
     moved = fit - gaps(fit.mean(axis=0).astype(np.float32), batch.fit) if site.region else None
     shift = solve(fit, moved).astype(np.float32)
-    bias, left = _squared_mean(before), _squared_mean(gaps(shift, batch.held))
-    gain = min(decibels(bias, left), CEILING) if left < bias else 0.0
+    part, gain = confirmed(before, before - gaps(shift, batch.held))
     if gain < LEAST_GAIN:
         found.undone[site.node] = NO_EFFECT
         return
+    shift = np.float32(part) * shift
     found.shifts[site.node] = shift
     found.gains[site.node] = gain
     replay.shift(k, shift.reshape(-1, *[1] * (site.rank - 2)) if site.axis == 1 else shift)
 
 
-def _squared_mean(gaps: Array) -> float:
-    return float((gaps.mean(axis=0) ** 2).sum())
+def confirmed(gaps: Array, moved: Array) -> tuple[float, float]:
+    """(which part of a shift other samples confirm, the dB by which their squared gap then falls).
+
+    gaps, moved: as of `solve`, of samples that it was not fitted to. The part p, 0 to 1, is that
+    with the least |gap - p moved|^2; what a shift does is taken as linear in p.
+    """
+    gap, step = gaps.mean(axis=0), moved.mean(axis=0)
+    power = float(step @ step)
+    part = float(np.clip(gap @ step / power, 0.0, 1.0)) if power else 0.0
+    bias, left = float(gap @ gap), float(((gap - part * step) ** 2).sum())
+    return part, min(decibels(bias, left), CEILING) if left < bias else 0.0
 
 
 def solve(gaps: Array, moved: Array | None) -> Array:

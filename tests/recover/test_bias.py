@@ -8,7 +8,7 @@ import pytest
 from onnxq.numerics import sqnr_db
 from onnxq.recover import bias
 from onnxq.recover.bias import LOWERS, correct_biases
-from onnxq.recover.shifts import LEAST_SLOPE, NO_EFFECT, solve
+from onnxq.recover.shifts import LEAST_SLOPE, NO_EFFECT, confirmed, solve
 from onnxq.recover.sites import shift_biases
 
 LOST = 0.4 / 127  # rounds to zero beside a weight of 1
@@ -196,3 +196,12 @@ def test_a_gap_that_scatters_over_the_samples_is_hardly_made_up_for():
     # the factor power / (power + variance) leaves 0.46 of the power of gaps that are pure scatter
     assert (shift**2).mean() < 0.5 * (gaps.mean(axis=0) ** 2).mean()
     assert solve(np.full((1, 3), 0.5), None) == pytest.approx([0.5] * 3)
+
+
+def test_of_a_shift_as_much_is_made_as_other_samples_confirm():
+    gap, moved = np.array([[3.0, 0.0], [1.0, 0.0]]), np.array([[2.0, 2.0]] * 2)
+    assert confirmed(gap, moved) == (0.5, pytest.approx(10 * np.log10(4 / 2)))
+    assert confirmed(gap, -moved) == (0.0, 0.0)
+    assert confirmed(gap, 0 * moved) == (0.0, 0.0)
+    assert confirmed(gap, 0.1 * gap)[0] == 1.0  # no more than was fitted
+    assert confirmed(gap, gap) == (1.0, 200.0)
