@@ -33,7 +33,7 @@ Array = npt.NDArray[Any]
 
 SHARES = 2.0 ** (np.arange(-8, 5) / 8)  # half to one and a half; 1 is among them
 AS_IT_IS = int(np.argmin(np.abs(np.log(SHARES))))
-POSITIONS = 4096  # of all samples together, that errors are summed over
+POSITIONS = 1024  # of all samples together, that errors are summed over
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _errors(
 def _error(reader: Reader, x: Array) -> Array:
     every = np.concatenate([*(_rounded(x, reader, share) - x for share in SHARES), x], axis=-1)
     y = (reader.matrices @ every).reshape(*reader.matrices.shape[:2], len(SHARES) + 1, -1)
-    return np.asarray(np.einsum("gnsp,gnsp->s", y, y, dtype=np.float64))
+    return np.asarray(np.square(y).sum(axis=(0, 1, 3), dtype=np.float64))
 
 
 def _rounded(x: Array, reader: Reader, share: float) -> Array:
