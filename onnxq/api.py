@@ -26,25 +26,21 @@ from onnxq.graph import Graph
 from onnxq.passes.quantize_biases import quantize_biases
 from onnxq.plan import Plan
 from onnxq.recover.choice import chosen as recoveries
+from onnxq.recover.stages import recover, refine, reshape
 from onnxq.report import manifest as manifests
 from onnxq.runtime import release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity
+from onnxq.source import Source, open_model, prepare
 from onnxq.steps import (
     Progress,
-    Source,
     as_attributes,
     calibrate,
     compare,
     data,
     insert,
-    open_model,
     plan,
-    prepare,
     read,
-    recover,
-    refine,
     refuse_empty,
-    reshape,
     runtime_of,
     silent,
     to_high_precision,

@@ -8,11 +8,15 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import settings
 from onnx.numpy_helper import to_array
 
 from onnxq.graph import Graph, from_proto, to_proto
 
 Arrays = Mapping[str, np.ndarray]
+
+settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from onnxq.config import Config
 from onnxq.errors import ModelError
 from onnxq.graph import Graph
 from onnxq.plan import Plan
+from onnxq.recover import stages
 from onnxq.search.branches import Part
 from onnxq.sensitivity.analysis import Judge, jackknife
 from onnxq.sensitivity.metric_function import FunctionMetric
@@ -70,17 +71,17 @@ class Meter:
         """The quantized model as `quantize` makes it; in FP32 where the rest is to be BF16, which
         ONNX Runtime cannot run.
         """
-        source, _ = steps.reshape(self.source, plan, self.rest, self.config)
+        source, _ = stages.reshape(self.source, plan, self.rest, self.config)
         if source is self.source:
             ranges = self.ranges(plan)
         else:  # another graph has other ranges
             stats = steps.calibrate(source, plan, self.rest, self.config)
             ranges = steps.read(source, plan, stats, self.config.method)
         plan, _ = settle(source.graph, plan, ranges)
-        draft, _ = steps.refine(source, plan, ranges, self.rest, self.config)
+        draft, _ = stages.refine(source, plan, ranges, self.rest, self.config)
         graph = steps.insert(source, plan, draft.ranges or ranges, self.config, draft.codes)
         if plan.edges:
-            steps.recover(source, graph, plan, self.rest, self.config)
+            stages.recover(source, graph, plan, self.rest, self.config)
         if self.config.high_precision == "fp16":
             steps.to_high_precision(source, graph, self.rest, self.config)
         return graph

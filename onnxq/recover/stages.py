@@ -1,0 +1,103 @@
+"""The recoveries as steps of `quantize`, by the configuration: before the calibration, with ranges,
+and on the Q/DQ graph."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from onnxq.calib.data import Dataset
+from onnxq.calib.methods import Auto, parse_method
+from onnxq.calib.ranges import Ranges
+from onnxq.config import Config
+from onnxq.graph import Graph
+from onnxq.plan import Plan
+from onnxq.recover import pipeline
+from onnxq.recover.bias import Corrections, correct_biases
+from onnxq.recover.choice import chosen
+from onnxq.recover.draft import Bench, Draft, Outcome
+from onnxq.recover.sites import shift_biases
+from onnxq.source import Source
+from onnxq.steps import Progress, insert_options, read, runtime_of, silent
+
+
+def reshape(
+    source: Source,
+    plan: Plan,
+    dataset: Dataset,
+    config: Config,
+    progress: Progress = silent,
+) -> tuple[Source, list[Outcome]]:
+    """A source whose float graph computes the same and is easier to quantize, as far as the
+    configuration asks for that (equalize, smooth); what each algorithm brought.
+
+    Statistics and ranges of a changed graph are not those of the model file: its hash differs.
+    """
+    names = chosen(config.recover, plan)
+    if not dataset or not set(names) & set(pipeline.RESHAPING):
+        return source, []
+    bench = _bench(source, plan, dataset, config, progress)
+    draft, outcomes = pipeline.run(pipeline.RESHAPING, names, bench, Draft(source.graph))
+    if draft.graph is source.graph:
+        return source, outcomes
+    digest = hashlib.sha256(f"{source.sha256} {','.join(names)}".encode()).hexdigest()
+    return replace(source, graph=draft.graph, sha256=digest), outcomes
+
+
+def refine(
+    source: Source,
+    plan: Plan,
+    ranges: Ranges,
+    dataset: Dataset,
+    config: Config,
+    progress: Progress = silent,
+) -> tuple[Draft, list[Outcome]]:
+    """Ranges and weights after `scales` and `round`, if the configuration asks for them; what each
+    brought."""
+    names = chosen(config.recover, plan)
+    draft = Draft(source.graph, ranges)
+    if not dataset or not set(names) & set(pipeline.REFINING):
+        return draft, []
+    bench = _bench(source, plan, dataset, config, progress)
+    return pipeline.run(pipeline.REFINING, names, bench, draft)
+
+
+def _bench(
+    source: Source, plan: Plan, dataset: Dataset, config: Config, progress: Progress
+) -> Bench:
+    method = "mse" if isinstance(parse_method(config.method), Auto) else config.method
+    return Bench(
+        source.graph,
+        plan,
+        dataset,
+        insert_options(config),
+        lambda graph, stats: read(replace(source, graph=graph), plan, stats, method),
+        runtime_of(config),
+        config.workers,
+        config.max_memory << 20,
+        lambda done, total: progress("recover", done, total),
+    )
+
+
+def recover(
+    source: Source,
+    quantized: Graph,
+    plan: Plan,
+    dataset: Dataset,
+    config: Config,
+    progress: Progress = silent,
+) -> Corrections:
+    """Correct the biases of a Q/DQ graph in float32, in place, if the configuration says so."""
+    if "bias" not in chosen(config.recover, plan) or not dataset:
+        return Corrections()
+    found = correct_biases(
+        source.graph,
+        quantized,
+        plan,
+        dataset,
+        runtime=runtime_of(config),
+        workers=config.workers,
+        progress=lambda done, total: progress("recover", done, total),
+    )
+    shift_biases(quantized, found.sites, found.shifts)
+    return found

@@ -1,0 +1,82 @@
+"""A prepared graph with the file it came from: what every verb starts with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto
+
+from onnxq import graph as graphs
+from onnxq.config import Config
+from onnxq.errors import ModelError
+from onnxq.graph import Graph
+from onnxq.passes.apply import apply
+from onnxq.passes.prepare import prepare as prepare_graph
+from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
+from onnxq.passes.softmax_before_transpose import softmax_before_transpose
+from onnxq.passes.strip_qdq import quantized_nodes, strip_qdq
+from onnxq.passes.type_custom_ops import type_custom_ops
+from onnxq.plan import Plan
+from onnxq.targets.specs import opset_of
+
+HALF_OPSET = 19  # below it Q/DQ has no half scales
+
+
+@dataclass(frozen=True)
+class Source:
+    """A prepared graph with the file it came from and its hash."""
+
+    graph: Graph
+    path: Path
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    model: str | Path, config: Config | None = None, plan_from: Plan | None = None
+) -> Source:
+    """Load and prepare a model file: names, constants, BatchNorm folded, opset raised to what the
+    configuration, or the saved plan in its place, needs.
+
+    Raises ModelError for a file that is not a float ONNX model; a quantized one is refused unless
+    `config.requantize` says to take its Q/DQ out first.
+    """
+    config = config or Config()
+    path = Path(model)
+    graph = graphs.load(path)
+    if found := quantized_nodes(graph):
+        if not config.requantize:
+            raise ModelError(
+                f"'{path}' is quantized already ({len(found)} quantized ops, e.g. "
+                f"'{found[0].name}'); start from the float model, or say --requantize"
+            )
+        strip_qdq(graph)
+    before = graph.opset
+    graph = prepare_graph(graph)
+    if config.placement.attribute_op or (plan_from and plan_from.attribute_ops):
+        graph = apply(graph, type_custom_ops)
+    if config.placement.target == "onnxruntime":
+        graph = apply(graph, softmax_before_transpose)
+    needed, why = MINIMUM, "scales per channel"
+    if (other := opset_of(config.placement, plan_from)) > needed:
+        needed, why = other, "the types of the plan"
+    if needed < HALF_OPSET and (config.high_precision != "fp32" or _has_half(graph)):
+        needed, why = HALF_OPSET, "FP16 and BF16 scales"
+    if graph.opset < needed:
+        graph = apply(graph, raise_opset_to(needed))
+    raised = graph.opset > before
+    notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
+    return Source(graph, path, graphs.fingerprint(path), notes)
+
+
+def _has_half(graph: Graph) -> bool:
+    halves = (np.float16, TensorProto.BFLOAT16)
+    return any(t.dtype in halves for t in graph.tensors().values() if t.dtype is not None)
+
+
+def open_model(model: str | Path) -> Source:
+    """A model file as it is, not prepared; raises ModelError as `prepare` does."""
+    path = Path(model)
+    return Source(graphs.load(path), path, graphs.fingerprint(path))
