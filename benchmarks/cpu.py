@@ -118,7 +118,9 @@ def timing(bench: Bench, case: Case, models: list[Path | None], turns: int) -> T
     seconds = np.full((turns, len(sessions)), np.nan)
     for turn in range(-WARM, turns):
         feed = samples[turn % len(samples)]
-        for i, session in enumerate(sessions):
+        for k in range(len(sessions)):
+            i = (turn + k) % len(sessions)  # nobody always runs behind the same one
+            session = sessions[i]
             if session is not None:
                 start = time.perf_counter()
                 session.run(None, feed)

@@ -6,9 +6,9 @@ Values far below zero come out of it as nearly zero wherever they are clipped, s
 them are wasted. With a step s over [low, high], values in bins of centers x cost
 
     inside     f'(x)^2 s^2 / 12                 rounding, seen through the slope
-    outside    (f(x) - f(low or high))^2        clipping
+    outside    (f(x) - f(low))^2                clipping
 
-Sums over the bins below each candidate end give every pair of ends at once.
+Sums over the bins below each candidate give all of them at once.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from onnxq.numerics import Limit
 from onnxq.spec import QuantSpec
 
 Gate = Literal["silu", "hardswish"]
-ENDS = 2.0 ** (-np.arange(65) / 8)  # candidates, as shares of the least or greatest value
+ENDS = 2.0 ** (-np.arange(65) / 8)  # candidates, as shares of the least value
 
 
 @dataclass(frozen=True)
 class GatedMse:
-    """(low, high) of least mean squared error behind `gate`; for symmetric specs as `Mse`."""
+    """The low end of least mean squared error behind `gate`, and the exact maximum; for symmetric
+    specs as `Mse`. Large values pass the gate whole, and what clips them harms all that follows."""
 
     gate: Gate = "silu"
 
@@ -39,16 +40,14 @@ class GatedMse:
         histogram.check_finite()
         if not spec.asymmetric or not histogram.min < 0 < histogram.max:
             return Mse()(histogram, spec)
-        lows, highs = histogram.min * ENDS, histogram.max * ENDS
+        lows = histogram.min * ENDS
         x, count = _centers(histogram)
         slope = _running(count * slope_of(self.gate, x) ** 2)
-        start, end = np.searchsorted(x, lows), np.searchsorted(x, highs, "right")
-        step = (highs[None, :] - lows[:, None]) / spec.row.qmax
-        inside = (slope[end][None, :] - slope[start][:, None]) * step**2 / 12
-        below = self._clipped(x, count, lows)[start, np.arange(lows.size)]
-        above = self._clipped(x[::-1], count[::-1], highs)[x.size - end, np.arange(highs.size)]
-        i, j = np.unravel_index(np.argmin(inside + below[:, None] + above[None, :]), inside.shape)
-        return float(lows[i]), float(highs[j])
+        start = np.searchsorted(x, lows)
+        step = (histogram.max - lows) / spec.row.qmax
+        inside = (slope[-1] - slope[start]) * step**2 / 12
+        outside = self._clipped(x, count, lows)[start, np.arange(lows.size)]
+        return float(lows[np.argmin(inside + outside)]), histogram.max
 
     def _clipped(self, x: Float64, count: Float64, ends: Float64) -> Float64:
         """Squared error of the first k values, set to `ends`: shape (values + 1, ends)."""

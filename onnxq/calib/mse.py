@@ -3,7 +3,8 @@
 The error is `quant_error.expected_error`. The error of clipping alone grows as amax falls and is a
 lower bound of the whole, so the search goes down from the exact maximum, octave by octave, and ends
 where clipping alone costs more than the best range found: nothing below can win. Then it looks
-closer around the best. For an asymmetric spec each end is then drawn in alone.
+closer around the best. An asymmetric range ends at amax or where the values do: to draw in the
+nearer end too would save little, and clip the few scores over zero among many far below it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxq.calib.histogram import Float64, Histogram
-from onnxq.calib.quant_error import affine_errors, clipping_error, expected_errors, limit_of
+from onnxq.calib.quant_error import clipping_error, expected_errors, limit_of
 from onnxq.numerics import Limit
 from onnxq.spec import QuantSpec
 
 PER_OCTAVE = 16
 OCTAVES = 24  # an end for tensors whose every value rounds to zero
 REFINEMENT = 33
-DRAWN_IN = 2.0 ** (-np.arange(1, 13) / 4)  # ends of an asymmetric range, as shares of the first
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,7 @@ class Mse:
 
     def __call__(self, histogram: Histogram, spec: QuantSpec) -> Limit:
         """The range; 0 for all zeros. Raises OnnxqError where a value was not finite."""
-        amax = self._amax(histogram, spec)
-        if not (spec.asymmetric and histogram.min < 0 < histogram.max):
-            return limit_of(histogram, amax, spec)
-        return _drawn_in(histogram, limit_of(histogram, amax, spec), spec)
+        return limit_of(histogram, self._amax(histogram, spec), spec)
 
     def _amax(self, histogram: Histogram, spec: QuantSpec) -> float:
         histogram.check_finite()
@@ -55,17 +52,6 @@ class Mse:
         around = np.linspace(min(best * one, top), best / one, REFINEMENT)
         closer, error_closer = _least(histogram, around, spec)
         return closer if error_closer < error else best
-
-
-def _drawn_in(histogram: Histogram, limit: Limit, spec: QuantSpec) -> Limit:
-    """`limit` with its ends nearer to zero, one after the other, where that costs less."""
-    for end in (0, 1, 0):
-        assert isinstance(limit, tuple)
-        shares = [1.0, *DRAWN_IN.tolist()]
-        low, high = limit
-        tried: list[Limit] = [(low * s, high) if end == 0 else (low, high * s) for s in shares]
-        limit = tried[int(np.argmin(affine_errors(histogram, tried, spec)))]
-    return limit
 
 
 def _least(histogram: Histogram, candidates: Float64, spec: QuantSpec) -> tuple[float, float]:
