@@ -38,7 +38,7 @@ from onnxq.graph import Graph
 from onnxq.plan import Plan
 from onnxq.recover.channel_means import float_means
 from onnxq.recover.draft import FEWEST, SAMPLES
-from onnxq.recover.judge import Values, judged_tensors, reached, sqnr, worst_fall
+from onnxq.recover.judge import Values, judged_tensors, reached, score_parts, sqnr, worst_fall
 from onnxq.recover.replay import Replay, with_float_weights
 from onnxq.recover.shifts import Batch, Found, correct
 from onnxq.recover.sites import Site, find_sites, shift_biases
@@ -114,7 +114,7 @@ def correct_biases(
         return Corrections(tuple(sites), undone={site.node: str(e) for site in sites})
     chosen = data.select(content_order(data)[:SAMPLES])
     with ThreadPoolExecutor(workers, "correct") as pool:
-        run = _Run(chosen, replay.runtime, pool)
+        run = _Run(chosen, replay.runtime, pool, score_parts(graph))
         means, reference = _float_side(graph, sites, judged, run)
         ort.release_free_memory()
         found = Found()
@@ -133,11 +133,13 @@ def correct_biases(
 
 @dataclass(frozen=True)
 class _Run:
-    """Samples in the order of what they hold, the first of which judge; what runs them."""
+    """Samples in the order of what they hold, the first of which judge; what runs them. scores:
+    the judged tensors that are scores beside other parts."""
 
     data: Dataset
     runtime: ort.Runtime
     pool: ThreadPoolExecutor
+    scores: frozenset[str]
 
     @property
     def held(self) -> range:
@@ -209,7 +211,7 @@ def _settled(
     before = run.outputs(part, judged) if found.shifts else after
     reach = {s.node: reached(part, s.biased, judged) for s in sites if s.node in found.shifts}
     kept, undone, trials = list(found.shifts), dict(found.undone), 0
-    while kept and (worse := worst_fall(reference, before, after)):
+    while kept and (worse := worst_fall(reference, before, after, run.scores)):
         trials += 1
         fewer = _fewer(kept, reach, worse) if trials < TRIALS else []
         undone |= {name: f"{LOWERS}: '{worse}'" for name in kept if name not in fewer}

@@ -29,7 +29,7 @@ from onnxq.calib.stats import Stats
 from onnxq.graph import Graph
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.plan import Plan
-from onnxq.recover.judge import judged_tensors, sqnr, worst_fall
+from onnxq.recover.judge import judged_tensors, score_parts, sqnr, worst_fall
 from onnxq.recover.replay import with_float_weights
 
 Array = npt.NDArray[Any]
@@ -148,7 +148,7 @@ class Bench:
 
     def worst_fall(self, before: Values, after: Values) -> str | None:
         """The judged tensor that argues against `after`; None where none does."""
-        return worst_fall(self.reference, before, after)
+        return worst_fall(self.reference, before, after, score_parts(self.graph))
 
     def sqnr(self, values: Values) -> dict[str, float]:
         """SQNR in dB of each judged tensor over the held-out samples."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxq.passes.prepare import prepare
-from onnxq.recover.judge import judged_tensors, reached, sqnr, worst_fall
+from onnxq.recover.judge import judged_tensors, reached, score_parts, sqnr, worst_fall
 
 
 def values(rng, noise, samples=8):
@@ -80,3 +80,27 @@ def test_what_a_tensor_reaches(graph_of):
     assert reached(graph, "t", outputs) == {"a", "b"}
     assert reached(graph, "u", outputs) == {"a"}
     assert reached(graph, "c", outputs) == {"c"}
+
+
+def test_scores_beside_boxes_must_gain_beyond_their_scatter(rng):
+    ref, test = values(rng, 0.1)
+    share = np.array([0.4] + [1.0, 1.05] * 3 + [1.0])[:, None]  # one gains 8 dB, the others nothing
+    lucky, all_of_them = (ref + s * (test - ref) for s in (share, 0.7))
+    assert worst_fall(named(ref), named(test), named(lucky)) is None
+    assert worst_fall(named(ref), named(test), named(lucky), {"y"}) == "y"
+    assert worst_fall(named(ref), named(test), named(all_of_them), {"y"}) is None
+
+
+DETECTOR = """(float[1, 8, 4] x) => (float[1, 12, 4] y, float[1, 8, 4] z) {
+  boxes = Abs(x)
+  some = Slice(x, zero, four, one)
+  probable = Sigmoid(some)
+  y = Concat <axis = 1> (boxes, probable)
+  z = Sigmoid(x)
+}"""
+
+
+def test_scores_are_sigmoids_beside_other_parts_and_a_lone_sigmoid_is_none(graph_of):
+    index = {"zero": np.array([0]), "four": np.array([4]), "one": np.array([1])}
+    graph = prepare(graph_of(DETECTOR, index))
+    assert score_parts(graph) == {"probable"}

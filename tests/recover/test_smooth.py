@@ -12,6 +12,7 @@ from onnxq.calib.observed import observed
 from onnxq.graph import to_proto
 from onnxq.numerics import sqnr_db
 from onnxq.passes.prepare import prepare
+from onnxq.recover import stages
 from onnxq.recover.draft import Draft
 from onnxq.recover.groups import factors
 from onnxq.recover.smooth import smooth
@@ -165,7 +166,7 @@ def test_the_transformer_fixture_loses_nothing():  # it has no outliers
     source = steps.prepare(FIXTURE / "transformer.onnx")
     plan = steps.plan(source)
     data = steps.data(source, [str(FIXTURE / "calib.npz")])
-    bench = steps._bench(source, plan, data, api.Config(), steps.silent)
+    bench = stages._bench(source, plan, data, api.Config(), steps.silent)
     draft, outcome = smooth(bench, Draft(source.graph))
     assert outcome.after["logits"] >= outcome.before["logits"]
     assert set(outcome.gains) | set(outcome.undone) <= set(plan.nodes)
