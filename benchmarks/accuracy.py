@@ -166,7 +166,7 @@ def figures(bench: Bench, case: Case, model: Path) -> dict[str, float]:
     entry["metric"], resampled = score(bench, case, test)
     entry["gap"] = entry["metric"] - float_metric
     if resampled:
-        entry["gap"], entry["gap_error"] = (100 * v for v in bootstrap(float_matches, resampled))
+        entry["gap_error"] = 100 * bootstrap(float_matches, resampled)[1]
     elif case.metric == "top1":
         entry["gap_error"] = top1_error(bench, case, ref, test)
     return entry

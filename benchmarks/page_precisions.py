@@ -81,7 +81,7 @@ def _pairs(results: Results, case: Case, part: str) -> Iterator[tuple[str, Row]]
 def _metric(found: dict[str, Any], entry: dict[str, Any]) -> Row:
     if "metric" not in entry:
         return ["-", "-", "-"]
-    gap = f"{entry['gap']:+.2f}"
+    gap = f"{entry['metric'] - found['float']:+.2f}"
     if "gap_error" in entry:
         gap += f" ± {entry['gap_error']:.2f}"
     return [f"{found['float']:.2f}", f"{entry['metric']:.2f}", gap]
