@@ -62,10 +62,11 @@ def test_a_full_device_is_named_as_such(classifier, monkeypatch, onnxq, folder):
 
 
 FEEDS = """
-import os, threading
+import os, signal, threading
 import numpy as np
 
 def feeds():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     x = np.random.default_rng(0).random((500, 1, 16, 16), np.float32)
     for i in range(20):
         yield {"image": np.roll(x, i, 0)}
