@@ -84,7 +84,7 @@ def slope_of(gate: Gate, x: Float64) -> Float64:
 
 def _gate(gate: Gate, x: Float64) -> Float64:
     if gate == "silu":
-        return np.asarray(1 / (1 + np.exp(np.clip(-x, None, 700))))
+        return np.asarray(1 / (1 + np.exp(np.clip(-x, None, 80))))
     return np.asarray(np.clip(x + 3, 0, 6) / 6)
 
 

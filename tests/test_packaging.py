@@ -1,0 +1,15 @@
+"""The wheel holds every package of the repository."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_package_is_in_the_wheel():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "onnxq").rglob("__init__.py")
+    }
+    assert {name for name in settings["packages"] if name != "onnxq_cli"} == found
