@@ -50,8 +50,8 @@ FOUR_BITS: dict[str, Variants] = {
         "w4a16 blocks of 64 nearest": (*W4A16, *NEAREST),
         "w4a16 blocks of 64 round, bias": (*W4A16, *ROUND),
         "w4a16 blocks of 32 round, bias": (*W4A16, "--block-size", "32", *ROUND),
-        "w4a8 blocks of 64 nearest": (*W4A8, *NEAREST),
-        "w4a8 blocks of 64 all": (*W4A8, *EVERYTHING),
+        "w4a8 nearest": (*W4A8, *NEAREST),
+        "w4a8 all": (*W4A8, *EVERYTHING),
     },
 }
 
