@@ -239,9 +239,14 @@ def node_by_name(graph: Graph) -> dict[str, Node]:
     return {node.name: node for node in graph.nodes}
 
 
+def is_standard(node: Node) -> bool:
+    """Whether a node is in ONNX's own domain."""
+    return node.domain in (None, "", "ai.onnx")
+
+
 def is_custom(node: Node) -> bool:
     """Whether onnx has no definition of this op: of another domain, or unknown in its own."""
-    return node.domain not in (None, "", "ai.onnx") or not onnx.defs.has(node.op)
+    return not is_standard(node) or not onnx.defs.has(node.op)
 
 
 def producer(tensor: Tensor) -> Node | None:

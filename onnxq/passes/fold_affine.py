@@ -15,7 +15,7 @@ import logging
 
 import numpy as np
 
-from onnxq.graph import Graph, Node, constant_of, producer
+from onnxq.graph import Graph, Node, constant_of, is_standard, producer
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, Array, NotExact
 from onnxq.passes.weights import set_bias, set_weight, sole_writer, take_output
@@ -51,7 +51,7 @@ def fold_affine(graph: Graph) -> int:
 
 def _constant_side(node: Node) -> int | None:
     """Which input of an elementwise node behind a convolution is constant; None if not so."""
-    if node.op not in ELEMENTWISE or node.domain not in (None, "", "ai.onnx"):
+    if node.op not in ELEMENTWISE or not is_standard(node):
         return None
     for side in (0, 1):
         writer = producer(node.inputs[1 - side])

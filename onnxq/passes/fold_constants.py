@@ -22,7 +22,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, is_standard, producer
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def _values_of(graph: Graph, node: Node) -> list[Array] | None:
     """The values of the node's named outputs; None if it stays, with the reason in the log."""
     dims = _known_dims(node)
     constant = all(isinstance(t, gs.Constant) for t in _named(node.inputs))
-    if (dims is None and not constant) or node.domain not in (None, "", "ai.onnx"):
+    if (dims is None and not constant) or not is_standard(node):
         return None
     if reason := _reason_to_keep(graph, node):
         log.info("%s '%s' kept: %s", node.op, node.name, reason)

@@ -14,7 +14,7 @@ import onnx
 from onnx import version_converter
 
 from onnxq.errors import ModelError
-from onnxq.graph import Graph
+from onnxq.graph import Graph, is_standard
 from onnxq.passes.apply import Pass
 from onnxq.passes.weightless import refill, weightless
 
@@ -73,7 +73,7 @@ def _set_apart(model: onnx.ModelProto, opset: int) -> int:
 
 def _is_unknown(node: onnx.NodeProto, opset: int) -> bool:
     """Whether a node of onnx's own domain is none of its ops, or has fewer inputs than its op."""
-    if node.domain not in ("", "ai.onnx"):
+    if not is_standard(node):
         return False
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)

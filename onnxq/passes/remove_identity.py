@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output
+from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, is_standard
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def remove_identity(graph: Graph) -> int:
     """Remove Identity and inference Dropout; how many nodes went."""
     gone: set[int] = set()
     for node in graph.nodes:
-        if node.op not in ("Identity", "Dropout") or node.domain not in (None, "", "ai.onnx"):
+        if node.op not in ("Identity", "Dropout") or not is_standard(node):
             continue
         if reason := _reason_to_keep(graph, node):
             log.info("%s '%s' kept: %s", node.op, node.name, reason)

@@ -23,7 +23,7 @@ from ml_dtypes import bfloat16
 from onnx import TensorProto
 
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, Node, Tensor
+from onnxq.graph import Graph, Node, Tensor, is_custom
 from onnxq.passes.apply import tidy
 
 SENSITIVE = frozenset({
@@ -116,7 +116,7 @@ def reasons_to_keep(graph: Graph, options: HalfOptions) -> dict[str, str]:
 
 def _schema(node: Node, opset: int) -> Any:
     """The operator's definition in the default domain; None for any other."""
-    if node.domain not in (None, "", "ai.onnx") or not onnx.defs.has(node.op):
+    if is_custom(node):
         return None
     return onnx.defs.get_schema(node.op, opset)
 

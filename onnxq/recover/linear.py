@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.graph import Node
+from onnxq.graph import Node, is_standard
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, NotExact
 
@@ -33,7 +33,7 @@ class Edit:
 def input_channels(node: Node) -> int:
     """Channels of the first input of a linear op whose second is a constant weight; raises
     NotExact for any other node."""
-    if node.op not in LINEAR or len(node.inputs) < 2 or node.domain not in (None, "", "ai.onnx"):
+    if node.op not in LINEAR or len(node.inputs) < 2 or not is_standard(node):
         raise NotExact(f"{node.op} '{node.name}' is not linear")
     weight = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
     if node.op == "Conv":

@@ -20,7 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, node_by_name, producer
+from onnxq.graph import (
+    Graph,
+    Node,
+    Tensor,
+    constant_of,
+    is_output,
+    is_standard,
+    node_by_name,
+    producer,
+)
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, NotExact
 from onnxq.passes.name_nodes import unique_name
@@ -56,10 +65,9 @@ def absorb(graph: Graph, tensor: Tensor, scale: Array) -> Absorbed:
     node = producer(tensor)
     if node is None:
         raise NotExact(f"'{tensor.name}' is an input or a constant")
-    if node.domain not in (None, "", "ai.onnx") or node.op not in _STEPS:
+    if not is_standard(node) or node.op not in _STEPS:
         raise NotExact(f"{node.op} '{node.name}' does not commute with a scale")
-    scale = _trimmed(scale)
-    done, waiting = _STEPS[node.op](graph, node, scale)
+    done, waiting = _STEPS[node.op](graph, node, _trimmed(scale))
     done += Absorbed(tensors=(tensor.name,))
     for before, its in waiting:
         done += _absorb_further(graph, before, its)
@@ -201,10 +209,9 @@ def _reshaped(graph: Graph, node: Node, scale: Array) -> Step:
 
 def _linear(graph: Graph, node: Node, scale: Array) -> Step:
     """(W x + b) / s = (W / s) x + b / s, along the output channels."""
-    if len(node.inputs) < 2 or constant_of(node.inputs[1]) is None:
+    weight = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    if weight is None:
         raise NotExact(f"the weight of {node.op} '{node.name}' is not constant")
-    weight = constant_of(node.inputs[1])
-    assert weight is not None
     spatial = weight.ndim - 2 if node.op in ("Conv", "ConvTranspose") else 0
     if scale.shape != (scale.size, *[1] * spatial):
         raise NotExact(f"the scale is not one a channel of {node.op} '{node.name}'")

@@ -83,7 +83,7 @@ def reading_of(node: Node, index: int) -> tuple[Reading, Form] | str:
     weight = constant_of(node.inputs[index])
     if weight is None or index > 1 or constant_of(node.inputs[1 - index]) is not None:
         return "it does not multiply an input by a weight"
-    if node.domain not in (None, "", "ai.onnx") or not is_weighted(node):
+    if not is_weighted(node):
         return f"{node.op} is not a product of matrices"
     if node.op in ("Conv", "ConvTranspose"):
         return _convolution(node, weight.shape) if index == 1 else "its input is a constant"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, is_standard, producer
 from onnxq.plan import Plan
 from onnxq.schemes import Scheme
 from onnxq.spec import Edge, QuantSpec
@@ -218,7 +218,7 @@ class Chain:
 
 def _candidate(node: Node, options: PlanOptions) -> bool:
     """Whether there is a kernel for `node`, wherever it stands."""
-    if node.domain not in (None, "", "ai.onnx"):
+    if not is_standard(node):
         return False
     if is_weighted(node) or _absorbed(node):
         return True

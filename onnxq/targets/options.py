@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnxq.errors import PlanError
-from onnxq.graph import WEIGHTED, Graph, Node, constant_of
+from onnxq.graph import WEIGHTED, Graph, Node, constant_of, is_standard
 from onnxq.patterns import matches, select
 
 
@@ -78,7 +78,7 @@ def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:
 
 def is_weighted(node: Node) -> bool:
     """Whether `node` is an op that a target may run in low precision."""
-    return node.op in WEIGHTED and node.domain in (None, "", "ai.onnx")
+    return node.op in WEIGHTED and is_standard(node)
 
 
 def reachable(nodes: Iterable[Node], forward: bool) -> set[str]:

@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnxq.graph import WEIGHTED, Graph, Node, Tensor, constant_of, producer
+from onnxq.graph import WEIGHTED, Graph, Node, Tensor, constant_of, is_standard, producer
 from onnxq.targets.flow import SAME
 
 Array = npt.NDArray[Any]
@@ -139,11 +139,6 @@ def is_constant(tensor: Tensor) -> bool:
 def label(node: Node) -> str:
     """A node's name, or that of its output where it has none."""
     return str(node.name or (node.outputs[0].name if node.outputs else node.op))
-
-
-def is_standard(node: Node) -> bool:
-    """Whether a node is in ONNX's own domain."""
-    return node.domain in (None, "", "ai.onnx")
 
 
 def _all_nodes(graph: Graph) -> Iterator[Node]:

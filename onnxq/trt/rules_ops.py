@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import onnx
 
-from onnxq.graph import Node, constant_of
+from onnxq.graph import Node, constant_of, is_standard
 from onnxq.targets.flow import SAME, SUBSET
-from onnxq.trt.context import Context, is_constant, is_qdq, is_standard, label
+from onnxq.trt.context import Context, is_constant, is_qdq, label
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
 INTEGER_PREFIXES = ("QLinear", "DynamicQuantize")
