@@ -15,10 +15,7 @@ back, an attribute that is declared as text gets lists as JSON, one that is miss
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +28,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from onnxq.errors import ModelError, RuntimeMissing
+from onnxq.imports import module_of
 
 DOMAIN = "ai.onnx.contrib"  # of every op that is declared in Python
 _LAST = threading.local()  # what went wrong in an op; an exception would end the process
@@ -76,25 +74,23 @@ def python_ops(module: str) -> Mapping[str, PythonOp]:
     return found
 
 
+def file_of(module: str) -> Path | None:
+    """The file of `module`, an importable name or a .py file; None where it has none.
+
+    Raises ModelError for a name that cannot be imported.
+    """
+    file = module if module.endswith(".py") else _imported(module).__file__
+    return Path(file) if file else None
+
+
 def _imported(module: str) -> ModuleType:
-    sys.path.insert(0, "")
     try:
-        if not module.endswith(".py"):
-            return importlib.import_module(module)
-        path = Path(module)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        loaded = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded)
-        return loaded
+        return module_of(module)
     except Exception as e:  # a module that fails while it is imported may raise anything
         raise ModelError(
             f"--ort-extension '{module}' cannot be imported ({e}); name a module on the Python "
             "path or in the current folder, or a .py file"
         ) from e
-    finally:
-        sys.path.remove("")
 
 
 def _guarded(op: PythonOp, body: Callable[..., Any]) -> Callable[..., Any]:

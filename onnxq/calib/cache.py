@@ -9,17 +9,16 @@ added.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from onnxq import __version__
 from onnxq import runtime as ort
 from onnxq.calib.checkpoint import Samples
-from onnxq.calib.histogram import Histogram
 from onnxq.calib.stats import Stats, add_digests, sample_digest
 from onnxq.errors import DataError
+from onnxq.python_ops import file_of
 
 Count = Callable[[Sequence[str]], Stats]
 
@@ -44,24 +43,25 @@ def cached(
     except OSError as e:
         raise DataError(f"--cache '{folder}' is no folder that can be made: {e}") from e
     known = _load(path, model, digest, len(data))
-    missing = [name for name in dict.fromkeys(tensors) if name not in known]
+    missing = [name for name in dict.fromkeys(tensors) if name not in known.histograms]
     if missing:
         found = count(missing)
-        known = {**known, **found.histograms}
-        Stats(model, known, len(data), digest).save(path)
-    everything = Stats(model, known, len(data), digest)
-    return replace(everything, histograms={name: everything[name] for name in tensors})
+        known = replace(known, histograms={**known.histograms, **found.histograms})
+        known.save(path)
+    return replace(known, histograms={name: known[name] for name in tensors})
 
 
-def _load(path: Path, model: str, digest: str, samples: int) -> Mapping[str, Histogram]:
+def _load(path: Path, model: str, digest: str, samples: int) -> Stats:
+    """What the file holds; nothing where it is missing, damaged or of something else."""
+    nothing = Stats(model, {}, samples, digest)
     if not path.is_file():
-        return {}
+        return nothing
     try:
         stats = Stats.load(path)
     except DataError:
-        return {}
-    same = (stats.model, stats.data, stats.samples) == (model, digest, samples)
-    return stats.histograms if same else {}
+        return nothing
+    same = replace(stats, histograms={}) == nothing
+    return stats if same else nothing
 
 
 def _key(model: str, digest: str, runtime: ort.Runtime) -> str:
@@ -72,8 +72,7 @@ def _key(model: str, digest: str, runtime: ort.Runtime) -> str:
 
 def _custom_ops(runtime: ort.Runtime) -> list[Path]:
     """The files that custom ops come from."""
-    files = [runtime.ort_library] if runtime.ort_library else []
+    files = [runtime.ort_library]
     if runtime.ort_extension:
-        spec = importlib.util.find_spec(runtime.ort_extension.partition(":")[0])
-        files += [Path(spec.origin)] if spec and spec.origin else []
-    return [file for file in files if file.is_file()]
+        files.append(file_of(runtime.ort_extension))
+    return [file for file in files if file and file.is_file()]

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import importlib
 import io
 import json
 import re
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +35,7 @@ from onnxq.calib.data_numpy import (
 )
 from onnxq.calib.histogram import Array
 from onnxq.errors import DataError
+from onnxq.imports import attribute_of
 
 Record = Mapping[str, Array]
 
@@ -230,17 +229,13 @@ def _decode(entry: Mapping[str, str]) -> Array:
 
 
 def _call(text: str, limit: int | None) -> Source:
-    module_name, function_name = text.split(":")
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as e:
+        function = attribute_of(text)
+    except Exception as e:  # a module that fails while it is imported may raise anything
         raise DataError(
             f"'{text}' cannot be imported ({e}); write module:function, with the module on the "
             "Python path or in the current folder"
         ) from e
-    finally:
-        sys.path.pop(0)
     feeds = function() if callable(function) else function
     if not isinstance(feeds, Iterable):
         raise DataError(f"'{text}' gives {type(feeds).__name__}; yield a dict of input to array")

@@ -9,9 +9,7 @@ functions are examples.
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxq.errors import PlanError
+from onnxq.imports import attribute_of
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -69,17 +68,13 @@ def load_function(text: str) -> Callable[[Iterable[Outputs]], Any]:
 
     The module is looked for on the Python path and in the current folder.
     """
-    module_name, _, function_name = text.partition(":")
-    sys.path.insert(0, "")
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        function = attribute_of(text)
     except Exception as e:  # a module that fails while it is imported may raise anything
         raise PlanError(
             f"metric '{text}' cannot be imported ({e}); write module:function, with the module on "
             "the Python path or in the current folder"
         ) from e
-    finally:
-        sys.path.remove("")
     if not callable(function):
         raise PlanError(f"metric '{text}' is {type(function).__name__}; name a function")
     made: Callable[[Iterable[Outputs]], Any] = function

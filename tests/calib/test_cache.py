@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from onnxq.calib.cache import cached
 from onnxq.calib.histogram import histogram_of
 from onnxq.calib.stats import Stats, add_digests, sample_digest
 from onnxq.config import Config
-from onnxq.errors import DataError
+from onnxq.errors import DataError, ModelError
 from onnxq.runtime import Runtime
 from onnxq.targets.options import PlanOptions
 
@@ -36,8 +37,8 @@ class Rows:
 def look_up(tmp_path):
     """(statistics, names that had to be counted) of tensors of a model over rows."""
 
-    def call(tensors, rows, model="m"):
-        counted = []
+    def call(tensors, rows, model="m", extension=None):
+        counted, runtime = [], Runtime(ort_extension=extension)
 
         def count(names):
             counted.extend(names)
@@ -45,7 +46,7 @@ def look_up(tmp_path):
             found = {name: histogram_of(np.float32(len(name))) for name in names}
             return Stats(model, found, len(rows), digest)
 
-        return cached(tmp_path / "cache", model, tensors, rows, Runtime(), count), counted
+        return cached(tmp_path / "cache", model, tensors, rows, runtime, count), counted
 
     return call
 
@@ -70,6 +71,22 @@ def test_a_tensor_that_is_new_is_counted_alone_and_one_less_is_left_out(look_up)
 def test_other_data_or_another_model_is_counted_anew(look_up, rows, model):
     look_up(["a"], Rows(1, 2))
     assert look_up(["a"], rows, model)[1] == ["a"]
+
+
+@pytest.mark.parametrize("extension", ["cached_ops.py", "cached_ops"])
+def test_other_custom_ops_in_python_count_anew(look_up, tmp_path, monkeypatch, extension):
+    monkeypatch.chdir(tmp_path)
+    Path("cached_ops.py").write_text("ONE = 1\n")
+    assert look_up(["a"], Rows(1), extension=extension)[1] == ["a"]
+    assert look_up(["a"], Rows(1), extension=extension)[1] == []
+    Path("cached_ops.py").write_text("ONE = 2\n")
+    assert look_up(["a"], Rows(1), extension=extension)[1] == ["a"]
+    sys.modules.pop("cached_ops", None)
+
+
+def test_custom_ops_that_cannot_be_imported_are_a_model_error(look_up):
+    with pytest.raises(ModelError, match="--ort-extension 'no_such_module' cannot be imported"):
+        look_up(["a"], Rows(1), extension="no_such_module")
 
 
 def test_a_damaged_file_is_replaced(look_up, tmp_path):

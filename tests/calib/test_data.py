@@ -1,7 +1,6 @@
 """Calibration data in every form it comes in, fitted, chosen and split."""
 
 import logging
-import sys
 
 import numpy as np
 import onnx
@@ -97,18 +96,6 @@ def test_onnx_test_data_sets_are_read_by_name_or_by_number(tmp_path, names):
             (folder / f"input_{k}.pb").write_bytes(tensor.SerializeToString())
     assert holds_two(open_data(str(tmp_path), TWO))
     assert len(open_data(str(tmp_path / "test_data_set_3"), TWO)) == 1
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    def write(text):
-        (tmp_path / "some_data.py").write_text("import numpy as np\n" + text)
-        monkeypatch.chdir(tmp_path)
-        sys.modules.pop("some_data", None)
-        return "some_data:feeds"
-
-    yield write
-    sys.modules.pop("some_data", None)
 
 
 def test_a_function_is_read_once_and_its_feeds_can_be_had_in_any_order(module):

@@ -1,7 +1,5 @@
 """Each way calibration data can be wrong has one line that says what, where and how to mend it."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -13,18 +11,6 @@ ONE = {"x": InputInfo((None, 3, 4), F32)}
 TWO = {"/image": InputInfo((None, 3), F32), "ids": InputInfo((None, 2), I64)}
 X = np.random.default_rng(0).normal(size=(10, 3, 4)).astype(np.float32)
 IMAGE, IDS = X[:, :, 0], np.arange(20).reshape(10, 2)
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    def write(text):
-        (tmp_path / "some_data.py").write_text("import numpy as np\n" + text)
-        monkeypatch.chdir(tmp_path)
-        sys.modules.pop("some_data", None)
-        return "some_data:feeds"
-
-    yield write
-    sys.modules.pop("some_data", None)
 
 
 def refused(source, inputs=ONE):
@@ -160,6 +146,8 @@ def test_a_function_that_is_not_there_or_yields_something_else_is_an_error(modul
     assert "array of Python objects" in refused("some_data:feeds")
     module("def feeds(): yield from ()\n")
     assert "holds no samples" in refused("some_data:feeds")
+    module("raise ValueError('no such folder')\n")
+    assert "cannot be imported (no such folder)" in refused("some_data:feeds")
 
 
 def test_a_later_sample_that_does_not_fit_is_told_when_it_is_read(tmp_path):
