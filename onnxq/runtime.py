@@ -1,4 +1,4 @@
-"""ONNX Runtime: the only module that imports it, inside functions.
+"""ONNX Runtime: what runs a model. `providers` alone imports it, inside a function.
 
 pip install "onnxq[cpu]"   or   "onnxq[gpu]"
 """
@@ -18,22 +18,21 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 import onnx
 
-from onnxq.errors import ModelError, OnnxqError, RuntimeMissing
+from onnxq.errors import ModelError, RuntimeMissing
 from onnxq.optimizers import disabled
+from onnxq.providers import NOTHING, QUIET, device_of, onnxruntime
+from onnxq.providers import available as available
+from onnxq.providers import providers as providers
+from onnxq.providers import resolved as resolved
+from onnxq.providers import version as version
 from onnxq.python_ops import bridged, check, python_ops
 
 Session: TypeAlias = Any  # onnxruntime.InferenceSession
 Model: TypeAlias = onnx.ModelProto | Path
 
 EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")  # domains of onnxruntime-extensions
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 IN_MEMORY = 8 << 20  # bytes of weights: larger models go to ONNX Runtime as files, which
 IN_ONE_FILE = 1 << 30  # saves a copy beside the session; and from here with external data
-# The least model: a run of it is the only way to have the shared arena shrunk.
-NOTHING = (
-    '<ir_version: 8, opset_import: ["": 13]> g () => (float y) {y = Constant<value_float = 0.0>()}'
-)
-QUIET = 4  # log severity: fatal
 
 
 @dataclass(frozen=True)
@@ -45,42 +44,6 @@ class Runtime:
     ort_extension: str | None = None
 
 
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as e:
-        raise RuntimeMissing(
-            'running a model needs ONNX Runtime; pip install "onnxq[cpu]" or "onnxq[gpu]"'
-        ) from e
-    return onnxruntime
-
-
-def providers(name: str) -> list[str]:
-    """ONNX Runtime's providers for "cpu" or "cuda", the CPU always last.
-
-    Raises OnnxqError for an unknown name, RuntimeMissing where this ONNX Runtime lacks it.
-    """
-    if name not in PROVIDERS:
-        raise OnnxqError(f"unknown provider '{name}'; choose one of {', '.join(PROVIDERS)}")
-    wanted = PROVIDERS[name]
-    if wanted not in _onnxruntime().get_available_providers():
-        raise RuntimeMissing(
-            f'this ONNX Runtime has no {wanted}; pip install "onnxq[gpu]" (and uninstall '
-            "onnxruntime, which hides onnxruntime-gpu), or use the provider cpu"
-        )
-    return list(dict.fromkeys((wanted, PROVIDERS["cpu"])))
-
-
-def available() -> list[str]:
-    """The providers this ONNX Runtime has; raises RuntimeMissing where there is none."""
-    return list(_onnxruntime().get_available_providers())
-
-
-def version() -> str:
-    """The version of ONNX Runtime; raises RuntimeMissing where there is none."""
-    return str(_onnxruntime().__version__)
-
-
 def session(
     model: Model, runtime: Runtime | None = None, threads: int = 0, optimize: str = "all"
 ) -> Session:
@@ -90,23 +53,15 @@ def session(
     that are bit-identical from run to run, and `session.run` may be called from several Python
     threads at once. `optimize` is "all", "extended", "basic", "none", or "float": all, but Q/DQ is
     computed as such, with no integer kernels, and constants behind it are folded. Raises
-    ModelError for a model that ONNX Runtime cannot run.
+    ModelError for a model that ONNX Runtime cannot run, RuntimeMissing where the provider is not
+    to be had.
     """
     runtime = runtime or Runtime()
     model = _runnable(model, runtime)
     opened = _opened(model)
     options = session_options(opened, runtime, threads, optimize)
-    names = providers(runtime.provider)
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
-        try:
-            return _onnxruntime().InferenceSession(
-                _source(model, Path(folder)),
-                options,
-                providers=names,
-                disabled_optimizers=disabled(opened),
-            )
-        except Exception as e:  # ONNX Runtime's exceptions share no base class
-            raise _explained(e) from e
+        return _opened_session(_source(model, Path(folder)), options, runtime, disabled(opened))
 
 
 def optimized(model: Model, runtime: Runtime | None = None) -> onnx.ModelProto:
@@ -117,18 +72,34 @@ def optimized(model: Model, runtime: Runtime | None = None) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
-        try:
-            _onnxruntime().InferenceSession(
-                _source(model, Path(folder)), options, providers=providers(runtime.provider)
-            )
-        except Exception as e:
-            raise _explained(e) from e
+        _opened_session(_source(model, Path(folder)), options, runtime)
         return onnx.load(path)
+
+
+def _opened_session(
+    source: str | bytes, options: Any, runtime: Runtime, without: Sequence[str] | None = None
+) -> Session:
+    """A session that runs where it was asked to, without the optimizers `without`."""
+    names = providers(runtime.provider)
+    try:
+        # It would print, and go on on the CPU, where the GPU fails: now or in a run.
+        found = onnxruntime().InferenceSession(
+            source, options, providers=names, disabled_optimizers=without, enable_fallback=0
+        )
+        found.disable_fallback()
+    except Exception as e:  # ONNX Runtime's exceptions share no base class
+        raise _explained(e) from e
+    if len(names) > 1 and device_of(found) == "cpu":
+        raise RuntimeMissing(
+            "ONNX Runtime did not take this model to the GPU and does not say why; free the GPU's "
+            "memory, or use the provider cpu"
+        )
+    return found
 
 
 def session_options(model: Model, runtime: Runtime, threads: int, optimize: str) -> Any:
     """ONNX Runtime's session options: quiet, `threads` threads, custom ops registered."""
-    ort = _onnxruntime()
+    ort = onnxruntime()
     levels = ort.GraphOptimizationLevel
     options = ort.SessionOptions()
     options.log_severity_level = QUIET
@@ -145,6 +116,8 @@ def session_options(model: Model, runtime: Runtime, threads: int, optimize: str)
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if optimize == "float":
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if resolved(runtime.provider) == "cuda":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if threads == 1 and _one_arena():
         # Many small sessions, shared by threads: an arena each would keep the peak of each, and
         # a pattern would allocate for a whole run at once. Measured: 1.6 x less memory in all.
@@ -163,7 +136,7 @@ def session_options(model: Model, runtime: Runtime, threads: int, optimize: str)
 @functools.cache
 def _one_arena() -> bool:
     """Whether the single-thread sessions of this process share one CPU arena; sets it up."""
-    ort = _onnxruntime()
+    ort = onnxruntime()
     memory = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
@@ -291,7 +264,7 @@ def release_free_memory() -> None:
     what building sessions leaves behind in pieces that the C library keeps.
     """
     if _one_arena.cache_info().currsize and _one_arena():
-        ort = _onnxruntime()
+        ort = onnxruntime()
         shrink = ort.RunOptions()
         shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         session(onnx.parser.parse_model(NOTHING), threads=1).run(None, {}, shrink)

@@ -153,8 +153,8 @@ def _all(command: Command, options: tuple[Callable[[Command], Command], ...]) ->
 
 
 provider_option = click.option(
-    "--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
-    help="Where ONNX Runtime runs.",
+    "--provider", type=click.Choice(["cpu", "cuda", "cuda,cpu"]), default="cpu",
+    show_default=True, help="Where ONNX Runtime runs; cuda,cpu is the CPU where CUDA fails.",
 )  # fmt: skip
 
 _RANGES = (

@@ -65,7 +65,7 @@ def _load(path: Path, model: str, digest: str, samples: int) -> Stats:
 
 
 def _key(model: str, digest: str, runtime: ort.Runtime) -> str:
-    said = [__version__, ort.version(), runtime.provider, model, digest]
+    said = [__version__, ort.version(), ort.resolved(runtime.provider), model, digest]
     said += [hashlib.sha256(file.read_bytes()).hexdigest() for file in _custom_ops(runtime)]
     return hashlib.sha256("\0".join(said).encode()).hexdigest()[:32]
 
