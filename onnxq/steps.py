@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto
 
 from onnxq import accuracy
 from onnxq import graph as graphs
@@ -24,8 +25,8 @@ from onnxq.calib.ranges import Ranges, read_ranges
 from onnxq.calib.stats import Stats
 from onnxq.calib.weights import weight_mse
 from onnxq.config import Config
-from onnxq.errors import PlanError
-from onnxq.graph import Graph
+from onnxq.errors import DataError, PlanError
+from onnxq.graph import Graph, Tensor
 from onnxq.numerics import amax_of
 from onnxq.passes.apply import tidy
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
@@ -65,13 +66,7 @@ def refuse_empty(plan: Plan, source: Source) -> None:
 def data(source: Source, calib: Sequence[str], config: Config | None = None) -> Dataset:
     """Calibration data for a model; raises DataError for data that does not fit it."""
     config = config or Config()
-    inputs = {
-        t.name: InputInfo(
-            tuple(d if isinstance(d, int) and d > 0 else None for d in t.shape or ()),
-            np.dtype(t.dtype),
-        )
-        for t in source.graph.inputs
-    }
+    inputs = {t.name: _input_info(t) for t in source.graph.inputs}
     dataset = open_data(calib, inputs, limit=config.samples, seed=config.seed or 0)
     if config.samples is not None:
         dataset = dataset.subset(config.samples, config.seed)
@@ -79,6 +74,18 @@ def data(source: Source, calib: Sequence[str], config: Config | None = None) -> 
         return drop_nonfinite(dataset)
     check_finite(dataset)
     return dataset
+
+
+def _input_info(tensor: Tensor) -> InputInfo:
+    dtype = tensor.dtype
+    if isinstance(dtype, int) or np.dtype(dtype).kind not in "fiub":  # an int: no type of NumPy
+        kind = TensorProto.DataType.Name(dtype) if isinstance(dtype, int) else np.dtype(dtype)
+        raise DataError(
+            f"input '{tensor.name}' is {kind}, which calibration data cannot be; export the model "
+            "with inputs of numbers that NumPy has"
+        )
+    axes = tuple(d if isinstance(d, int) and d > 0 else None for d in tensor.shape or ())
+    return InputInfo(axes, np.dtype(dtype))
 
 
 def calibrate(

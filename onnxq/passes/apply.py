@@ -13,8 +13,9 @@ from collections.abc import Callable
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnxq import stored
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, Node, Tensor
+from onnxq.graph import Graph, Node, Tensor, constants
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
     The result is sorted topologically, keeps the order of the nodes where it can, and holds no
     unused nodes. Raises ModelError where a graph is not valid, and names the pass that left it so.
     """
+    check_types(graph)
     check(graph, "the model")
     out = graph.copy()
     out.producer_name, out.producer_version = graph.producer_name, graph.producer_version
@@ -40,6 +42,7 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
         log.debug("%s: %d rewrites", name, count)
         if count:
             tidy(out)
+            stored.spill(constants(out))
             check(out, f"the graph after pass '{name}'")
     check_with_onnx(out)
     return out
@@ -84,6 +87,21 @@ def _producers(node: Node) -> list[Node]:
     for subgraph in node.subgraphs(recursive=True):
         tensors += [t for inner in subgraph.nodes for t in inner.inputs]
     return [p for t in tensors for p in t.inputs]
+
+
+def check_types(graph: Graph) -> None:
+    """Raises ModelError unless everything that goes into a graph or comes out of it is a tensor.
+
+    Of a sequence or an optional onnx-graphsurgeon does not keep what is in it.
+    """
+    for part in (graph, *graph.subgraphs(recursive=True)):
+        for value in (*part.inputs, *part.outputs):
+            if getattr(value, "type", None) not in ("tensor_type", None):
+                kind = value.type.removesuffix("_type").replace("_", " ")
+                raise ModelError(
+                    f"'{value.name}' in graph '{part.name}' is of type {kind}; only tensors may go "
+                    "in or out, so export the model with those"
+                )
 
 
 def check(graph: Graph, what: str) -> None:

@@ -41,6 +41,11 @@ def raise_opset_to(minimum: int) -> Pass:
 def _raise(graph: Graph, minimum: int) -> int:
     if graph.opset >= minimum:
         return 0
+    if scan := next((n for n in graph.nodes if n.op == "Scan" and graph.opset < 9), None):
+        raise ModelError(  # the converter leaves it as it is, which is another Scan: no batch axis
+            f"opset {graph.opset} cannot be raised to {minimum}: onnx cannot convert op Scan of "
+            f"node '{scan.name}'; export the model again with opset {minimum} or later"
+        )
     log.info("opset raised from %d to %d", graph.opset, minimum)
     model, weights = weightless(graph)
     unknown = _set_apart(model, graph.opset)

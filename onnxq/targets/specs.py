@@ -140,4 +140,6 @@ def _channel_axis(node: Node, index: int, options: PlanOptions) -> int | None:
         return None
     if node.op == "Gemm":
         return 0 if node.attrs.get("transB", 0) else 1
-    return len(node.inputs[1].shape) - 1
+    if len(node.inputs[1].shape) != 2:  # ONNX Runtime's integer MatMul has no columns there
+        return None
+    return 1

@@ -102,3 +102,12 @@ def test_a_number_of_samples_that_is_none_is_told(refused, classifier, images, s
 def test_more_samples_than_there_are_is_told(refused, classifier, images):
     message = refused("quantize", classifier, "--calib", images, "--samples", 101)
     assert message == "cannot choose 101 samples of 100; ask for 1 to 100"
+
+
+def test_an_input_of_a_type_numpy_has_not_is_named(refused, conv_model, conv_data):
+    body = """(bfloat16[1, 16, 8, 8] x) => (float[1, 16, 8, 8] y) {
+        f = Cast<to = 1>(x)
+        y = Conv<pads = [1, 1, 1, 1]>(f, w)
+    }"""
+    message = refused("quantize", conv_model(body), "--calib", conv_data)
+    assert message.startswith("input 'x' is BFLOAT16, which calibration data cannot be")

@@ -127,3 +127,22 @@ def test_a_graph_onnx_refuses_is_an_error(graph_of):
 def test_an_op_onnx_does_not_know_is_let_through(graph_of):
     graph = graph_of("(float[N] x) => (float[N] y) {a = SomePlugin(x) y = Relu(a)}")
     assert [n.op for n in apply(graph).nodes] == ["SomePlugin", "Relu"]
+
+
+@pytest.mark.parametrize("kind", ["seq(float[2])", "optional(float[2])"])
+def test_inputs_and_outputs_that_are_no_tensors_are_refused(graph_of, kind):
+    graph = graph_of(f"({kind} x) => ({kind} y) {{ y = Identity(x) }}")
+    with pytest.raises(ModelError, match=r"'x' in graph 'g' is of type (sequence|optional)"):
+        apply(graph)
+
+
+def test_values_in_a_branch_that_are_no_tensors_are_refused(graph_of):
+    graph = graph_of("""(bool c, float[2] x) => (float[n, 2] y) {
+        s = If (c) <
+            then_branch = yes () => (seq(float[2]) a) { a = SequenceConstruct(x) },
+            else_branch = no () => (seq(float[2]) b) { b = SequenceConstruct(x, x) }
+        >
+        y = ConcatFromSequence<axis = 0, new_axis = 1>(s)
+    }""")
+    with pytest.raises(ModelError, match="'a' in graph 'yes' is of type sequence"):
+        apply(graph)

@@ -114,3 +114,13 @@ def test_an_op_with_fewer_inputs_than_onnx_gives_it_is_carried_along(graph_of):
     graph = graph_of(body, opset=13)
     assert raise_opset_to(19)(graph) == 1
     assert (graph.nodes[0].op, graph.nodes[0].attrs["dims"]) == ("Reshape", [2, 4])
+
+
+def test_a_scan_with_its_batch_axis_is_refused(graph_of):
+    # up to opset 8 a Scan had a batch axis; onnx's converter hands it on as if it had none
+    body = """(float[1,2] a, float[1,3,2] x) => (float[1,2] y, float[1,3,2] z) {
+        [scan] y, z = Scan<num_scan_inputs = 1, body = each (float[2] s, float[2] n) =>
+            (float[2] t, float[2] u) { t = Add(s, n) u = Identity(t) }>("", a, x)
+    }"""
+    with pytest.raises(ModelError, match="cannot convert op Scan of node 'scan'"):
+        apply(graph_of(body, opset=8), raise_opset)

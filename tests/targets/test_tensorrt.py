@@ -80,7 +80,7 @@ WEIGHTED = {
     "MatMul with a batched weight": (
         "(float[2,9,32] x) => (float[2,9,16] y) {[op] y = MatMul(x, w)}",
         {"w": floats(2, 32, 16)},
-        {0: TENSOR, 1: channel(2)},
+        {0: TENSOR, 1: TENSOR},  # with scales per channel ONNX Runtime refuses it when it runs
     ),
     "MatMul with a constant on the left": (
         "(float[32,16] x) => (float[32,16] y) {[op] y = MatMul(w, x)}",
