@@ -13,9 +13,8 @@ from collections.abc import Callable
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnxq import stored
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, Node, Tensor, constants
+from onnxq.graph import Graph, Node, Tensor
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,6 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
         log.debug("%s: %d rewrites", name, count)
         if count:
             tidy(out)
-            stored.spill(constants(out))
             check(out, f"the graph after pass '{name}'")
     check_with_onnx(out)
     return out
