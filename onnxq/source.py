@@ -49,7 +49,7 @@ def prepare(
     if found := quantized_nodes(graph):
         if not config.requantize:
             raise ModelError(
-                f"'{path}' is quantized already ({len(found)} quantized ops, e.g. "
+                f"'{path}' is quantized already ({len(found)} quantized ops, e.g. {found[0].op} "
                 f"'{found[0].name}'); start from the float model, or say --requantize"
             )
         strip_qdq(graph)
