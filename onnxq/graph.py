@@ -25,7 +25,9 @@ from onnx.external_data_helper import uses_external_data
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from onnxq import stored
 from onnxq.errors import ModelError
+from onnxq.stored import Stored
 
 Graph: TypeAlias = Any  # gs.Graph; onnx-graphsurgeon has no type hints
 Node: TypeAlias = Any  # gs.Node
@@ -42,7 +44,13 @@ def load_proto(path: str | Path) -> onnx.ModelProto:
 
     Raises ModelError for a file that is missing, is not ONNX, is truncated or lacks its data.
     """
-    path = Path(path)
+    model = _located_proto(Path(path))
+    stored.fill(model)
+    return model
+
+
+def _located_proto(path: Path) -> onnx.ModelProto:
+    """The model, large weights left in their files (see `stored`); raises as `load_proto` does."""
     if path.is_dir():
         raise ModelError(f"'{path}' is a folder; name the .onnx file in it")
     if not path.is_file():
@@ -62,7 +70,7 @@ def load_proto(path: str | Path) -> onnx.ModelProto:
                 "copy that file there too"
             )
     try:
-        onnx.load_external_data_for_model(model, str(path.parent))
+        stored.locate(model, path.parent)
     except (ValueError, OSError, onnx.checker.ValidationError) as e:
         raise ModelError(f"the external data of '{path}' cannot be read: {e}") from e
     if not any(opset.domain == "" for opset in model.opset_import):
@@ -115,8 +123,11 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def load(path: str | Path) -> Graph:
-    """The graph of the model file at `path`; raises ModelError as `load_proto` does."""
-    return from_proto(load_proto(path))
+    """The graph of the model file at `path`; raises ModelError as `load_proto` does.
+
+    External weights are mapped, not read.
+    """
+    return from_proto(_located_proto(Path(path)))
 
 
 def quietly() -> contextlib.AbstractContextManager[None]:
@@ -129,13 +140,19 @@ def from_proto(model: onnx.ModelProto) -> Graph:
     """The graph of a model in memory."""
     try:
         with quietly():
-            return gs.import_onnx(model)
+            graph = gs.import_onnx(model)
+            stored.attach(constants(graph))
+            return graph
     except Exception as e:  # gs raises whatever it stumbles over
         raise ModelError(f"the graph '{model.graph.name}' cannot be read: {e}") from e
 
 
 def to_proto(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:
-    """The ONNX model of a graph, with `metadata` as metadata_props."""
+    """The ONNX model of a graph, with `metadata` as metadata_props.
+
+    Weights that are in files stay there: the model names them by absolute path (see `stored`).
+    """
+    stored.unload(constants(graph))
     with quietly():
         model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     if metadata:
@@ -156,18 +173,14 @@ def save(
     path = Path(path)
     model = to_proto(graph, metadata)
     if not external_data and weight_bytes(graph) < PROTOBUF_LIMIT:
+        stored.fill(model)
         with replacing(path) as temporary:
             return temporary.write_bytes(model.SerializeToString())
     data = path.with_name(path.name + ".data")
+    owners: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    tensors = (tensor for owner in owners for tensor in _stored_tensors(owner))
     with replacing(data) as temporary_data, replacing(path) as temporary:
-        temporary_data.unlink(missing_ok=True)
-        onnx.external_data_helper.convert_model_to_external_data(
-            model, location=temporary_data.name, size_threshold=1024
-        )
-        onnx.external_data_helper.write_external_data_tensors(model, str(path.parent))
-        for entry in _locations(model):
-            entry.value = data.name
-        temporary_data.touch()
+        stored.move(tensors, temporary_data, data.name, least=1024)
         written = temporary.write_bytes(model.SerializeToString())
         return written + temporary_data.stat().st_size
 
@@ -228,10 +241,14 @@ def fingerprint(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def constants(graph: Graph) -> list[Tensor]:
+    """All constants of the main graph."""
+    return [t for t in graph.tensors().values() if isinstance(t, gs.Constant)]
+
+
 def weight_bytes(graph: Graph) -> int:
     """Bytes of all constants of the graph."""
-    constants = (t for t in graph.tensors().values() if isinstance(t, gs.Constant))
-    return sum(int(t._values.nbytes) for t in constants)  # .values would load them
+    return sum(int(t._values.nbytes) for t in constants(graph))  # .values would load them
 
 
 def node_by_name(graph: Graph) -> dict[str, Node]:
@@ -281,6 +298,8 @@ def constant_of(tensor: Tensor) -> npt.NDArray[Any] | None:
 def _loaded(tensor: Tensor) -> npt.NDArray[Any]:
     """Its values. Those of types beyond NumPy's are not kept: they could not be written again."""
     lazy = tensor._values
+    if isinstance(lazy, Stored):
+        return np.asarray(lazy.load())
     if isinstance(lazy, LazyValues) and (isinstance(lazy.dtype, int) or _is_packed(lazy)):
         with quietly():
             return np.asarray(lazy.load())

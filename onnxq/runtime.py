@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 import onnx
 
+from onnxq import stored
 from onnxq.errors import ModelError, RuntimeMissing
 from onnxq.optimizers import disabled
 from onnxq.providers import NOTHING, QUIET, device_of, onnxruntime
@@ -33,6 +34,7 @@ Model: TypeAlias = onnx.ModelProto | Path
 EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")  # domains of onnxruntime-extensions
 IN_MEMORY = 8 << 20  # bytes of weights: larger models go to ONNX Runtime as files, which
 IN_ONE_FILE = 1 << 30  # saves a copy beside the session; and from here with external data
+ROOT = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def session(
     opened = _opened(model)
     options = session_options(opened, runtime, threads, optimize)
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
-        return _opened_session(_source(model, Path(folder)), options, runtime, disabled(opened))
+        source = _source(model, Path(folder), options)
+        return _opened_session(source, options, runtime, disabled(opened))
 
 
 def optimized(model: Model, runtime: Runtime | None = None) -> onnx.ModelProto:
@@ -72,7 +75,7 @@ def optimized(model: Model, runtime: Runtime | None = None) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
-        _opened_session(_source(model, Path(folder)), options, runtime)
+        _opened_session(_source(model, Path(folder), options), options, runtime)
         return onnx.load(path)
 
 
@@ -176,20 +179,22 @@ def _libraries(model: Model, runtime: Runtime) -> list[Path]:
     return libraries
 
 
-def _source(model: Model, folder: Path) -> str | bytes:
-    """What ONNX Runtime opens: a path, or the bytes of a model that is not too large for them."""
+def _source(model: Model, folder: Path, options: Any) -> str | bytes:
+    """What ONNX Runtime opens: a path, or the bytes of a model that is not too large for them.
+
+    Weights in files are mapped by ONNX Runtime itself.
+    """
     if isinstance(model, Path):
         return str(model)
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if weights >= IN_ONE_FILE or any(True for _ in stored.located(model)):
+        content, root = stored.serialize(model, folder / "model.data")
+        options.add_session_config_entry(ROOT, root)
+        return content
     if weights < IN_MEMORY:
         return model.SerializeToString()
     path = folder / "model.onnx"
-    if weights < IN_ONE_FILE:
-        path.write_bytes(model.SerializeToString())
-        return str(path)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    onnx.save(copy, path, save_as_external_data=True, location="model.data")
+    path.write_bytes(model.SerializeToString())
     return str(path)
 
 
@@ -260,9 +265,10 @@ def run_bound(session: Session, binding: Any) -> None:
 
 
 def release_free_memory() -> None:
-    """Give free memory back to the system: what ONNX Runtime's arena keeps for the next run, and
-    what building sessions leaves behind in pieces that the C library keeps.
+    """Give free memory back to the system: what ONNX Runtime's arena keeps for the next run, what
+    building sessions leaves behind in pieces that the C library keeps, and pages of mapped weights.
     """
+    stored.release()
     if _one_arena.cache_info().currsize and _one_arena():
         ort = onnxruntime()
         shrink = ort.RunOptions()

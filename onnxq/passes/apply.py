@@ -13,8 +13,9 @@ from collections.abc import Callable
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnxq import stored
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, Node, Tensor
+from onnxq.graph import Graph, Node, Tensor, constants
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
@@ -35,12 +36,14 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
     out.import_domains = list(graph.import_domains) if graph.import_domains else None
     tidy(out)
     tidy(out)
+    given = constants(graph)
     for one in passes:
         name = getattr(one, "__name__", repr(one))
         count = one(out)
         log.debug("%s: %d rewrites", name, count)
         if count:
             tidy(out)
+            stored.spill(constants(out), given)
             check(out, f"the graph after pass '{name}'")
     check_with_onnx(out)
     return out

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq.graph import WEIGHTED, Graph, Node, Tensor
 from onnxq.passes.name_nodes import unique_name
+from onnxq.stored import Stored
 
 BIASED = ("Conv", "ConvTranspose", "Gemm")
 
@@ -31,8 +32,10 @@ def split_shared(graph: Graph) -> int:
             continue
         uses = _uses(tensor, mine)
         for k, use in enumerate(list(uses)[1:], start=1):
+            # what stays in its file need not be read for that
+            values = tensor._values if isinstance(tensor._values, Stored) else tensor.values
             copy = gs.Constant(
-                unique_name(f"{name}.{k}", taken), tensor.values, export_dtype=tensor.export_dtype
+                unique_name(f"{name}.{k}", taken), values, export_dtype=tensor.export_dtype
             )
             taken.add(copy.name)
             for node, i in uses[use]:

@@ -40,7 +40,7 @@ def refill(graph: Graph, model: onnx.ModelProto, large: dict[str, Tensor]) -> No
     """Let `graph` be what `model`, made from its weightless copy, says; weights come back."""
     fresh = from_proto(model)
     for tensor in [t for t in fresh.inputs if t.name in large]:
-        tensor.to_constant(large[tensor.name].values)
+        tensor.to_constant(large[tensor.name]._values)  # not .values, which loads them
     fresh.inputs = [t for t in fresh.inputs if t.name not in large]
     graph.nodes, graph.inputs, graph.outputs = fresh.nodes, fresh.inputs, fresh.outputs
     graph.opset = fresh.opset

@@ -1,0 +1,278 @@
+"""Weights that stay in files: mapped into memory, and named by file in a protobuf message.
+
+A model over 2 GB has its weights beside it. Here they never enter a message: a constant holds a
+`Stored`, the exported tensor says where its bytes are (by absolute path), ONNX Runtime maps the
+same file, and saving copies from the mapping. Large weights that a pass made anew go to a scratch
+file and are the same from then on, so that a graph takes little more memory than its nodes.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx.external_data_helper import uses_external_data
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+Array = npt.NDArray[Any]
+Constants = Iterable[Any]  # gs.Constant
+
+SCRATCH_BYTES = 512 << 20  # weights in memory beyond this go to a scratch file ...
+LARGE = 64 << 10  # ... those of at least this size
+ALIGNMENT = 64  # bytes; what vector instructions like
+KINDS = "fiu"  # NumPy's own types, whose bytes are the file's
+
+_OPEN: WeakValueDictionary[tuple[str, int, int, int], Array] = WeakValueDictionary()
+
+
+class Stored(LazyValues):  # type: ignore[misc]  # onnx-graphsurgeon has no type hints
+    """Values of a constant, in a mapped file."""
+
+    def __init__(self, file: Array, offset: int, shape: tuple[int, ...], dtype: Any) -> None:
+        """`file` comes from `map_file`."""
+        self.file, self.offset, self.shape, self.dtype = file, offset, shape, np.dtype(dtype)
+        self.nbytes = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def path(self) -> Path:
+        """The file's absolute path."""
+        return Path(getattr(self.file, "filename"))  # noqa: B009  # of np.memmap
+
+    @property
+    def tensor(self) -> onnx.TensorProto:
+        """A tensor that names the file; made anew, for whoever takes it gives it a name."""
+        tensor = onnx.TensorProto()
+        tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+        tensor.dims.extend(self.shape)
+        _place(tensor, str(self.path), self.offset, self.nbytes)
+        return tensor
+
+    def load(self) -> Array:
+        """The values, mapped; pages are read when they are touched."""
+        values: Any = self.file[self.offset : self.offset + self.nbytes]
+        values = values.view(self.dtype).reshape(self.shape)
+        values.stored = self  # no view of it inherits this
+        return np.asanyarray(values)
+
+
+def map_file(path: Path) -> Array:
+    """The bytes of a file, mapped; one mapping for all who ask. Raises OSError, ValueError."""
+    found = path.resolve(strict=True)
+    stat = found.stat()
+    key = (str(found), stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    mapped = _OPEN.get(key)
+    if mapped is None:
+        mapped = np.memmap(found, np.uint8, "r") if stat.st_size else np.zeros(0, np.uint8)
+        if stat.st_size:
+            _OPEN[key] = mapped
+    return mapped
+
+
+def release() -> None:
+    """Give back the memory that mapped weights hold; touched again, they are read again."""
+    for mapped in list(_OPEN.values()):
+        mapping = getattr(mapped, "_mmap", None)
+        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def locate(model: onnx.ModelProto, folder: Path) -> None:
+    """Let the main graph's external tensors name their files by absolute path; the rest, of types
+    that NumPy does not have or that a subgraph reads, is loaded into `model`.
+
+    Raises ValueError, OSError or onnx's ValidationError for data that is not whole or not there.
+    """
+    external = [t for t in model.graph.initializer if uses_external_data(t)]
+    inner = set(_read_within(model.graph)) if external else set()
+    for tensor in external:
+        place = None if tensor.name in inner else _range_of(tensor, folder)
+        if place is not None:
+            _place(tensor, *place)
+    located = [t for t in model.graph.initializer if is_located(t)]
+    for tensor in located:  # out of the way of the loader
+        tensor.data_location = onnx.TensorProto.DEFAULT
+    onnx.external_data_helper.load_external_data_for_model(model, str(folder))
+    for tensor in located:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+
+
+def _read_within(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that the bodies of its nodes read or hand on."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from (name for inner in body.node for name in inner.input)
+                yield from (value.name for value in body.output)
+                yield from _read_within(body)
+
+
+def _range_of(tensor: onnx.TensorProto, folder: Path) -> tuple[str, int, int] | None:
+    """File, offset and length of a tensor's data; None where onnx's loader is to judge it."""
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    length = int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
+    offset, stated = entries.get("offset", "0"), entries.get("length", str(length))
+    if dtype.kind not in KINDS or not length or not offset.isdecimal() or stated != str(length):
+        return None
+    given, file = Path(entries.get("location", "")), folder / entries.get("location", "")
+    safe = not given.is_absolute() and ".." not in given.parts and not file.is_symlink()
+    if not safe or not file.is_file() or file.stat().st_size < int(offset) + length:
+        return None
+    return str(file.resolve()), int(offset), length
+
+
+def is_located(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor's data is in a file named by absolute path."""
+    return uses_external_data(tensor) and Path(_entries(tensor).get("location", "")).is_absolute()
+
+
+def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def _place(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
+    tensor.ClearField("raw_data")
+    del tensor.external_data[:]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def attach(constants: Constants) -> None:
+    """Let constants whose tensors name files hold `Stored` values."""
+    for constant in constants:
+        lazy = constant._values
+        if type(lazy) is LazyValues and is_located(lazy.tensor):
+            entries = _entries(lazy.tensor)
+            file = map_file(Path(entries["location"]))
+            shape = tuple(lazy.tensor.dims)
+            constant._values = Stored(file, int(entries["offset"]), shape, lazy.dtype)
+            constant.data_location = None
+
+
+def unload(constants: Constants) -> None:
+    """Let constants that were read from their files hold `Stored` values again."""
+    for constant in constants:
+        if (stored := getattr(constant._values, "stored", None)) is not None:
+            constant._values = stored
+
+
+def spill(constants: Constants, given: Constants) -> int:
+    """Write large values in memory to a scratch file, if they are many; returns how many bytes.
+
+    Those of `given` constants stay in memory. The file goes when the last of its values does.
+    """
+    held = {id(constant._values) for constant in given}
+    large: dict[int, list[Any]] = {}
+    arrays: dict[int, Array] = {}
+    for constant in constants:
+        values = constant._values
+        if id(values) in held or type(values) is not np.ndarray:
+            continue
+        if values.nbytes >= LARGE and values.dtype.kind in KINDS:
+            large.setdefault(id(values), []).append(constant)
+            arrays[id(values)] = values
+    if sum(a.nbytes for a in arrays.values()) < SCRATCH_BYTES:
+        return 0
+    folder = tempfile.TemporaryDirectory(prefix="onnxq-weights-")
+    path = Path(folder.name) / "weights.data"
+    offsets = {}
+    with open(path, "wb") as out:
+        for key, values in arrays.items():
+            offsets[key] = append(out, values)
+    file: Any = map_file(path)
+    file.keep = folder
+    for key, same in large.items():
+        values = arrays.pop(key)
+        for constant in same:
+            constant._values = Stored(file, offsets[key], values.shape, values.dtype)
+    return path.stat().st_size
+
+
+def append(out: Any, values: Array) -> int:
+    """Write an array at the next aligned place of an open file; returns that place."""
+    out.write(b"\0" * (-out.tell() % ALIGNMENT))
+    place = int(out.tell())
+    flat = np.ascontiguousarray(values).reshape(-1)
+    little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
+    out.write(little.view(np.uint8).data)
+    return place
+
+
+def bytes_of(tensor: onnx.TensorProto) -> Array:
+    """The bytes of a tensor that is located or has raw data, uint8; mapped in the former case."""
+    if not is_located(tensor):
+        return np.frombuffer(tensor.raw_data, np.uint8)
+    entries = _entries(tensor)
+    start = int(entries["offset"])
+    return map_file(Path(entries["location"]))[start : start + int(entries["length"])]
+
+
+def fill(model: onnx.ModelProto) -> None:
+    """Take the data of located tensors into the message."""
+    for tensor in located(model):
+        values = bytes_of(tensor).tobytes()
+        del tensor.external_data[:]
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        tensor.raw_data = values
+
+
+def located(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The initializers of the main graph whose data is in files."""
+    return (tensor for tensor in model.graph.initializer if is_located(tensor))
+
+
+def move(tensors: Iterable[onnx.TensorProto], path: Path, location: str, least: int) -> None:
+    """Write the data of tensors of `least` bytes or more to the file `path`, one by one, and let
+    them name it as `location`."""
+    with open(path, "wb") as out:
+        for tensor in tensors:
+            if is_located(tensor) or len(tensor.raw_data) >= least:
+                data = bytes_of(tensor)
+                _place(tensor, location, append(out, data), data.size)
+
+
+def serialize(model: onnx.ModelProto, data: Path) -> tuple[bytes, str]:
+    """The bytes of a model without large weights, and the folder that it names their files from.
+
+    Those in its message are written to the file `data`; `model` is left alone.
+    """
+    shell = onnx.ModelProto()
+    _copy(model, shell, but="graph")
+    _copy(model.graph, shell.graph, but="initializer")
+    with open(data, "wb") as out:
+        for tensor in model.graph.initializer:
+            fresh = shell.graph.initializer.add()
+            if not is_located(tensor) and len(tensor.raw_data) >= LARGE:
+                _copy(tensor, fresh, but="raw_data")
+                values = bytes_of(tensor)
+                _place(fresh, str(data.resolve()), append(out, values), values.size)
+            else:
+                fresh.CopyFrom(tensor)
+    root = _common([_entries(tensor)["location"] for tensor in located(shell)], data)
+    for entry in (e for t in located(shell) for e in t.external_data if e.key == "location"):
+        entry.value = os.path.relpath(entry.value, root)
+    return shell.SerializeToString(), root
+
+
+def _common(files: list[str], data: Path) -> str:
+    return os.path.commonpath([str(data.resolve().parent), *map(os.path.dirname, files)])
+
+
+def _copy(message: Any, into: Any, but: str) -> None:
+    """Copy every field of a message but one."""
+    for field, value in message.ListFields():
+        if field.name == but:
+            continue
+        if hasattr(value, "MergeFrom"):
+            getattr(into, field.name).MergeFrom(value)
+        else:
+            setattr(into, field.name, value)
