@@ -115,7 +115,8 @@ def _small(name: str, values: np.ndarray | np.floating) -> onnx.TensorProto:
 def _external(name: str, shape: tuple[int, ...], location: str, offset: int) -> onnx.TensorProto:
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", offset)):
+    length = 4 * int(np.prod(shape))
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
         tensor.external_data.add(key=key, value=str(value))
     return tensor
 

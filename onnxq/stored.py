@@ -27,6 +27,7 @@ Constants = Iterable[Any]  # gs.Constant
 
 SCRATCH_BYTES = 512 << 20  # weights in memory beyond this go to a scratch file ...
 LARGE = 64 << 10  # ... those of at least this size
+SMALL = 1024  # bytes: what is no larger is read, as shapes are computed from it
 ALIGNMENT = 64  # bytes; what vector instructions like
 KINDS = "fiu"  # NumPy's own types, whose bytes are the file's
 
@@ -85,8 +86,8 @@ def release() -> None:
 
 
 def locate(model: onnx.ModelProto, folder: Path) -> None:
-    """Let the main graph's external tensors name their files by absolute path; the rest, of types
-    that NumPy does not have or that a subgraph reads, is loaded into `model`.
+    """Let the main graph's external tensors name their files by absolute path; the rest, small, of
+    types that NumPy does not have or that a subgraph reads, is loaded into `model`.
 
     Raises ValueError, OSError or onnx's ValidationError for data that is not whole or not there.
     """
@@ -120,7 +121,9 @@ def _range_of(tensor: onnx.TensorProto, folder: Path) -> tuple[str, int, int] | 
     entries = {entry.key: entry.value for entry in tensor.external_data}
     length = int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
     offset, stated = entries.get("offset", "0"), entries.get("length", str(length))
-    if dtype.kind not in KINDS or not length or not offset.isdecimal() or stated != str(length):
+    if dtype.kind not in KINDS or length <= SMALL:
+        return None
+    if not offset.isdecimal() or stated != str(length):
         return None
     given, file = Path(entries.get("location", "")), folder / entries.get("location", "")
     safe = not given.is_absolute() and ".." not in given.parts and not file.is_symlink()

@@ -63,6 +63,13 @@ def test_a_weight_beside_the_model_is_not_read_when_the_model_is_opened(path):
     assert tensor._values.path == path.parent / "w.bin"
 
 
+def test_small_weights_beside_the_model_are_read(path, tmp_path):
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="all", size_threshold=0)
+    graph = load(path)
+    assert [t.name for t in stored.located(to_proto(graph))] == ["w"]
+    prepare(graph)  # onnx.checker refuses absolute paths
+
+
 def test_a_mapped_weight_has_the_values_of_the_file_and_cannot_be_written_to(path):
     values = graphs.constant_of(weight(load(path)))
     model = onnx.load(path)
@@ -175,16 +182,16 @@ def test_a_file_that_was_replaced_is_mapped_anew(tmp_path):
 
 
 def test_external_data_of_types_that_numpy_lacks_is_taken_into_the_model(tmp_path):
-    values = onnx.helper.make_tensor("w", onnx.TensorProto.BFLOAT16, [1024], [1.5] * 1024)
-    values.raw_data = np.full(1024, 0x3FC0, np.uint16).tobytes()
+    values = onnx.helper.make_tensor("w", onnx.TensorProto.BFLOAT16, [2048], [1.5] * 2048)
+    values.raw_data = np.full(2048, 0x3FC0, np.uint16).tobytes()
     values.ClearField("int32_data")
-    text = '<ir_version: 9, opset_import: ["": 17]> g () => (bfloat16[1024] y) {y = Identity(w)}'
+    text = '<ir_version: 9, opset_import: ["": 17]> g () => (bfloat16[2048] y) {y = Identity(w)}'
     model = onnx.parser.parse_model(text)
     model.graph.initializer.append(values)
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
     graph = load(tmp_path / "m.onnx")
     (tensor,) = to_proto(graph).graph.initializer
-    assert tensor.raw_data == np.full(1024, 0x3FC0, np.uint16).tobytes()
+    assert tensor.raw_data == np.full(2048, 0x3FC0, np.uint16).tobytes()
 
 
 def test_data_outside_the_folder_is_refused(path):
