@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +45,27 @@ class Plan:
     tied: tuple[tuple[str, ...], ...] = ()
     attribute_ops: tuple[str, ...] = ()
 
+    @cached_property
+    def by_node(self) -> Mapping[str, Mapping[int, QuantSpec]]:
+        """Node with a quantized input -> input -> its spec, in the plan's order."""
+        found: dict[str, dict[int, QuantSpec]] = {}
+        for edge, spec in self.edges.items():
+            found.setdefault(edge.node, {})[edge.input] = spec
+        return found
+
     @property
     def nodes(self) -> list[str]:
         """Names of the nodes with a quantized input, in the plan's order."""
-        return list(dict.fromkeys(edge.node for edge in self.edges))
+        return list(self.by_node)
 
     def precision(self, node: str) -> str:
         """The types of a node's quantized inputs as people write them: `INT8`, `INT8 x INT4`,
         `INT4 weights`; `float` for a node that is left alone."""
-        types = {e.input: s.row.label for e, s in self.edges.items() if e.node == node}
+        types = [spec.row.label for spec in self.by_node.get(node, {}).values()]
         if not types:
             return "float"
         alone = len(types) == 1 and self.rules.get(node, "").startswith("weighted")
-        return " x ".join(dict.fromkeys(types.values())) + (" weights" if alone else "")
+        return " x ".join(dict.fromkeys(types)) + (" weights" if alone else "")
 
     def without(self, *nodes: str, reason: str = "left float by request") -> Plan:
         """This plan with `nodes` left float."""
@@ -75,10 +84,10 @@ class Plan:
 
     def _known(self, nodes: Iterable[str]) -> set[str]:
         chosen = set(nodes)
-        if unknown := sorted(chosen - set(self.nodes)):
+        if unknown := sorted(chosen - self.by_node.keys()):
             raise PlanError(
-                f"the plan quantizes no node '{unknown[0]}'; it has {len(self.nodes)} "
-                f"nodes, e.g. '{next(iter(self.nodes), '-')}'"
+                f"the plan quantizes no node '{unknown[0]}'; it has {len(self.by_node)} "
+                f"nodes, e.g. '{next(iter(self.by_node), '-')}'"
             )
         return chosen
 
@@ -89,16 +98,18 @@ class Plan:
 
     def to_yaml(self) -> str:
         """The text of `plan.yaml`."""
-        quantized: dict[str, Any] = {}
-        for edge, spec in self.edges.items():
-            entry = quantized.setdefault(edge.node, {"rule": self.rules.get(edge.node, "")})
-            entry.setdefault("inputs", {})[edge.input] = str(spec)
-        document = {
+        document: dict[str, Any] = {
             "kind": KIND,
             "version": VERSION,
             "model": self.model,
             "target": self.target,
-            "quantized": quantized,
+            "quantized": {
+                node: {
+                    "rule": self.rules.get(node, ""),
+                    "inputs": {i: str(spec) for i, spec in specs.items()},
+                }
+                for node, specs in self.by_node.items()
+            },
             "float": dict(self.skipped),
             "same_values": dict(self.source),
             "tied": [list(group) for group in self.tied],

@@ -182,3 +182,23 @@ def test_attribute_ops_are_written_where_there_are_any_and_survive(tmp_path):
     assert Plan.load(tmp_path / "plan.yaml") == plan
     assert "attribute_ops:\n- SparseConvolution\n" in plan.to_yaml()
     assert "attribute_ops" not in PLAN.to_yaml()
+
+
+class Counted(dict):
+    """A mapping that counts how often it is gone through."""
+
+    passes = 0
+
+    def items(self):
+        self.passes += 1
+        return super().items()
+
+
+def test_the_precisions_of_all_nodes_take_one_pass_over_the_edges():
+    edges = Counted({Edge(f"n{i}", k): (TENSOR, CHANNEL)[k] for i in range(20) for k in (0, 1)})
+    edges[Edge("n0", 1)] = QuantSpec("int4", "channel", 0)
+    del edges[Edge("n1", 0)]
+    plan = Plan("m", "tensorrt", edges, {"n1": "weighted-Conv"})
+    found = [plan.precision(name) for name in (*plan.nodes, "other")]
+    assert found == ["INT8 x INT4", "INT8 weights", *["INT8"] * 18, "float"]
+    assert edges.passes == 1

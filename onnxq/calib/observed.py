@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from dataclasses import replace
 
 from onnxq.calib.ranges import Ranges
 from onnxq.graph import Graph, Node, constant_of
@@ -44,9 +45,9 @@ def settle(
         if ranges[name].amax == 0:
             why = "has no values in any sample" if name in unseen else "is zero in every sample"
             dead[node.name] = f"zero-range: '{name}' {why}"
-    for node_name, reason in dead.items():
-        plan = plan.without(node_name, reason=reason)
-    return plan, [f"'{name}' stays float: {reason}" for name, reason in dead.items()]
+    alive = plan.without(*dead)
+    settled = replace(alive, skipped={**alive.skipped, **dead})
+    return settled, [f"'{name}' stays float: {reason}" for name, reason in dead.items()]
 
 
 def _activations(graph: Graph, plan: Plan) -> Iterator[tuple[Node, str]]:

@@ -27,8 +27,9 @@ def softmax_before_transpose(graph: Graph) -> int:
         axis = int(softmax.attrs.get("axis", -1)) % len(perm)
         moved = before.outputs[0]
         if axis < perm[axis] and len(moved.outputs) == 1 and not is_output(graph, moved):
-            _swap(softmax, before, perm[axis], unique_name(f"{softmax.name}_moved", taken))
-            taken.update(graph.tensors())
+            name = unique_name(f"{softmax.name}_moved", taken)
+            taken.add(name)
+            _swap(softmax, before, perm[axis], name)
             count += 1
     if count:
         graph.toposort()

@@ -20,7 +20,7 @@ from onnxq.graph import Graph
 from onnxq.patterns import EXACT
 from onnxq.plan import Plan
 from onnxq.schemes import SCHEMES, Scheme, scheme
-from onnxq.spec import DTYPES, QuantSpec
+from onnxq.spec import DTYPES
 from onnxq.targets import placement
 from onnxq.targets.attention import broken_attention
 from onnxq.targets.concat import joined
@@ -119,9 +119,8 @@ class Palette:
     def settled(self, graph: Graph, read: Callable[[Plan], Ranges]) -> Palette:
         """Without the nodes that read a tensor whose range is zero."""
         found = {c: settle(graph, plan, read(plan))[0] for c, plan in self.plans.items()}
-        left = {n for plan in found.values() for n in plan.nodes}
-        dead = {n: why for p in found.values() for n, why in p.skipped.items()
-                if n in self.nodes and n not in left}  # fmt: skip
+        gone = {*self.nodes} - {n for plan in found.values() for n in plan.nodes}
+        dead = {n: why for p in found.values() for n, why in p.skipped.items() if n in gone}
 
         def mix(chosen: Mapping[str, str]) -> Plan:
             plan = self.mix(chosen)
@@ -131,11 +130,10 @@ class Palette:
 
     def named(self, plan: Plan, chosen: Mapping[str, str]) -> dict[str, str]:
         """Node -> the choice that `plan` makes; of two that are the same the one in `chosen`."""
-        of = {c: _by_node(p) for c, p in self.plans.items()}
         found = {}
-        for node, edges in _by_node(plan).items():
-            offered = [c for c in self.plans if node in of[c]]
-            same = [c for c in offered if of[c][node] == edges] or offered
+        for node, specs in plan.by_node.items():
+            offered = {c: p.by_node[node] for c, p in self.plans.items() if node in p.by_node}
+            same = [c for c, its in offered.items() if its == specs] or list(offered)
             if same:
                 found[node] = chosen[node] if chosen.get(node) in same else same[0]
         return found
@@ -150,7 +148,7 @@ def given(graph: Graph, plan: Plan, name: str | None = None) -> Palette:
         quantized = {n for n in plan.nodes if chosen.get(n, FLOAT) != FLOAT}
         # what the plan never quantizes breaks no more than it did
         while broken := {
-            n for n, why in broken_attention(graph, quantized).items() if why in plan.nodes
+            n for n, why in broken_attention(graph, quantized).items() if why in plan.by_node
         }:
             quantized -= broken
         return plan.without(*(n for n in plan.nodes if n not in quantized), reason=REASON)
@@ -176,12 +174,11 @@ def palette_of(source: steps.Source, config: Config, choices: Choices) -> Palett
         if blocks and name not in blocks:
             asked = _without_blocks(asked)
         whole = placement.plan(graph, asked, source.sha256)
-        taken = [_by_node(plan) for plan in plans.values()]
         mine = [
             node
-            for node, edges in _by_node(whole).items()
+            for node, specs in whole.by_node.items()
             if (choice_of[own[node]] == choice if node in own else choice in choices.quantized)
-            and not any(other.get(node) == edges for other in taken)
+            and not any(other.by_node.get(node) == specs for other in plans.values())
         ]
         plans[choice] = whole.only(*mine)
     steps.refuse_empty(_union(plans), source)
@@ -234,10 +231,3 @@ def _union(plans: Mapping[str, Plan]) -> Plan:
         skipped = {**plan.skipped, **skipped}
     tied = joined(group for plan in plans.values() for group in plan.tied)
     return replace(first, edges=edges, source=source, skipped=skipped, tied=tied)
-
-
-def _by_node(plan: Plan) -> dict[str, dict[int, QuantSpec]]:
-    found: dict[str, dict[int, QuantSpec]] = {}
-    for edge, spec in plan.edges.items():
-        found.setdefault(edge.node, {})[edge.input] = spec
-    return found

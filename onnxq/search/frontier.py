@@ -63,7 +63,8 @@ class Frontier:
             + [of[n][FLOAT] if self.palette.leaves_float else np.inf]
             for n in self.nodes
         ]).reshape(len(self.nodes), len(self.choices))  # fmt: skip
-        self._fixed = sum(of[n][FLOAT] for n in of if n not in set(self.nodes))
+        chosen_for = set(self.nodes)
+        self._fixed = sum(of[n][FLOAT] for n in of if n not in chosen_for)
         self._damage = self._damages()
         self._plans: dict[tuple[str, ...], Plan] = {}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -68,8 +69,11 @@ class Work:
         return tuple(dict.fromkeys(name for unit in self.units for name in self._written(unit)))
 
     def _written(self, unit: Unit) -> tuple[str, ...]:
-        nodes = node_by_name(self.graph)
-        return tuple(nodes[name].outputs[0].name for name in unit.nodes)
+        return tuple(self._nodes[name].outputs[0].name for name in unit.nodes)
+
+    @cached_property
+    def _nodes(self) -> Mapping[str, Node]:
+        return node_by_name(self.graph)
 
     def toggles(self, units: Collection[str] | None = None) -> list[Toggle]:
         """Everything to measure for the ranking, or for the rows of some units, by their names."""
@@ -96,7 +100,7 @@ class Work:
         rows, readings = [], []
         for unit in self.units:
             reading = found.reading(unit)
-            nodes = [node_by_name(self.graph)[name] for name in unit.nodes]
+            nodes = [self._nodes[name] for name in unit.nodes]
             rows.append(
                 Row(
                     rank=0,

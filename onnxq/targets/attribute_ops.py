@@ -126,14 +126,13 @@ def attributes_of(
     `amax` maps a source tensor's name to its range; `weight_amax` are the ranges of the weight's
     output channels, empty where there is no weight. Raises PlanError for a range that is missing.
     """
-    quantized = {edge.node for edge in plan.edges}
-    handed = "int8" if _read_as_int8(graph, node.outputs[0], plan, quantized) else "fp16"
-    if node.name not in quantized:
+    handed = "int8" if _read_as_int8(graph, node.outputs[0], plan) else "fp16"
+    if node.name not in plan.by_node:
         return {"precision": "fp16", "output_precision": handed}
     found: dict[str, float | list[float] | str] = {}
-    for edge, spec in plan.edges.items():
-        if edge.node == node.name and spec not in (TENSOR, CHANNEL)[: edge.input + 1]:
-            raise PlanError(f"input {edge.input} of '{node.name}' is {spec}; an attribute op takes "
+    for i, spec in plan.by_node[node.name].items():
+        if spec not in (TENSOR, CHANNEL)[: i + 1]:
+            raise PlanError(f"input {i} of '{node.name}' is {spec}; an attribute op takes "
                             f"'{TENSOR}', and '{CHANNEL}' for its weight")  # fmt: skip
     for i, tensor in enumerate(_activations(node)):
         source = plan.source.get(tensor.name, tensor.name)
@@ -146,25 +145,24 @@ def attributes_of(
     return {**found, "precision": "int8", "output_precision": handed}
 
 
-def _read_as_int8(graph: Graph, tensor: Tensor, plan: Plan, quantized: set[str]) -> bool:
+def _read_as_int8(graph: Graph, tensor: Tensor, plan: Plan) -> bool:
     """Whether everything that reads `tensor` is an attribute op that computes in INT8."""
     if is_output(graph, tensor) or not tensor.outputs:
         return False
     return all(
-        _read_as_int8(graph, node.outputs[0], plan, quantized)
+        _read_as_int8(graph, node.outputs[0], plan)
         if node.op in THROUGH and node.op not in plan.attribute_ops
-        else node.op in plan.attribute_ops and node.name in quantized
+        else node.op in plan.attribute_ops and node.name in plan.by_node
         for node in tensor.outputs
     )
 
 
 def note(graph: Graph, plan: Plan) -> list[str]:
     """A line that says how attribute ops come out, and what a comparison says of them."""
-    quantized = {edge.node for edge in plan.edges}
     nodes = [node for node in graph.nodes if node.op in plan.attribute_ops]
     if not nodes:
         return []
-    count, types = sum(node.name in quantized for node in nodes), ", ".join(plan.attribute_ops)
+    count, types = sum(node.name in plan.by_node for node in nodes), ", ".join(plan.attribute_ops)
     return [
         f"{types}: {count} of {len(nodes)} nodes INT8, by attributes instead of Q/DQ, the others "
         "FP16; the comparison rounds what the INT8 ones read"

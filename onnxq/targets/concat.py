@@ -6,7 +6,7 @@ the range is the same, and without Q/DQ before them the pools run twice, in INT8
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from onnxq.graph import Graph, Node, Tensor, constant_of
 from onnxq.spec import Edge, QuantSpec
@@ -31,7 +31,7 @@ def quantizable_concats(graph: Graph, quantized: set[str], asked: Mapping[str, s
     return found
 
 
-def pooled_concats(graph: Graph, quantized: set[str]) -> dict[str, list[Edge]]:
+def pooled_concats(graph: Graph, quantized: Container[str]) -> dict[str, list[Edge]]:
     """Concats of one tensor and max pools of it, each with every input on the way."""
     found = {}
     for node in graph.nodes:
@@ -65,7 +65,7 @@ def branches(node: Node) -> list[Edge]:
     return [Edge(node.name, i) for i, t in enumerate(node.inputs) if constant_of(t) is None]
 
 
-def reached(tensor: Tensor, quantized: set[str]) -> list[str]:
+def reached(tensor: Tensor, quantized: Container[str]) -> list[str]:
     """Names of the quantized tensors at `tensor`, or behind it through pass-through ops."""
     found: dict[str, None] = {}
     waiting = [tensor]
@@ -97,14 +97,12 @@ def _planned(node: Node, edges: Mapping[Edge, QuantSpec]) -> list[tuple[int, Ten
 
 def joined(groups: Iterable[tuple[str, ...]]) -> Groups:
     """Groups that overlap become one; a group of one tensor goes."""
-    sets: list[dict[str, None]] = []
-    for group in groups:
+    sets: dict[int, dict[str, None]] = {}
+    owner: dict[str, int] = {}
+    for k, group in enumerate(groups):
         merged = dict.fromkeys(group)
-        apart = []
-        for other in sets:
-            if merged.keys() & other.keys():
-                merged = {**other, **merged}
-            else:
-                apart.append(other)
-        sets = [*apart, merged]
-    return tuple(tuple(s) for s in sets if len(s) > 1)
+        for other in sorted({owner[name] for name in group if name in owner}):
+            merged = {**sets.pop(other), **merged}
+        sets[k] = merged
+        owner |= dict.fromkeys(merged, k)
+    return tuple(tuple(s) for s in sets.values() if len(s) > 1)

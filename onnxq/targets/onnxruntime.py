@@ -16,6 +16,7 @@ Evidence for each rule: docs/onnxruntime.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -150,7 +151,7 @@ class Chain:
     """The nodes of a graph that run on codes, by name."""
 
     graph: Graph
-    names: frozenset[str]
+    names: AbstractSet[str]
     inner: frozenset[int]  # ids of the nodes of the main graph: others belong to an If or a Loop
 
     @staticmethod
@@ -158,17 +159,15 @@ class Chain:
         """The largest chain without the nodes `left_out`."""
         out = set(left_out)
         inner = frozenset(id(n) for n in graph.nodes)
-        names = frozenset(
-            n.name for n in graph.nodes if n.name not in out and _candidate(n, options)
-        )
+        names = {n.name for n in graph.nodes if n.name not in out and _candidate(n, options)}
         chain = Chain(graph, names, inner)
-        while True:
-            kept = frozenset(
-                n.name for n in graph.nodes if n.name in chain.names and chain._stays(n)
-            )
-            if kept == chain.names:
-                return chain
-            chain = replace(chain, names=kept)
+        waiting = list(graph.nodes)
+        while waiting:
+            node = waiting.pop()
+            if chain._inside(node) and not chain._stays(node):
+                names.remove(node.name)
+                waiting += _concerned(node)
+        return chain
 
     def emitting(self) -> list[Node]:
         """The nodes whose outputs are written in codes."""
@@ -214,6 +213,12 @@ class Chain:
     def _in_codes(self, tensor: Tensor) -> bool:
         before = producer(tensor)
         return before is not None and before.name in self.names and self._emits(before)
+
+
+def _concerned(node: Node) -> list[Node]:
+    """The nodes whose place in a chain may hang on that of `node`."""
+    before = [p for t in node.inputs for p in t.inputs]
+    return [*before, *(r for n in (node, *before) for t in n.outputs for r in t.outputs)]
 
 
 def _candidate(node: Node, options: PlanOptions) -> bool:

@@ -63,10 +63,9 @@ def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:
     for pair in options.skip_between:
         for name in _between(graph, pair):
             reasons.setdefault(name, f"--skip-between {pair}")
-    weighted = [n for n in graph.nodes if is_weighted(n)]
-    for name in _nearest(weighted, options.keep_first, forward=True):
+    for name in _nearest(graph, options.keep_first, forward=True):
         reasons.setdefault(name, f"--keep-first {options.keep_first}")
-    for name in _nearest(weighted, options.keep_last, forward=False):
+    for name in _nearest(graph, options.keep_last, forward=False):
         reasons.setdefault(name, f"--keep-last {options.keep_last}")
     if options.only:
         chosen = select(graph, options.only)
@@ -111,16 +110,18 @@ def _between(graph: Graph, pair: str) -> list[str]:
     return names
 
 
-def _nearest(weighted: list[Node], count: int, forward: bool) -> list[str]:
-    """Weighted ops with fewer than `count` weighted ops before (forward) or after them."""
-    if count <= 0:
-        return []
-    rank: dict[str, int] = {}
-    names = {n.name for n in weighted}
-    for node in weighted if forward else reversed(weighted):
-        nearer = reachable([node], forward=not forward) & names - {node.name}
-        rank[node.name] = 1 + max((rank.get(n, 0) for n in nearer), default=0)
-    return [n for n, r in rank.items() if r <= count]
+def _nearest(graph: Graph, count: int, forward: bool) -> list[str]:
+    """Weighted ops with fewer than `count` weighted ops before (forward) or after them, on the
+    longest path."""
+    rank: dict[int, int] = {}  # weighted ops up to a node, itself included
+    found = []
+    for node in graph.nodes if forward else reversed(graph.nodes):
+        tensors = node.inputs if forward else node.outputs
+        nearer = (n for t in tensors for n in (t.inputs if forward else t.outputs))
+        rank[id(node)] = is_weighted(node) + max((rank.get(id(n), 0) for n in nearer), default=0)
+        if is_weighted(node) and rank[id(node)] <= count:
+            found.append(node.name)
+    return found
 
 
 def weight_input(node: Node) -> int | None:

@@ -166,10 +166,11 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
             edges |= inputs_of(node, options, chosen)
             rules[node.name] = f"weighted-{node.op}"
     activated = {e.node for e in edges if e.input == 0}
-    for name, float_part in broken_attention(graph, activated).items():
+    broken = broken_attention(graph, activated)
+    for name, float_part in broken.items():
         skipped[name] = f"attention: '{float_part}' stays float, and it fuses whole or not at all"
         del rules[name]
-        edges = {e: s for e, s in edges.items() if e.node != name}
+    edges = {e: s for e, s in edges.items() if e.node not in broken}
     if options.residual == "skip":
         _residual_adds(graph, asked, edges, rules, skipped)
     if options.concat != "requant":
@@ -250,7 +251,7 @@ def _pooled_concats(
     """Q/DQ on a tensor that is concatenated with max pools of itself."""
     quantized = quantized_tensors(graph, edges)
     nodes = node_by_name(graph)
-    for name, found in pooled_concats(graph, set(quantized)).items():
+    for name, found in pooled_concats(graph, quantized).items():
         spec = _spec_behind(nodes[name], quantized)
         for edge in found if name not in asked else ():
             if edge.node not in asked:
@@ -267,15 +268,27 @@ def _concats(
     skipped: dict[str, str],
 ) -> None:
     """Q/DQ on the branches of Concats whose output is quantized."""
-    for node in quantizable_concats(graph, set(quantized_tensors(graph, edges)), asked):
+    quantized = quantized_tensors(graph, edges)
+    place = {node.name: i for i, node in enumerate(graph.nodes)}
+    first = {  # tensor -> the place of the first node that reads it quantized
+        tensor.name: place[node.name]
+        for node in reversed(graph.nodes)
+        for i, tensor in enumerate(node.inputs)
+        if Edge(node.name, i) in edges
+    }
+    for node in quantizable_concats(graph, set(quantized), asked):
         if node.name in asked:
             skipped[node.name] = asked[node.name]
             continue
-        spec = _spec_behind(node, quantized_tensors(graph, edges))
-        edges |= dict.fromkeys(branches(node), spec)
+        spec = _spec_behind(node, quantized)
+        for edge in branches(node):
+            edges[edge] = spec
+            name = node.inputs[edge.input].name
+            if place[node.name] <= first.get(name, len(place)):
+                quantized[name], first[name] = spec, place[node.name]
         rules[node.name] = f"concat-{options.concat}"
 
 
 def _spec_behind(concat: Node, quantized: Mapping[str, QuantSpec]) -> QuantSpec:
     """How the output of a Concat is quantized, there or behind ops that only move data."""
-    return quantized[reached(concat.outputs[0], set(quantized))[0]]
+    return quantized[reached(concat.outputs[0], quantized)[0]]

@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onnxq.graph import Graph
 from onnxq.passes.name_nodes import name_nodes
 from onnxq.plan import Plan
 from onnxq.spec import Edge
+from onnxq.targets.concat import joined
 from onnxq.targets.options import PlanOptions
 from onnxq.targets.tensorrt import plan
 
@@ -62,3 +65,15 @@ def test_a_branch_that_is_no_pool_leaves_the_concat_float(sppf: Callable[[str], 
 def test_without_a_quantized_reader_nothing_is_inserted(sppf: Callable[[str], Graph]) -> None:
     made = plan(sppf(SPPF), PlanOptions(skip=("op:MaxPool",), min_channels=1), "hash")
     assert all(e.node not in ("MaxPool_0", "MaxPool_1") for e in made.edges)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=3), max_size=8))
+def test_groups_that_overlap_become_one(groups: list[list[str]]) -> None:
+    found = joined(tuple(group) for group in groups)
+    expected: list[set[str]] = []
+    for group in map(set, groups):
+        overlapping = [other for other in expected if other & group]
+        expected = [other for other in expected if not other & group]
+        expected.append(group.union(*overlapping))
+    assert [set(group) for group in found] == [group for group in expected if len(group) > 1]
+    assert sum(map(len, found)) == len({name for group in found for name in group})
