@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -178,8 +178,6 @@ def _grid(
     """The scale of a tensor, in the type of its data, and its zero point."""
     dtype = _data_type(tensor)
     assert dtype is not None  # _misfit refused it
-    if dtype != np.float32:
-        options = replace(options, scale_dtype=DATA_TYPES[dtype])
     values = constant_of(tensor)
     if values is not None:
         given = options.codes.get((tensor.name, spec))
@@ -195,14 +193,19 @@ def _grid(
             f"tensor '{source}' is zero in every sample: no scale; leave its readers float"
         )
     try:
-        scale, zero_point = grid_of(limits[source], spec, options.scale_dtype)
+        scale, zero_point = grid_of(limits[source], spec, _scale_dtype(dtype, options))
         return scale.astype(dtype), zero_point
     except OnnxqError as e:
         raise PlanError(f"tensor '{source}': {e}") from e
 
 
+def _scale_dtype(dtype: np.dtype[Any], options: InsertOptions) -> str:
+    """The type that scales of data are rounded to: that of the data, or what float32 becomes."""
+    return options.scale_dtype if dtype == np.float32 else DATA_TYPES[dtype]
+
+
 def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Array:
-    """The scale of a weight: per tensor, or one per channel.
+    """The scale of a weight: per tensor, or one per channel; float32, rounded to its own type.
 
     A channel that is all but zero gets at least `DEAD_CHANNEL` of the largest scale. Its weights
     round to zero either way, but runtimes hold the bias in steps of (input scale x weight scale)
@@ -210,7 +213,7 @@ def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Arra
     """
     amax = np.asarray(options.weight_range(values, spec), np.float64)
     floor = DEAD_CHANNEL * amax.max(initial=0.0)
-    return scale_of(np.maximum(amax, floor), spec, options.scale_dtype)
+    return scale_of(np.maximum(amax, floor), spec, _scale_dtype(values.dtype, options))
 
 
 def _insert(graph: Graph, pair: _Pair, options: InsertOptions) -> Tensor:

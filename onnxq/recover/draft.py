@@ -8,9 +8,9 @@ it does harm on samples that it was not fitted to, it returns what it was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -138,7 +138,7 @@ class Bench:
             raise ValueError("a draft is quantized after its ranges are read")
         copy = draft.graph.copy()
         codes = {**self.insert.codes, **draft.codes}
-        options = InsertOptions("int", self.insert.scale_dtype, self.insert.weight_range, codes)
+        options = replace(self.insert, weights_as="int", codes=codes)
         insert_qdq(copy, self.plan, draft.ranges.limits, options)
         return with_float_weights(copy)
 
@@ -148,7 +148,11 @@ class Bench:
 
     def worst_fall(self, before: Values, after: Values) -> str | None:
         """The judged tensor that argues against `after`; None where none does."""
-        return worst_fall(self.reference, before, after, score_parts(self.graph))
+        return worst_fall(self.reference, before, after, self._scores)
+
+    @cached_property
+    def _scores(self) -> Collection[str]:
+        return score_parts(self.graph)
 
     def sqnr(self, values: Values) -> dict[str, float]:
         """SQNR in dB of each judged tensor over the held-out samples."""

@@ -8,8 +8,9 @@ products, as many at once as memory has room for their Gram matrices.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from onnxq.graph import Graph, constant_of, node_by_name
 from onnxq.numerics import spread
 from onnxq.passes.insert_qdq import Weight
 from onnxq.plan import Plan
-from onnxq.recover.draft import Bench
-from onnxq.recover.gram import Grams
+from onnxq.recover.draft import Bench, Draft
+from onnxq.recover.gram import Grams, collect_grams
 from onnxq.recover.unroll import Form, Reading, reading_of
 from onnxq.spec import QuantSpec
 
@@ -113,3 +114,26 @@ def groups_of(
         held |= product.readings.keys()
         used, most = used + needed, max(most, solving)
     return groups, too_large
+
+
+def with_grams(
+    groups: Sequence[Sequence[Product]], bench: Bench, draft: Draft
+) -> Iterator[tuple[Product, Grams, Grams]]:
+    """Each product, and the Gram matrices of what the draft's ops read in the samples to fit to
+    and in those held out, for its whole group.
+
+    Raises ModelError for a model that cannot be run, DataError for samples that do not fit it.
+    """
+    ticks = count(1)
+    for group in groups:
+        fit, held = collect_grams(
+            draft.graph,
+            {r: p.form.matrix[2] for p in group for r in p.readings},
+            bench.chosen,
+            [bench.fit, bench.held],
+            runtime=bench.runtime,
+            workers=bench.workers,
+            done=lambda: bench.progress(next(ticks), len(groups) * len(bench.chosen)),
+        )
+        for product in group:
+            yield product, fit, held

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,12 @@ import numpy.typing as npt
 
 from onnxq.calib.weights import weight_mse
 from onnxq.numerics import amax_of, decibels, quantize
-from onnxq.passes.insert_qdq import DATA_TYPES, Codes, Weight, weight_scale
+from onnxq.passes.insert_qdq import Codes, Weight, weight_scale
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.feedback import error, factors_of, grid_of, rounded
-from onnxq.recover.gram import Grams, collect_grams
+from onnxq.recover.gram import Grams
 from onnxq.recover.judge import CEILING
-from onnxq.recover.products import Product, groups_of, products_of
+from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 Array = npt.NDArray[Any]
 
@@ -61,21 +60,10 @@ def round_weights(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
     if not groups:
         return draft, Outcome("rounding", undone=undone)
     found: dict[Weight, _Found] = {}
-    ticks = count(1)
-    for group in groups:
-        fit, held = collect_grams(
-            draft.graph,
-            {r: p.form.matrix[2] for p in group for r in p.readings},
-            bench.chosen,
-            [bench.fit, bench.held],
-            runtime=bench.runtime,
-            workers=bench.workers,
-            done=lambda: bench.progress(next(ticks), len(groups) * len(bench.chosen)),
-        )
-        for product in group:
-            better = _solve(product, fit, held, bench, draft)
-            if better is not None:
-                found[product.weight] = better
+    for product, fit, held in with_grams(groups, bench, draft):
+        better = _solve(product, fit, held, bench, draft)
+        if better is not None:
+            found[product.weight] = better
     return _settled(bench, draft, products, found, undone)
 
 
@@ -108,9 +96,6 @@ def _present(product: Product, bench: Bench, draft: Draft) -> tuple[Codes, list[
     given = draft.codes.get(product.weight) or options.codes.get(product.weight)
     if given is not None:
         return given, [given.scale]
-    dtype = product.values.dtype
-    if dtype != np.float32:
-        options = replace(options, scale_dtype=DATA_TYPES[dtype])
     scale = weight_scale(product.values, spec, options)
     scales = [scale]
     if spec.row.bits <= NARROW and spec.row.fixed_scale is None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 
 from onnxq.calib.collect import collect
 from onnxq.calib.observed import activation_specs
@@ -21,8 +20,7 @@ from onnxq.numerics import magnitude_of
 from onnxq.passes.insert_qdq import Codes, Weight
 from onnxq.recover import range_scales, weight_scales
 from onnxq.recover.draft import Bench, Draft, Outcome
-from onnxq.recover.gram import collect_grams
-from onnxq.recover.products import Product, groups_of, products_of
+from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 LEAST = 0.1  # dB at the op: less cannot show at an output
 TRIALS = 10  # of proposals at the outputs
@@ -75,22 +73,12 @@ def _weights(
     given = {**bench.insert.codes, **draft.codes}
     free = [p for p in products if p.weight not in given and p.spec.row.fixed_scale is None]
     groups, undone = groups_of(free, bench)
-    ticks, found = count(1), list[_Proposal]()
-    for group in groups:
-        fit, held = collect_grams(
-            draft.graph,
-            {r: p.form.matrix[2] for p in group for r in p.readings},
-            bench.chosen,
-            [bench.fit, bench.held],
-            runtime=bench.runtime,
-            workers=bench.workers,
-            done=lambda: bench.progress(next(ticks), len(groups) * len(bench.chosen)),
-        )
-        for product in group:
-            codes, gain = weight_scales.refined(product, fit, held, bench.insert)
-            found.append(_Proposal(gain, product.nodes, {product.weight: codes}))
-            if gain < LEAST:
-                undone |= dict.fromkeys(product.nodes, NO_GAIN)
+    found = []
+    for product, fit, held in with_grams(groups, bench, draft):
+        codes, gain = weight_scales.refined(product, fit, held, bench.insert)
+        found.append(_Proposal(gain, product.nodes, {product.weight: codes}))
+        if gain < LEAST:
+            undone |= dict.fromkeys(product.nodes, NO_GAIN)
     return found, undone
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxq.numerics import decibels, dequantize, quantize
-from onnxq.passes.insert_qdq import DATA_TYPES, Codes, InsertOptions, weight_scale
+from onnxq.passes.insert_qdq import Codes, InsertOptions, weight_scale
 from onnxq.recover.feedback import error
 from onnxq.recover.gram import Grams
 from onnxq.recover.judge import CEILING
@@ -41,12 +41,9 @@ def refined(
 
 
 def _scale(product: Product, share: float, options: InsertOptions) -> Array:
-    dtype, plain = product.values.dtype, options.weight_range
-    name = options.scale_dtype if dtype == np.float32 else DATA_TYPES[dtype]
-    options = replace(
-        options, scale_dtype=name, weight_range=lambda w, spec: plain(w, spec) * share
-    )
-    return weight_scale(product.values, product.spec, options)
+    plain = options.weight_range
+    narrowed = replace(options, weight_range=lambda w, spec: plain(w, spec) * share)
+    return weight_scale(product.values, product.spec, narrowed)
 
 
 def _gap(product: Product, scale: Array) -> Array:

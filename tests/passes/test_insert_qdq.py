@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from ml_dtypes import bfloat16
 
 from onnxq.errors import PlanError
 from onnxq.graph import to_proto
 from onnxq.numerics import amax_of, dequantize, fake_quant, quantize, scale_of
-from onnxq.passes.insert_qdq import DEAD_CHANNEL, InsertOptions, insert_qdq
+from onnxq.passes.insert_qdq import DEAD_CHANNEL, InsertOptions, insert_qdq, weight_scale
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 
@@ -342,3 +343,10 @@ def test_a_deep_graph_does_not_overflow_the_stack(graph_of):
     graph = graph_of(body, {"w": floats(8, 8)})
     insert_qdq(graph, plan({("fc", 0): TENSOR}), {f"a{depth}": 1.0})
     assert len(graph.nodes) == depth + 3
+
+
+@pytest.mark.parametrize("dtype", [np.float16, bfloat16])
+def test_scales_of_a_half_weight_are_values_of_its_own_type(rng, dtype):
+    weight = rng.standard_normal((4, 8)).astype(dtype)
+    scale = weight_scale(weight, QuantSpec("int8", "channel", 0), InsertOptions())
+    np.testing.assert_array_equal(scale, scale.astype(dtype).astype(scale.dtype))
