@@ -11,6 +11,7 @@ import ctypes
 import functools
 import io
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +28,13 @@ CHOICES = ("cpu", "cuda", "cuda,cpu")
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # The CPU's numbers within rounding, the same in every run: TF32 keeps 10 bits of a mantissa, and
 # the kernel of a Conv is chosen by its shape, where timing it would choose another one another day.
-CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+# Sessions are many, and the memory of each would double as it grows.
+CUDA_OPTIONS = {
+    "use_tf32": "0",
+    "cudnn_conv_algo_search": "HEURISTIC",
+    "arena_extend_strategy": "kSameAsRequested",
+}
+NO_TF32 = "NVIDIA_TF32_OVERRIDE"  # cuDNN's own graphs heed this alone, as they are loaded
 # The least model: building it shows what a provider lacks.
 NOTHING = (
     '<ir_version: 8, opset_import: ["": 13]> g () => (float y) {y = Constant<value_float = 0.0>()}'
@@ -111,6 +118,7 @@ def trouble_with_cuda() -> str:
             f'this ONNX Runtime has no {CUDA}; pip install "onnxq[gpu]" (and uninstall '
             "onnxruntime, which hides onnxruntime-gpu)"
         )
+    os.environ.setdefault(NO_TF32, "0")
     ort.set_default_logger_severity(QUIET)
     try:
         if hasattr(ort, "preload_dlls"):  # from 1.21: the libraries that pip installed

@@ -11,7 +11,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> int:
     """Show versions, ONNX Runtime's providers, TensorRT and whether the fast paths are there."""
-    from onnxq import runtime
+    from onnxq import providers, runtime
     from onnxq.calib.histogram import HAVE_COMPILED
     from onnxq.errors import OnnxqError
     from onnxq.report import manifest, text
@@ -19,6 +19,7 @@ def command(as_json: bool) -> int:
     found = dict(manifest.versions())
     try:
         found["providers"] = ", ".join(runtime.available())
+        found["--provider cuda"] = providers.trouble_with_cuda() or "works"
     except OnnxqError as e:
         found["providers"] = str(e)
     found["compiled binning"] = "yes" if HAVE_COMPILED else "no: calibration is slower"
