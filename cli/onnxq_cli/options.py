@@ -146,6 +146,14 @@ def data_options(required: bool = True) -> Callable[[Command], Command]:
     return lambda command: calib(_all(command, _DATA))
 
 
+def max_memory_option(bounds: str) -> Callable[[Command], Command]:
+    """Add `--max-memory`, the bound on what `bounds` says."""
+    return click.option(
+        "--max-memory", type=click.IntRange(min=1), default=1024, show_default=True, metavar="MB",
+        help=f"Bound on {bounds}.",
+    )  # fmt: skip
+
+
 def _all(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
     for option in reversed(options):
         command = option(command)

@@ -14,6 +14,7 @@ from onnxq_cli.options import (
     OUT,
     config_option,
     data_options,
+    max_memory_option,
     method_option,
     ort_library_option,
     placement_options,
@@ -47,14 +48,7 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 @click.option("--save-stats", type=OUT, help="Write the statistics (npz).")
 @click.option("--save-ranges", type=OUT, help="Write the ranges (JSON).")
 @click.option("--save-config", type=OUT, help="Write the composed configuration (YAML).")
-@click.option(
-    "--max-memory",
-    type=click.IntRange(min=1),
-    default=1024,
-    show_default=True,
-    metavar="MB",
-    help="Bound on what a recovery may keep.",
-)
+@max_memory_option("what a recovery may keep")
 @click.option("--dry-run", is_flag=True, help="Stop after the plan and print it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of tables.")
 def command(**options: Any) -> int:

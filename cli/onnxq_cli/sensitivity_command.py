@@ -15,6 +15,7 @@ from onnxq_cli.options import (
     OUT,
     config_option,
     data_options,
+    max_memory_option,
     method_option,
     ort_library_option,
     placement_options,
@@ -129,14 +130,7 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     metavar="SHARE",
     help="Score all on this share of the samples, and the worst on all samples; 1: all on all.",
 )
-@click.option(
-    "--max-memory",
-    type=click.IntRange(min=1),
-    default=1024,
-    show_default=True,
-    metavar="MB",
-    help="Bound on the tensors kept to save work.",
-)
+@max_memory_option("the tensors kept to save work")
 @click.option(
     "--resume", type=OUT, metavar="FILE.json", help="Keep what is measured here, and go on from it."
 )

@@ -42,7 +42,7 @@ def input_channels(node: Node) -> int:
         return int(weight.shape[0])
     if weight.ndim != 2 or (node.op == "Gemm" and node.attrs.get("transA", 0)):
         raise NotExact(f"{node.op} '{node.name}' has its channels elsewhere")
-    return int(weight.shape[1 if node.attrs.get("transB", 0) else 0])
+    return int(weight.shape[int(_transposed(node))])
 
 
 def scale_before(node: Node, scale: Array) -> Array:
@@ -62,34 +62,37 @@ def multiply(node: Node, scale: Array) -> Edit:
         raise NotExact(f"{scale.size} channels do not fit {channels} of {node.op} '{node.name}'")
     if node.op == "Conv":
         return Edit(node.name, 1, affine.ahead(node, Affine(scale, np.zeros(scale.size))).weight)
-    axis = int(node.op == "Gemm" and bool(node.attrs.get("transB", 0)))
+    axis = int(_transposed(node))
     wide = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
     return Edit(node.name, 1, rounded(weight.astype(np.float64) * wide, weight.dtype))
 
 
 def input_amax(node: Node) -> Array:
     """Largest |weight| that meets each input channel of a linear op; float64, shape (channels,)."""
-    weight = np.abs(affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'"))
-    if node.op == "Conv":  # (outputs, inputs / groups, ...), outputs in blocks of a group
-        group = int(node.attrs.get("group", 1))
-        blocks = weight.reshape(group, weight.shape[0] // group, weight.shape[1], -1)
-        return np.asarray(blocks.max(axis=(1, 3)).ravel(), np.float64)
-    axis = int(node.op == "Gemm" and bool(node.attrs.get("transB", 0)))
-    others = tuple(a for a in range(weight.ndim) if a != axis)
-    return np.asarray(weight.max(axis=others), np.float64)
+    return _amax(node, int(node.op == "Conv" or _transposed(node)))
 
 
 def output_amax(node: Node) -> Array:
     """Largest |weight| of each output channel of a linear op; float64, shape (channels,)."""
+    if node.op == "ConvTranspose":
+        return _amax(node, 1)
+    return _amax(node, 0 if node.op == "Conv" or _transposed(node) else -1)
+
+
+def _amax(node: Node, axis: int) -> Array:
+    """Largest |weight| at each index of an axis, one group of a convolution after the other."""
     weight = np.abs(affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'"))
-    if node.op == "ConvTranspose":  # (inputs, outputs / groups, ...), inputs in blocks of a group
+    if node.op in ("Conv", "ConvTranspose") and axis == 1:  # axis 0 is in blocks of a group
         group = int(node.attrs.get("group", 1))
         blocks = weight.reshape(group, weight.shape[0] // group, weight.shape[1], -1)
         return np.asarray(blocks.max(axis=(1, 3)).ravel(), np.float64)
-    last = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
-    axis = weight.ndim - 1 if last else 0
-    others = tuple(a for a in range(weight.ndim) if a != axis)
+    others = tuple(a for a in range(weight.ndim) if a != axis % weight.ndim)
     return np.asarray(weight.max(axis=others), np.float64)
+
+
+def _transposed(node: Node) -> bool:
+    """Whether the weight is (outputs, inputs): Gemm with transB."""
+    return node.op == "Gemm" and bool(node.attrs.get("transB", 0))
 
 
 def rounded(values: Array, dtype: Any) -> Array:

@@ -13,11 +13,12 @@ from onnxq.calib.data import Dataset, InputInfo, open_data
 from onnxq.calib.methods import Max, Mse
 from onnxq.calib.observed import activation_specs, observed
 from onnxq.calib.ranges import read_ranges
-from onnxq.graph import Graph
+from onnxq.graph import Graph, to_proto
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
 from onnxq.passes.prepare import prepare
 from onnxq.plan import Plan
-from onnxq.recover.draft import Bench
+from onnxq.recover.draft import Bench, Draft
+from onnxq.recover.pipeline import Algorithm
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets import tensorrt
 from onnxq.targets.options import PlanOptions
@@ -73,6 +74,20 @@ def bench_of() -> Callable[[Graph, Plan, Dataset], Bench]:
             InsertOptions(),
             lambda g, stats: read_ranges(stats, Mse(), activation_specs(g, plan), plan.tied),
         )
+
+    return make
+
+
+@pytest.fixture
+def drafts_by_order(dataset, bench_of) -> Callable[..., list[bytes]]:
+    """What an algorithm makes of a graph with samples in order, and in another one."""
+
+    def make(algorithm: Algorithm, graph: Graph, plan: Plan, x: np.ndarray) -> list[bytes]:
+        models = []
+        for order in (np.arange(len(x)), np.random.default_rng(9).permutation(len(x))):
+            draft, _ = algorithm(bench_of(graph, plan, dataset(x[order])), Draft(graph))
+            models.append(to_proto(draft.graph).SerializeToString(deterministic=True))
+        return models
 
     return make
 

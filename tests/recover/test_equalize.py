@@ -183,14 +183,9 @@ def test_the_pair_that_hurts_goes_and_the_one_that_helps_stays(
     np.testing.assert_array_equal(nodes["m4"].inputs[1].values, made["w4"].astype(np.float32))
 
 
-def test_the_order_of_the_samples_does_not_matter(uneven, dataset, bench_of):
-    graph, plan = uneven
-    x = images(16)
-    models = []
-    for order in (np.arange(16), np.random.default_rng(9).permutation(16)):
-        draft, _ = equalize(bench_of(graph, plan, dataset(x[order])), Draft(graph))
-        models.append(to_proto(draft.graph).SerializeToString(deterministic=True))
-    assert models[0] == models[1]
+def test_the_order_of_the_samples_does_not_matter(uneven, drafts_by_order):
+    one, other = drafts_by_order(equalize, *uneven, images(16))
+    assert one == other
 
 
 def test_the_graph_of_the_draft_is_not_changed(uneven, dataset, bench_of):

@@ -124,14 +124,9 @@ def test_a_network_of_relu6_is_left_alone(planned, dataset, bench_of, rng):
     assert outcome.notes
 
 
-def test_the_order_of_the_samples_does_not_matter(planned, dataset, bench_of):
-    graph, plan = planned(POST_NORM, weights())
-    x = tokens(16, seed=0)
-    models = []
-    for order in (np.arange(16), np.random.default_rng(9).permutation(16)):
-        draft, _ = smooth(bench_of(graph, plan, dataset(x[order])), Draft(graph))
-        models.append(to_proto(draft.graph).SerializeToString(deterministic=True))
-    assert models[0] == models[1]
+def test_the_order_of_the_samples_does_not_matter(planned, drafts_by_order):
+    one, other = drafts_by_order(smooth, *planned(POST_NORM, weights()), tokens(16, seed=0))
+    assert one == other
 
 
 def test_the_graph_of_the_draft_is_not_changed(planned, dataset, bench_of):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from onnxq import api
@@ -11,7 +9,6 @@ from onnxq.config import Config
 from onnxq.sensitivity import Options
 from onnxq.targets.options import PlanOptions
 
-FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 CASES = {
     "classifier": ("classifier/classifier.onnx", "classifier/calib.npy", PlanOptions()),
     "transformer": ("transformer/transformer.onnx", "transformer/calib.npz", PlanOptions()),
@@ -31,15 +28,9 @@ SAMPLES = 2
 
 
 @pytest.fixture(scope="module", params=CASES)
-def subject(request):
-    """(source, plan, ranges, dataset) of a fixture."""
+def subject(request, subject_of):
     model, data, placement = CASES[request.param]
-    config = Config(placement=placement, samples=SAMPLES)
-    source = api.prepare(FIXTURES / model, config)
-    plan = api.plan(source, config)
-    dataset = api.data(source, [str(FIXTURES / data)], config)
-    ranges = api.read(source, plan, api.calibrate(source, plan, dataset, config), "mse")
-    return source, plan, ranges, dataset
+    return subject_of(model, data, SAMPLES, placement)
 
 
 def damages(ranking):

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from onnxq import api
-from onnxq.config import Config
 from onnxq.errors import PlanError
 from onnxq.sensitivity import Options
-
-CLASSIFIER = Path(__file__).resolve().parents[2] / "fixtures" / "classifier"
 
 
 class Stopped(Exception):
@@ -19,13 +14,8 @@ class Stopped(Exception):
 
 
 @pytest.fixture(scope="module")
-def subject():
-    config = Config(samples=3)
-    source = api.prepare(CLASSIFIER / "classifier.onnx")
-    plan = api.plan(source)
-    dataset = api.data(source, [str(CLASSIFIER / "calib.npy")], config)
-    ranges = api.read(source, plan, api.calibrate(source, plan, dataset), "mse")
-    return source, plan, ranges, dataset
+def subject(subject_of):
+    return subject_of("classifier/classifier.onnx", "classifier/calib.npy", 3)
 
 
 def stopping(share):

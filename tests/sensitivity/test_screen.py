@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -16,7 +14,6 @@ from onnxq.sensitivity.metrics import Mse
 from onnxq.sensitivity.ranking import Row
 from onnxq.sensitivity.screen import confirm, screen_of
 
-YOLO = Path(__file__).resolve().parents[2] / "fixtures" / "yolo_like"
 SAMPLES = 8
 
 
@@ -107,14 +104,9 @@ def test_rows_of_different_samples_tie_by_the_samples_of_both():
 
 
 @pytest.fixture(scope="module")
-def subject():
+def subject(subject_of):
     """(source, plan, ranges, dataset) with samples enough to screen on."""
-    config = Config(samples=SAMPLES)
-    source = api.prepare(YOLO / "yolo_like.onnx")
-    plan = api.plan(source)
-    dataset = api.data(source, [str(YOLO / "calib.npy")], config)
-    ranges = api.read(source, plan, api.calibrate(source, plan, dataset), "mse")
-    return source, plan, ranges, dataset
+    return subject_of("yolo_like/yolo_like.onnx", "yolo_like/calib.npy", SAMPLES)
 
 
 def scores(ranking):

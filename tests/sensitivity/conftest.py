@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnxq import api
+from onnxq.config import Config
+from onnxq.targets.options import PlanOptions
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def subject_of() -> Callable[..., tuple[Any, ...]]:
+    """`subject_of(model, data, samples)`: (source, plan, ranges, dataset) of a fixture."""
+
+    def make(
+        model: str, data: str, samples: int, placement: PlanOptions | None = None
+    ) -> tuple[Any, ...]:
+        config = Config(placement=placement or PlanOptions(), samples=samples)
+        source = api.prepare(FIXTURES / model, config)
+        plan = api.plan(source, config)
+        dataset = api.data(source, [str(FIXTURES / data)], config)
+        ranges = api.read(source, plan, api.calibrate(source, plan, dataset, config), "mse")
+        return source, plan, ranges, dataset
+
+    return make
