@@ -37,7 +37,7 @@ TOKENS, SIDE, SAMPLES = 16, 16, 4
 def write_model(path: Path, weight_bytes: float, nodes: int, kind: str) -> int:
     """Write a residual net of about `nodes` nodes, its weights in `<path>.data`; their bytes.
 
-    matmul: x + 0.1 Relu(x W + b), five nodes. conv: x + 0.1 Relu(BN(Conv(x))), five nodes.
+    matmul: x + s Relu(x W + b), five nodes. conv: x + s Relu(BN(Conv(x))), five nodes.
     """
     blocks = max(nodes // 5, 1)
     taps = 9 if kind == "conv" else 1
@@ -56,7 +56,7 @@ def write_model(path: Path, weight_bytes: float, nodes: int, kind: str) -> int:
             make = _conv if kind == "conv" else _matmul
             made += make(k, stored, rng, width)
     ends = (1, width, SIDE, SIDE) if kind == "conv" else (1, TOKENS, width)
-    stored.append(_small("step", np.float32(0.1)))
+    stored.append(_small("step", np.float32(2 / blocks)))
     graph = helper.make_graph(
         made,
         "large",

@@ -7,6 +7,7 @@ here, so that external data, truncated files and half-written outputs are handle
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import tempfile
@@ -139,7 +140,7 @@ def quietly() -> contextlib.AbstractContextManager[None]:
 def from_proto(model: onnx.ModelProto) -> Graph:
     """The graph of a model in memory."""
     try:
-        with quietly():
+        with quietly(), uncollected():
             graph = gs.import_onnx(model)
             stored.attach(constants(graph))
             return graph
@@ -239,6 +240,22 @@ def fingerprint(path: str | Path) -> str:
             while block := f.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Within it Python does not look for cycles of garbage.
+
+    It looks the more often the more objects a graph has, in vain while one is made: at 10,000
+    nodes that takes half the time of a pass. Use it for one pass, not for runs.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def constants(graph: Graph) -> list[Tensor]:

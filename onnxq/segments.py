@@ -44,6 +44,7 @@ class Segment:
     dead: tuple[str, ...]
 
 
+@graphs.uncollected()
 def restrict(graph: Graph, outputs: Sequence[str]) -> Graph:
     """A copy of `graph` that computes `outputs` alone, with every type that can be inferred.
 

@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq import stored
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, Node, Tensor, constants
+from onnxq.graph import Graph, Node, Tensor, constants, uncollected
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 Pass = Callable[[Graph], int]
 
 
+@uncollected()
 def apply(graph: Graph, *passes: Pass) -> Graph:
     """A copy of `graph` after `passes`, in order; `graph` itself is left alone.
 

@@ -14,12 +14,13 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 
-from onnxq.graph import Graph, Tensor, is_custom, quietly
+from onnxq.graph import Graph, Tensor, is_custom, quietly, uncollected
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
 
 
+@uncollected()
 def infer_shapes(graph: Graph) -> int:
     """Infer shapes; how many tensors changed. A model that cannot be inferred stays as it is."""
     model, _ = weightless(graph)

@@ -27,7 +27,7 @@ from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnxq.errors import OnnxqError, PlanError
-from onnxq.graph import Graph, Tensor, constant_from, constant_of, node_by_name
+from onnxq.graph import Graph, Tensor, constant_from, constant_of, node_by_name, uncollected
 from onnxq.numerics import Limit, amax_of, dequantize, grid_of, magnitude_of, quantize, scale_of
 from onnxq.passes.apply import tidy
 from onnxq.plan import Plan
@@ -71,6 +71,7 @@ class InsertOptions:
     codes: Mapping[Weight, Codes] = field(default_factory=dict)
 
 
+@uncollected()
 def insert_qdq(
     graph: Graph, plan: Plan, limits: Mapping[str, Limit], options: InsertOptions | None = None
 ) -> int:
