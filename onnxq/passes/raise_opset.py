@@ -48,6 +48,7 @@ def _raise(graph: Graph, minimum: int) -> int:
         )
     log.info("opset raised from %d to %d", graph.opset, minimum)
     model, weights = weightless(graph)
+    model.ir_version = max(model.ir_version, 4)  # before it every constant had to be an input too
     unknown = _set_apart(model, graph.opset)
     try:
         converted = version_converter.convert_version(model, minimum)

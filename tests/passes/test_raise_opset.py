@@ -124,3 +124,10 @@ def test_a_scan_with_its_batch_axis_is_refused(graph_of):
     }"""
     with pytest.raises(ModelError, match="cannot convert op Scan of node 'scan'"):
         apply(graph_of(body, opset=8), raise_opset)
+
+
+def test_constants_that_are_no_inputs_are_known_in_models_of_the_first_versions(graph_of):
+    graph = graph_of(BODY, {"w": W}, opset=8)
+    graph.ir_version = 3  # before 4 every constant had to be an input too
+    out = apply(graph, raise_opset)
+    assert (out.opset, out.ir_version >= 4) == (13, True)
