@@ -148,8 +148,8 @@ def quantize(
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     if "bias" in recoveries(config.recover, chosen):
         recovered.append(corrections.as_dict())
-    outcome = manifests.Outcome(notes, scores, recovered, kept, len(check), clock.seconds)
-    result.manifest.update(manifests.describe(source.path, config, result, outcome))
+    remarks = manifests.Remarks(notes, scores, recovered, kept, len(check), clock.seconds)
+    result.manifest.update(manifests.describe(source.path, config, result, remarks))
     return result
 
 

@@ -63,7 +63,7 @@ def node_counts(graph: Graph, plan: Plan) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Remarks:
     """What a run has to say beside its values.
 
     notes: lines for the user. auto: method -> mean SQNR at the outputs, if `auto` chose.
@@ -94,7 +94,7 @@ class Values(Protocol):
     def agreement(self) -> Mapping[str, Agreement]: ...
 
 
-def describe(path: Path, config: Config, values: Values, outcome: Outcome) -> Manifest:
+def describe(path: Path, config: Config, values: Values, remarks: Remarks) -> Manifest:
     """The manifest of a run, before its output is written."""
     plan, stats = values.plan, values.stats
     files = external_files(onnx.load(str(path), load_external_data=False))
@@ -111,17 +111,17 @@ def describe(path: Path, config: Config, values: Values, outcome: Outcome) -> Ma
         "data": {"digest": stats.data, "samples": stats.samples},
         "nodes": node_counts(values.graph, plan),
         "agreement": {
-            "samples": outcome.check_samples,
+            "samples": remarks.check_samples,
             "outputs": {name: a.as_dict() for name, a in values.agreement.items()},
         },
         "tensors": {name: asdict(r) for name, r in values.ranges.tensors.items()},
         "quantized_nodes": dict(plan.rules),
         "float_nodes": dict(plan.skipped),
-        "kept_fp32": dict(outcome.kept),
-        "auto": dict(outcome.auto),
-        "recovered": [dict(found) for found in outcome.recovered],
-        "notes": list(outcome.notes),
-        "seconds": dict(outcome.seconds),
+        "kept_fp32": dict(remarks.kept),
+        "auto": dict(remarks.auto),
+        "recovered": [dict(found) for found in remarks.recovered],
+        "notes": list(remarks.notes),
+        "seconds": dict(remarks.seconds),
     }
 
 
