@@ -30,13 +30,13 @@ from ml_dtypes import float8_e4m3fn
 from onnxq.spec import QuantSpec
 
 Array = npt.NDArray[Any]
-Grid = Callable[[Array], Array]
+Rounder = Callable[[Array], Array]
 
 DAMPING = 0.01  # of the mean of the diagonal of H, added to it
 AT_ONCE = 128  # inputs between two products of large matrices
 
 
-def grid_of(spec: QuantSpec) -> Grid:
+def rounder_of(spec: QuantSpec) -> Rounder:
     """What rounds w / s to codes, as `numerics.quantize` does; float64 in and out."""
     low, high = spec.row.qmin, spec.row.qmax
 
@@ -55,17 +55,17 @@ def error(e: Array, h: Array) -> Array:
 
 
 def rounded(
-    w: Array, s: Array, h: Array, grid: Grid, factors: tuple[Array, Array] | None = None
+    w: Array, s: Array, h: Array, rounder: Rounder, factors: tuple[Array, Array] | None = None
 ) -> Array:
     """Codes of `w` with the least error that is found; (groups, N, K) float64, as all of them.
 
     s: the scale of each weight. h: (groups, K, K). factors: of `h`, where they are known already.
     """
-    nearest = grid(w / s)
+    nearest = rounder(w / s)
     order, f = factors or factors_of(h)
     at = order[:, None, :]
     found = np.empty_like(w)
-    codes = _fed_back(np.take_along_axis(w, at, -1), np.take_along_axis(s, at, -1), f, grid)
+    codes = _fed_back(np.take_along_axis(w, at, -1), np.take_along_axis(s, at, -1), f, rounder)
     np.put_along_axis(found, np.broadcast_to(at, w.shape), codes, -1)
     better = error(found * s - w, h) < error(nearest * s - w, h)
     return np.where(better[..., None], found, nearest)
@@ -89,7 +89,7 @@ def factors_of(h: Array, damping: float = DAMPING) -> tuple[Array, Array]:
     return order, m / np.diagonal(m, axis1=-2, axis2=-1)[:, None, :]
 
 
-def _fed_back(w: Array, s: Array, f: Array, grid: Grid) -> Array:
+def _fed_back(w: Array, s: Array, f: Array, rounder: Rounder) -> Array:
     """Codes of the inputs in the order given, each making up for those before it."""
     codes, e = np.empty_like(w), np.empty_like(w)
     for start in range(0, w.shape[-1], AT_ONCE):
@@ -97,6 +97,6 @@ def _fed_back(w: Array, s: Array, f: Array, grid: Grid) -> Array:
         owed = e[..., :start] @ f[:, :start, start:end]
         for k in range(start, end):
             owed_now = owed[..., k - start] + (e[..., start:k] @ f[:, start:k, k, None])[..., 0]
-            codes[..., k] = grid((w[..., k] - owed_now) / s[..., k])
+            codes[..., k] = rounder((w[..., k] - owed_now) / s[..., k])
             e[..., k] = codes[..., k] * s[..., k] - w[..., k]
     return codes

@@ -26,7 +26,7 @@ from onnxq.calib.weights import weight_mse
 from onnxq.numerics import amax_of, decibels, quantize
 from onnxq.passes.insert_qdq import Codes, Weight, weight_scale
 from onnxq.recover.draft import Bench, Draft, Outcome
-from onnxq.recover.feedback import error, factors_of, grid_of, rounded
+from onnxq.recover.feedback import error, factors_of, rounded, rounder_of
 from onnxq.recover.gram import Grams
 from onnxq.recover.judge import CEILING
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
@@ -75,7 +75,7 @@ def _solve(product: Product, fit: Grams, held: Grams, bench: Bench, draft: Draft
     tried, factors = [], factors_of(h)
     for scale in scales:
         s = product.matrices(scale)
-        codes = rounded(w, s, h, grid_of(spec), factors)
+        codes = rounded(w, s, h, rounder_of(spec), factors)
         tried.append((scale, codes, error(codes * s - w, h)))
     scale, codes = _best(product, tried)
     kind = old.codes.dtype
