@@ -110,17 +110,24 @@ def static_shape(tensor: Tensor) -> tuple[int, ...] | None:
     return tuple(tensor.shape)
 
 
-def cut(graph: Graph, observed: Collection[str], segment_bytes: int = 0) -> list[Segment]:
+def cut(
+    graph: Graph,
+    observed: Collection[str],
+    segment_bytes: int = 0,
+    sizes: Mapping[str, int] | None = None,
+) -> list[Segment]:
     """The segments of `graph`, in order, each with about `segment_bytes` of observed output.
 
     Every name in `observed` that the graph writes is an output of one segment. A cut is never
     made where a tensor of unknown type would cross it: with no types at all there is one segment.
     An axis of unknown length counts as USUAL_AXIS, the first as 1; 0 stands for SEGMENT_BYTES.
-    Expects a graph from `restrict`.
+    `sizes` gives the bytes of the tensors of a graph whose shapes onnx cannot infer; no cut is made
+    where one that it lacks would cross. Expects a graph from `restrict`.
     """
     last_read = _last_read(_all_reads(graph))
-    sizes = _usual_sizes(graph)
-    costs = list(_cut_costs(graph, observed, last_read, sizes))
+    unknown = 0 if sizes is None else None
+    sizes = usual_sizes(graph) if sizes is None else sizes
+    costs = list(_cut_costs(graph, observed, last_read, sizes, unknown))
     filling = [
         sum(sizes.get(t.name, 0) for t in node.outputs if t.name in observed)
         for node in graph.nodes
@@ -146,7 +153,7 @@ def _last_read(reads: Sequence[Sequence[Tensor]]) -> dict[str, int]:
     return {t.name: p for p, tensors in enumerate(reads) for t in tensors}
 
 
-def _usual_sizes(graph: Graph) -> dict[str, int]:
+def usual_sizes(graph: Graph) -> dict[str, int]:
     """About how many bytes the tensors of `graph` have. The data is left out of it, or its first
     sample would decide where the graph is cut and thereby how ONNX Runtime fuses it and rounds.
     """
@@ -172,6 +179,7 @@ def _cut_costs(
     observed: Collection[str],
     last_read: Mapping[str, int],
     sizes: Mapping[str, int],
+    unknown: int | None,
 ) -> Iterator[int | None]:
     """For the position after each node: bytes that cross it unobserved; None: cannot cut here."""
     live: dict[str, int | None] = {}
@@ -179,7 +187,7 @@ def _cut_costs(
     for p, node in enumerate(graph.nodes):
         for t in node.outputs:
             if t.name and last_read.get(t.name, p) > p:
-                size = 0 if t.name in observed else sizes.get(t.name, 0)
+                size = 0 if t.name in observed else sizes.get(t.name, unknown)
                 live[t.name] = size if can_cross(t) else None
                 ending.setdefault(last_read[t.name], []).append(t.name)
         for name in ending.pop(p, ()):

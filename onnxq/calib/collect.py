@@ -22,8 +22,8 @@ from queue import SimpleQueue
 from onnxq import runtime as ort
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.checkpoint import Samples as Samples
-from onnxq.calib.histogram import Accumulator, Array, merge
-from onnxq.calib.program import BufferMismatch, Program, compile_program, free_steps, planned_steps
+from onnxq.calib.histogram import EMPTY, Accumulator, Array, merge
+from onnxq.calib.program import BufferMismatch, Program, Runner, compile_counting
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
 from onnxq.errors import DataError, ModelError
 from onnxq.graph import Graph
@@ -55,13 +55,12 @@ def collect(
         raise DataError("there are no calibration samples; give at least one")
     runtime = runtime or ort.Runtime()
     names = _computed(graph, tensors)
-    first = {name: tuple(x.shape) for name, x in data.sample(0).items()}
-    program = compile_program(graph, names, runtime, first)
+    program = compile_counting(graph, names, runtime)
     task = _Task(data, checkpoint, progress, model, tuple(dict.fromkeys(tensors)))
     try:
         crew = _run(program, task, workers)
     except BufferMismatch:
-        crew = _run(replace(program, types=None), task, workers)
+        crew = _run(replace(program, steady=False), task, workers)
     return task.stats(crew, final=True)
 
 
@@ -92,6 +91,8 @@ class _Task:
                 with ExitStack() as stack:
                     for worker in crew:  # each at the end of the sample that it is counting
                         stack.enter_context(worker.lock)
+                    if not all(worker.whole for worker in crew):
+                        return  # one failed in the middle of a sample; its error is on the way
                     done = sum((worker.done for worker in crew), self.checkpoint.done)
                     self.checkpoint.save(self.stats(crew), done)
             finally:
@@ -101,13 +102,17 @@ class _Task:
         """What all workers, and an earlier run, counted; in the end their counters are given
         back one by one."""
         begun = self.checkpoint.begun if self.checkpoint else None
-        histograms = {}
-        for name in self.tensors:
-            counted = [w.counts[name].histogram() for w in crew if name in w.counts]
+        place, counted = crew[0].program.place, {}
+        for tensor in dict.fromkeys(place.values()):
+            counted[tensor] = merge(*(worker.counts[tensor].histogram() for worker in crew))
             if final:
                 for worker in crew:
-                    worker.counts.pop(name, None)
-            histograms[name] = merge(*counted, *([begun[name]] if begun else []))
+                    del worker.counts[tensor]
+        histograms = {
+            name: counted[place[name]] if name in place else EMPTY for name in self.tensors
+        }
+        if begun is not None:
+            histograms = {name: merge(h, begun[name]) for name, h in histograms.items()}
         samples = sum(w.done.total() for w in crew)
         found = Stats(self.model, histograms, samples, add_digests(*(w.digest for w in crew)))
         if begun is None:
@@ -132,12 +137,12 @@ class _Worker:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.counts = {name: Accumulator() for name in program.observed}
+        self.counts = {place: Accumulator() for place in program.place.values()}
         self.digest = NO_DATA
         self.done: Counter[str] = Counter()
         self.lock = threading.Lock()  # held while a sample is counted
-        self.free = free_steps(program)
-        self.planned = planned_steps(program)
+        self.whole = True  # whether what is counted are whole samples
+        self.runner = Runner(program)
 
     def observe(self, sample: Mapping[str, Array], stop: threading.Event) -> None:
         """Run `sample` and count it; returns early, having counted in part, on `stop`."""
@@ -146,14 +151,16 @@ class _Worker:
 
     def _observe(self, sample: Mapping[str, Array], stop: threading.Event) -> None:
         live = self.program.checked(sample)
+        self.whole = False
         self._count(live)
-        for step in self.planned if self.program.planned_for(live) else self.free:
+        for values in self.runner.run(live):
+            self._count(values)
             if stop.is_set():
                 return
-            self._count(step(live))
         digest = sample_digest(sample)
         self.digest = add_digests(self.digest, digest)
         self.done[digest] += 1
+        self.whole = True
 
     def _count(self, values: Mapping[str, Array]) -> None:
         for name, value in values.items():

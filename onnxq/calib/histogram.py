@@ -14,7 +14,7 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +29,16 @@ except ImportError:  # a wheel without the compiled part: the same numbers, more
 HAVE_COMPILED = _binning is not None
 
 BINS = 1 << 16
-SPARE = 8  # scratch counters of the compiled loop, zero between calls
+TABLES, SPARE = 4, 16  # of the compiled loop: it counts in several, with a spare zero in each
+ROOM = (1 << 32) - 1  # values that the compiled loop's counters hold for sure
 NONFINITE = 0x7F80  # first magnitude bin of infinities and NaN
 BLOCK = 1 << 15  # values that np.bincount is given at a time, to stay in cache
 
 Array = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 UInt16 = npt.NDArray[np.uint16]
+UInt32 = npt.NDArray[np.uint32]
 Float64 = npt.NDArray[np.float64]
 
 
@@ -43,26 +46,60 @@ class Accumulator:
     """Counts values as they pass. One thread at a time: give each worker its own, then merge."""
 
     def __init__(self) -> None:
+        self._counts = np.zeros(BINS, np.int64)
+        self._minmax = np.array([np.inf, -np.inf], np.float32)
         # Zero pages from the system, where untouched ones cost nothing; malloc may clear old ones.
-        self.counts: Int64 = np.frombuffer(mmap.mmap(-1, (BINS + SPARE) * 8), np.int64)
-        self.minmax = np.array([np.inf, -np.inf], np.float32)
+        self._tables = _zero_pages() if _binning is not None else None
+        self._room = ROOM
 
     def observe(self, x: npt.ArrayLike) -> None:
         """Add the values of `x`: any shape and real dtype, converted to float32."""
-        with np.errstate(over="ignore"):  # beyond float32 counts as infinite
-            values = np.ascontiguousarray(x, np.float32)
-        if _binning is None:
-            count_numpy(self.counts, self.minmax, values)
+        values = x if _is_plain(x) else _plain(x)
+        if self._tables is None:
+            count_numpy(self._counts, self._minmax, values)
+        elif values.size <= self._room:
+            _binning.count(self._tables, self._minmax, values)
+            self._room -= values.size
         else:
-            _binning.count(self.counts, self.minmax, values)
+            self._fold(self._tables)
+            for start in range(0, values.size, ROOM):
+                self.observe(values.reshape(-1)[start : start + ROOM])
+
+    def _fold(self, tables: UInt32) -> None:
+        """Move the counts of the compiled loop to those with more bits."""
+        self._counts += _table_counts(tables)
+        tables[:] = 0
+        self._room = ROOM
 
     def histogram(self) -> Histogram:
         """What was counted so far, as a value."""
-        counts = self.counts[:BINS].copy()
+        counts = self._counts.copy()
+        if self._tables is not None:
+            counts += _table_counts(self._tables)
         counts[0] += counts[0x8000]  # negative zero
         counts[0x8000] = 0
-        low, high = (float(v) + 0.0 for v in self.minmax)
+        low, high = (float(v) + 0.0 for v in self._minmax)
         return _sparse(counts, low, high)
+
+
+def _is_plain(x: object) -> TypeGuard[Float32]:
+    return isinstance(x, np.ndarray) and x.dtype == np.float32 and x.flags.c_contiguous
+
+
+def _plain(x: npt.ArrayLike) -> Float32:
+    with np.errstate(over="ignore"):  # beyond float32 counts as infinite
+        return np.ascontiguousarray(x, np.float32)
+
+
+def _zero_pages() -> UInt32:
+    pages = mmap.mmap(-1, TABLES * (SPARE + BINS) * 4)
+    return np.frombuffer(pages, np.uint32).reshape(TABLES, SPARE + BINS)
+
+
+def _table_counts(tables: UInt32) -> Int64:
+    counts: Int64 = tables[:, SPARE:].sum(axis=0, dtype=np.int64)
+    counts[0] += tables[:, :SPARE].sum(dtype=np.int64)
+    return counts
 
 
 def count_numpy(counts: Int64, minmax: Array, x: Array) -> None:

@@ -1,13 +1,13 @@
 """A graph compiled to segments that ONNX Runtime runs in order.
 
-Sessions are shared by all workers. Where every shape is known, a worker's boundaries live in
-buffers that are planned once (a buffer serves again after the last reader of its tensor) and that
-ONNX Runtime reads and writes in place.
+Sessions are shared by all workers. From the second sample of the same shapes on, a worker's
+boundaries live in buffers that are planned once (a buffer serves again after the last reader of its
+tensor) and that ONNX Runtime reads and writes in place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -18,9 +18,10 @@ from onnxq import graph as graphs
 from onnxq import runtime as ort
 from onnxq import segments
 from onnxq.calib.histogram import Array
+from onnxq.calib.layout import laid_out, sizes
 from onnxq.errors import DataError, ModelError
 from onnxq.graph import Graph
-from onnxq.segments import Segment, Shapes
+from onnxq.segments import Segment
 
 Live = dict[str, Array]
 Step = Callable[[Live], Live]
@@ -28,7 +29,7 @@ Types = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
 class BufferMismatch(Exception):
-    """ONNX Runtime refused the planned buffers: a tensor has another shape than was inferred."""
+    """ONNX Runtime refused the planned buffers: shapes depend on more than those of the inputs."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,15 @@ class Program:
     """Segments with their sessions, in order.
 
     inputs: names of the graph's inputs.
-    observed: names of the tensors to count, graph inputs included.
-    shapes: of the inputs, for which `types` holds.
-    types: dtype and shape of every boundary; None where one is not known.
+    place: observed tensor -> the tensor, of a segment or an input, that holds its values; in the
+        order of the graph, or in another one for a program that `compile_counting` made.
+    steady: whether shapes depend on those of the inputs alone, as far as is known.
     """
 
     segments: tuple[tuple[Segment, ort.Session], ...]
     inputs: tuple[str, ...]
-    observed: tuple[str, ...]
-    shapes: Shapes
-    types: Types | None
+    place: Mapping[str, str]
+    steady: bool = True
 
     def checked(self, sample: Mapping[str, Array]) -> Live:
         """The inputs of one run, contiguous; raises DataError where one is missing."""
@@ -57,53 +57,85 @@ class Program:
                 )
         return {name: np.ascontiguousarray(sample[name]) for name in self.inputs}
 
-    def planned_for(self, live: Mapping[str, Array]) -> bool:
-        """Whether the buffers have the shapes that these inputs lead to."""
-        return self.types is not None and all(
-            live[name].shape == self.shapes.get(name) for name in self.inputs
-        )
 
-
-def compile_program(
-    graph: Graph, observed: Sequence[str], runtime: ort.Runtime, shapes: Shapes
-) -> Program:
-    """The program that computes `observed`; it runs inputs of any shape, and those of `shapes` in
-    planned buffers. Segments and sessions do not depend on `shapes`, so that no result does.
-    """
+def compile_program(graph: Graph, observed: Sequence[str], runtime: ort.Runtime) -> Program:
+    """The program that computes `observed`. Segments and sessions do not depend on any data, so
+    that no result depends on what else is computed."""
     inputs = tuple(t.name for t in graph.inputs)
     part = segments.restrict(graph, [n for n in observed if n not in inputs])
+    order = segments.cut(part, set(observed))
+    return _built(part, order, runtime, "all", inputs, {name: name for name in observed})
+
+
+def compile_counting(graph: Graph, observed: Sequence[str], runtime: ort.Runtime) -> Program:
+    """A faster program for what does not care about the order of the values within a tensor."""
+    inputs = tuple(t.name for t in graph.inputs)
+    part = segments.restrict(graph, [n for n in observed if n not in inputs])
+    layout = laid_out(part, runtime)
+    if layout is None:
+        return compile_program(graph, observed, runtime)
+    place = {name: layout.place.get(name, name) for name in observed}
+    known = sizes(layout, segments.usual_sizes(part))
+    order = segments.cut(layout.graph, set(place.values()), sizes=known)
+    return _built(layout.graph, order, runtime, "none", inputs, place)
+
+
+def _built(
+    part: Graph,
+    order: Sequence[Segment],
+    runtime: ort.Runtime,
+    optimize: str,
+    inputs: tuple[str, ...],
+    place: Mapping[str, str],
+) -> Program:
     pairs = []
-    for segment in segments.cut(part, set(observed)):
+    for segment in order:
         model = graphs.to_proto(segments.subgraph(part, segment))
-        pairs.append((segment, ort.session(model, runtime, threads=1)))
+        pairs.append((segment, ort.session(model, runtime, threads=1, optimize=optimize)))
     ort.release_free_memory()
-    types = _types(part, [segment for segment, _ in pairs], shapes)
-    return Program(tuple(pairs), inputs, tuple(observed), shapes, types)
-
-
-def _types(graph: Graph, order: Sequence[Segment], inputs: Shapes) -> Types | None:
-    """Dtype and shape of every boundary; None where one is not known or holds nothing."""
-    tensors, shapes = graph.tensors(), segments.shapes_at(graph, inputs)
-    types = {}
-    for name in (name for segment in order for name in segment.outputs):
-        dtype, shape = tensors[name].dtype, shapes.get(name)
-        if dtype is None or shape is None or not prod(shape):
-            return None
-        types[name] = (np.dtype(dtype), shape)
-    return types
+    return Program(tuple(pairs), inputs, place)
 
 
 def free_steps(program: Program) -> list[Step]:
-    """What a worker calls in turn on its live tensors; each returns what its segment wrote."""
+    """What is called in turn on live tensors; each returns what its segment wrote."""
     return [_unbound(segment, session) for segment, session in program.segments]
 
 
-def planned_steps(program: Program) -> list[Step]:
-    """The same in buffers of the worker's own, for inputs that the program is planned for."""
-    if program.types is None:
-        return []
-    buffers = _planned([segment for segment, _ in program.segments], program.types)
-    return [_bound(segment, session, buffers) for segment, session in program.segments]
+class Runner:
+    """Runs a program for one worker."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._free = free_steps(program)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._types: Types = {}
+        self._planned: list[Step] = []
+
+    def run(self, live: Live) -> Iterator[Live]:
+        """What each segment in turn writes, from the inputs `live`; it holds until the next one.
+
+        Raises BufferMismatch where the planned buffers do not fit.
+        """
+        shapes = {name: x.shape for name, x in live.items()}
+        if self.program.steady and shapes == self._shapes:
+            self._planned = self._planned or self._in_buffers()
+            steps, self._types = self._planned or self._free, {}
+            yield from (step(live) for step in steps)
+            return
+        self._shapes, self._types, self._planned = {}, {}, []  # another plan's memory goes first
+        types = {}
+        for step in self._free:
+            values = step(live)
+            types.update({name: (x.dtype, x.shape) for name, x in values.items()})
+            yield values
+        self._shapes, self._types = shapes, types
+
+    def _in_buffers(self) -> list[Step]:
+        """The steps in buffers of the worker's own; none where a tensor holds nothing."""
+        if not all(prod(shape) for _, shape in self._types.values()):
+            return []
+        buffers = _planned([segment for segment, _ in self.program.segments], self._types)
+        return [_bound(segment, session, buffers) for segment, session in self.program.segments]
 
 
 def _unbound(segment: Segment, session: ort.Session) -> Step:

@@ -53,8 +53,7 @@ def collect_grams(
     Raises ModelError for a model that cannot be run, DataError for data that does not fit it.
     """
     names = list(dict.fromkeys(r.tensor for r in readings))
-    shapes = {name: tuple(x.shape) for name, x in data.sample(parts[0][0]).items()}
-    program = compile_program(graph, names, runtime or ort.Runtime(), shapes)
+    program = compile_program(graph, names, runtime or ort.Runtime())
     found = []
     with ThreadPoolExecutor(workers, "gram") as pool:
         for part in parts:

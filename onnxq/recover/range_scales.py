@@ -65,8 +65,7 @@ def refined(bench: Bench, graph: Graph, ranges: Ranges) -> list[Refined]:
         return []
     every = [reader for group in readers.values() for reader in group]
     names = list(dict.fromkeys(reader.reading.tensor for reader in every))
-    shapes = {name: tuple(x.shape) for name, x in bench.chosen.sample(0).items()}
-    program = compile_program(graph, names, bench.runtime, shapes)
+    program = compile_program(graph, names, bench.runtime)
     most = -(-POSITIONS // max(1, len(bench.fit)))
 
     def measure(i: int) -> dict[str, Array]:

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from onnxq import graph as graphs
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.collect import collect
 from onnxq.calib.stats import Stats
-from onnxq.errors import DataError
+from onnxq.errors import DataError, ModelError
 
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -144,3 +146,31 @@ def test_a_run_killed_again_and_again_ends_in_the_same_bytes(tmp_path, whole):
         assert done.returncode == -signal.SIGKILL
     assert saved(counted(Rows(rows()), path), path) == whole
     assert list(tmp_path.glob("*.tmp*")) == []
+
+
+def test_a_sample_that_fails_in_the_middle_is_not_in_the_checkpoint(tmp_path):
+    class Last(Rows):
+        """The last sample does not fit the model, which ONNX Runtime says after x was counted."""
+
+        asked = threading.Event()
+
+        def sample(self, i):
+            if i == len(self.rows) - 1:
+                self.asked.set()
+                return {"x": np.ones((1, 5), np.float32)}
+            return super().sample(i)
+
+    data, path = Last(rows()[:3]), tmp_path / "stats.npz"
+
+    def wait(done, _):
+        if done == 2:
+            assert data.asked.wait(10)
+            time.sleep(0.2)  # for the failure, which only the next thing written would show
+
+    checkpoint = Checkpoint.open(path, "m", TENSORS, seconds=0)
+    graph = graphs.from_proto(onnx.parser.parse_model(NET))
+    with pytest.raises(ModelError):
+        collect(graph, TENSORS, data, workers=1, progress=wait, checkpoint=checkpoint, model="m")
+    left = Checkpoint.open(path, "m", TENSORS).begun
+    assert left is not None
+    assert left["x"].count == 3 * left.samples
