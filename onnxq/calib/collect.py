@@ -23,6 +23,7 @@ from onnxq import runtime as ort
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.checkpoint import Samples as Samples
 from onnxq.calib.histogram import EMPTY, Accumulator, Array, merge
+from onnxq.calib.on_device import DeviceAccumulator
 from onnxq.calib.program import BufferMismatch, Program, Runner, compile_counting
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
 from onnxq.errors import DataError, ModelError
@@ -137,7 +138,11 @@ class _Worker:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.counts = {place: Accumulator() for place in program.place.values()}
+        on = program.counters
+        self.counts = {
+            place: DeviceAccumulator(on) if on else Accumulator()
+            for place in program.place.values()
+        }
         self.digest = NO_DATA
         self.done: Counter[str] = Counter()
         self.lock = threading.Lock()  # held while a sample is counted

@@ -41,7 +41,11 @@ def laid_out(part: Graph, runtime: ort.Runtime) -> Layout | None:
     """How ONNX Runtime runs `part`, whose outputs are the observed tensors; None where that is of
     no use: no convolution, another provider, weights too large to be written once more."""
     convolutions = any(node.op == "Conv" for node in part.nodes)
-    if not convolutions or runtime.provider != "cpu" or runtime.ort_extension is not None:
+    if (
+        not convolutions
+        or ort.resolved(runtime.provider) != "cpu"
+        or runtime.ort_extension is not None
+    ):
         return None
     if graphs.weight_bytes(part) > LARGEST:
         return None

@@ -8,7 +8,7 @@ tensor) and that ONNX Runtime reads and writes in place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from onnxq import graph as graphs
 from onnxq import runtime as ort
 from onnxq import segments
+from onnxq.calib import on_device
 from onnxq.calib.histogram import Array
 from onnxq.calib.layout import laid_out, sizes
 from onnxq.errors import DataError, ModelError
@@ -40,12 +41,14 @@ class Program:
     place: observed tensor -> the tensor, of a segment or an input, that holds its values; in the
         order of the graph, or in another one for a program that `compile_counting` made.
     steady: whether shapes depend on those of the inputs alone, as far as is known.
+    counters: that count on the device, where the tensors stay; None on the CPU.
     """
 
     segments: tuple[tuple[Segment, ort.Session], ...]
     inputs: tuple[str, ...]
     place: Mapping[str, str]
     steady: bool = True
+    counters: on_device.Counters | None = None
 
     def checked(self, sample: Mapping[str, Array]) -> Live:
         """The inputs of one run, contiguous; raises DataError where one is missing."""
@@ -58,17 +61,23 @@ class Program:
         return {name: np.ascontiguousarray(sample[name]) for name in self.inputs}
 
 
-def compile_program(graph: Graph, observed: Sequence[str], runtime: ort.Runtime) -> Program:
+def compile_program(
+    graph: Graph, observed: Sequence[str], runtime: ort.Runtime, segment_bytes: int = 0
+) -> Program:
     """The program that computes `observed`. Segments and sessions do not depend on any data, so
     that no result depends on what else is computed."""
     inputs = tuple(t.name for t in graph.inputs)
     part = segments.restrict(graph, [n for n in observed if n not in inputs])
-    order = segments.cut(part, set(observed))
+    order = segments.cut(part, set(observed), segment_bytes)
     return _built(part, order, runtime, "all", inputs, {name: name for name in observed})
 
 
 def compile_counting(graph: Graph, observed: Sequence[str], runtime: ort.Runtime) -> Program:
     """A faster program for what does not care about the order of the values within a tensor."""
+    if ort.resolved(runtime.provider) == "cuda":
+        program = compile_program(graph, observed, runtime, on_device.SEGMENT_BYTES)
+        on_device.log_nodes_on_cpu(session for _, session in program.segments)
+        return replace(program, counters=on_device.compile_counters(runtime))
     inputs = tuple(t.name for t in graph.inputs)
     part = segments.restrict(graph, [n for n in observed if n not in inputs])
     layout = laid_out(part, runtime)
@@ -106,7 +115,7 @@ class Runner:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._free = free_steps(program)
+        self._free = on_device.steps(program.segments) if program.counters else free_steps(program)
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._types: Types = {}
         self._planned: list[Step] = []
@@ -116,6 +125,9 @@ class Runner:
 
         Raises BufferMismatch where the planned buffers do not fit.
         """
+        if self.program.counters:
+            yield from (step(live) for step in self._free)
+            return
         shapes = {name: x.shape for name, x in live.items()}
         if self.program.steady and shapes == self._shapes:
             self._planned = self._planned or self._in_buffers()
