@@ -27,6 +27,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxq import stored
+from onnxq.damage import broken_name, broken_tensor, stored_tensors
 from onnxq.errors import ModelError
 from onnxq.stored import Stored
 
@@ -62,8 +63,8 @@ def _located_proto(path: Path) -> onnx.ModelProto:
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again") from e
     if not model.opset_import or not model.HasField("graph") or not model.graph.output:
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again")
-    if damaged := next((t for t in _names(model.graph) if not isinstance(t, str)), None):
-        raise ModelError(f"'{path}' is damaged: {damaged!r} in it is no name; export it again")
+    if broken := broken_name(model):
+        raise ModelError(f"'{path}' is damaged: {broken}; export it again")
     for name in external_files(model):
         if not (path.parent / name).is_file():
             raise ModelError(
@@ -74,6 +75,8 @@ def _located_proto(path: Path) -> onnx.ModelProto:
         stored.locate(model, path.parent)
     except (ValueError, OSError, onnx.checker.ValidationError) as e:
         raise ModelError(f"the external data of '{path}' cannot be read: {e}") from e
+    if broken := broken_tensor(model):
+        raise ModelError(f"'{path}' is damaged: {broken}; export it again")
     if not any(opset.domain == "" for opset in model.opset_import):
         for opset in model.opset_import:
             if opset.domain == "ai.onnx":  # the other name of the domain, which most tools miss
@@ -90,28 +93,9 @@ def _locations(model: onnx.ModelProto) -> Iterator[onnx.StringStringEntryProto]:
     """Every entry that names an external data file, those of subgraphs and attributes too."""
     owners: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
     for owner in owners:
-        for tensor in _stored_tensors(owner):
+        for tensor in stored_tensors(owner):
             if uses_external_data(tensor):
                 yield from (e for e in tensor.external_data if e.key == "location")
-
-
-def _stored_tensors(owner: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
-    if isinstance(owner, onnx.GraphProto):
-        yield from owner.initializer
-    for node in owner.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for body in (attribute.g, *attribute.graphs):
-                yield from _stored_tensors(body)
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
-    """Every name in the main graph; one that is not UTF-8 comes as bytes."""
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (value.name for value in (*graph.input, *graph.output))
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -179,7 +163,7 @@ def save(
             return temporary.write_bytes(model.SerializeToString())
     data = path.with_name(path.name + ".data")
     owners: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
-    tensors = (tensor for owner in owners for tensor in _stored_tensors(owner))
+    tensors = (tensor for owner in owners for tensor in stored_tensors(owner))
     with replacing(data) as temporary_data, replacing(path) as temporary:
         stored.move(tensors, temporary_data, data.name, least=1024)
         written = temporary.write_bytes(model.SerializeToString())

@@ -52,6 +52,31 @@ def test_a_damaged_name_is_told(quantize_refused, classifier):
     assert "'damaged.onnx' is damaged: b'/lay\\xd2r3/" in quantize_refused("damaged.onnx")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("dims", [16, 16, 3, 4], "has 9216 bytes of data, 12288 for FLOAT [16, 16, 3, 4]"),
+        ("dims", [-16, 16, 3, 3], "has the shape [-16, 16, 3, 3]"),
+        ("data_type", 11, "has 9216 bytes of data, 18432 for DOUBLE [16, 16, 3, 3]"),
+        ("data_type", 0, "is of the unknown type 0"),
+        ("data_type", 99, "is of the unknown type 99"),
+    ],
+)
+def test_a_weight_that_is_not_what_its_shape_says_is_told(
+    quantize_refused, conv_model, field, value, why
+):
+    model = onnx.load(conv_model(f"{IO} {{ {CONV} y = Relu(h) }}"))
+    tensor = model.graph.initializer[0]
+    if field == "dims":
+        del tensor.dims[:]
+        tensor.dims.extend(value)
+    else:
+        tensor.data_type = value
+    Path("damaged.onnx").write_bytes(model.SerializeToString())
+    expected = f"'damaged.onnx' is damaged: tensor 'w' in it {why}; export it again"
+    assert quantize_refused("damaged.onnx") == expected
+
+
 def test_missing_and_short_external_data_are_told(quantize_refused, classifier):
     onnx.save(onnx.load(classifier), "m.onnx", save_as_external_data=True, location="m.data")
     content = Path("m.data").read_bytes()
