@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import mmap
 import shutil
+import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +18,24 @@ import numpy as np
 from onnxq.calib.histogram import Array
 from onnxq.errors import DataError
 
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+# what NumPy and zipfile raise on damaged files; the header of an array is Python that is parsed
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RuntimeError,  # encrypted, and, as NotImplementedError, compressed in a way of its own
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 def map_npy(path: Path) -> Array:
@@ -57,7 +77,7 @@ def read_npz(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (*UNREADABLE, AttributeError, TypeError) as e:
+    except UNREADABLE as e:
         raise unreadable(path, e) from e
 
 

@@ -192,7 +192,7 @@ def _read_test_data_set(folder: Path, names: Sequence[str]) -> Record:
             k = int(file.stem.removeprefix("input_"))
             name = tensor.name if tensor.name in names else names[k]
             record[name] = onnx.numpy_helper.to_array(tensor)
-        except (DecodeError, IndexError, TypeError, *UNREADABLE) as e:
+        except (DecodeError, *UNREADABLE) as e:
             raise unreadable(file, e) from e
     return record
 
@@ -204,7 +204,7 @@ def _read_json(path: Path) -> Iterator[Record]:
         feeds = document if isinstance(document, list) else [document]
         for feed in feeds:
             yield {name: _decode(entry) for name, entry in feed.items()}
-    except (*UNREADABLE, AttributeError, TypeError) as e:
+    except UNREADABLE as e:
         raise DataError(
             f"'{path}' is not what 'polygraphy run --save-inputs' writes ({type(e).__name__}: {e})"
         ) from e

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -23,14 +21,13 @@ from typing import Any
 import numpy as np
 
 from onnxq.calib import histogram
+from onnxq.calib.data_numpy import UNREADABLE
 from onnxq.calib.histogram import Array, Histogram
 from onnxq.errors import DataError
 from onnxq.graph import replacing
 
 KIND, VERSION = "onnxq.stats", 1
 NO_DATA, DIGEST = "0" * 64, 32  # bytes of a SHA-256
-
-_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def _read(path: Path) -> tuple[Stats, list[str] | None]:
             return stats, None
         rows = arrays["done"].reshape(stats.samples, DIGEST)
         return stats, [row.tobytes().hex() for row in rows]
-    except (*_UNREADABLE, KeyError, TypeError, AttributeError) as e:
+    except UNREADABLE as e:
         raise DataError(
             f"'{path}' is not a statistics file or is cut short ({type(e).__name__}: {e}); "
             "'onnxq calibrate --stats' writes one"
