@@ -49,7 +49,7 @@ def test_a_truncated_npy_is_an_error(tmp_path, cut):
     assert "cannot be read or is cut short" in refused(tmp_path / "x.npy")
 
 
-@pytest.mark.parametrize("spoiled", [b"{'descr'(", b"{'descr'", b"\xff\x00", b"'"])
+@pytest.mark.parametrize("spoiled", [b"{'descr'(", b"\xff\x00", b"'"])
 def test_an_npy_with_a_spoiled_header_is_an_error(tmp_path, spoiled):
     np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
     whole = (tmp_path / "x.npy").read_bytes()
