@@ -22,5 +22,9 @@ class PlanError(OnnxqError):
     """A plan, a pattern or an option does not fit the model or the target."""
 
 
+class WorkerError(OnnxqError):
+    """A worker of an executor cannot do its part, or was lost."""
+
+
 class RuntimeMissing(OnnxqError):
     """A package that an extra installs is not there; the message names the extra."""

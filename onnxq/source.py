@@ -25,13 +25,23 @@ HALF_OPSET = 19  # below it Q/DQ has no half scales
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """What `prepare` was told."""
+
+    config: Config
+    plan: Plan | None
+
+
+@dataclass(frozen=True)
 class Source:
-    """A prepared graph with the file it came from and its hash."""
+    """A prepared graph with the file it came from and its hash; how to prepare it again, None for
+    a model as it is."""
 
     graph: Graph
     path: Path
     sha256: str
     notes: tuple[str, ...] = ()
+    preparation: Preparation | None = None
 
 
 def prepare(
@@ -68,7 +78,8 @@ def prepare(
         graph = apply(graph, raise_opset_to(needed))
     raised = graph.opset > before
     notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
-    return Source(graph, path, graphs.fingerprint(path), notes)
+    told = Preparation(config, plan_from)
+    return Source(graph, path, graphs.fingerprint(path), notes, told)
 
 
 def _has_half(graph: Graph) -> bool:

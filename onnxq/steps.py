@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from onnxq.calib.observed import activation_specs, observed
 from onnxq.calib.ranges import Ranges, read_ranges
 from onnxq.calib.stats import Stats
 from onnxq.calib.weights import weight_mse
+from onnxq.cluster import counting
+from onnxq.cluster.opening import placed
 from onnxq.config import Config
 from onnxq.errors import DataError, PlanError
 from onnxq.graph import Graph, Tensor
@@ -95,16 +98,26 @@ def calibrate(
     config: Config | None = None,
     progress: Progress = silent,
     checkpoint: Path | None = None,
+    executor: Executor | None = None,
 ) -> Stats:
     """Statistics of every tensor the plan quantizes: one pass over the data, no method chosen.
 
     `checkpoint` names a file that is written as the work goes on; what an interrupted run left
-    there is not done again. Raises DataError where that is another run's.
+    there is not done again. The workers of an `executor` count instead of this process, to the same
+    bits (docs/clusters.md). Raises DataError where the checkpoint is another run's, WorkerError
+    where workers fail.
     """
     config = config or Config()
     tensors, runtime = observed(source.graph, plan), runtime_of(config)
 
+    def tick(done: int, total: int) -> None:
+        progress("calibrate", done, total)
+
     def count(names: Sequence[str]) -> Stats:
+        begun = Checkpoint.open(checkpoint, source.sha256, names) if checkpoint else None
+        if executor is not None:
+            where = runtime_of(placed(config))
+            return counting.count(executor, source, names, dataset, where, tick, begun)
         return collect(
             source.graph,
             names,
@@ -112,8 +125,8 @@ def calibrate(
             model=source.sha256,
             runtime=runtime,
             workers=config.workers,
-            progress=lambda done, total: progress("calibrate", done, total),
-            checkpoint=Checkpoint.open(checkpoint, source.sha256, names) if checkpoint else None,
+            progress=tick,
+            checkpoint=begun,
         )
 
     if config.cache is None:

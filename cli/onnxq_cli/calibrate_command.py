@@ -9,6 +9,7 @@ import click
 
 from onnxq.calib.data import Dataset
 from onnxq.errors import DataError, PlanError
+from onnxq_cli.cluster_option import dask_option
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import (
     IN,
@@ -69,6 +70,7 @@ def _shard(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
     callback=_part,
     help="Take each Nth sample from the Kth on; 'onnxq merge-stats' adds the N statistics up.",
 )
+@dask_option
 @click.option("--from-stats", type=IN, help="Read a method off saved statistics; no model is run.")
 @click.option("-o", "--out", type=OUT, required=True, help="Where ranges.json goes.")
 def command(model: Path, out: Path, **options: Any) -> int:
@@ -97,7 +99,8 @@ def command(model: Path, out: Path, **options: Any) -> int:
         with Bars() as bars:
             dataset = api.data(source, calib, config)
             dataset = _shard(dataset, options["shard"])
-            stats = api.calibrate(source, plan, dataset, config, bars, options["stats_path"])
+            kept, executor = options["stats_path"], options["executor"]
+            stats = api.calibrate(source, plan, dataset, config, bars, kept, executor)
     ranges = api.read(source, plan, stats, config.method)
     with together():
         if options["stats_path"]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from onnxq_cli.cluster_option import dask_option
 from onnxq_cli.options import (
     IN,
     OUT,
@@ -50,6 +51,7 @@ from onnxq_cli.searching import (
               help="Measure plans at this many evenly spread costs besides.")  # fmt: skip
 @click.option("--trials", type=click.IntRange(min=1), default=10, show_default=True,
               help="Plans to measure at most in pursuit of the budget.")  # fmt: skip
+@dask_option
 @placement_options
 @method_option
 @range_options
@@ -76,6 +78,7 @@ def command(**options: Any) -> int:
     from onnxq.search import given, palette_of, search
 
     model: Path = options["model"]
+    executor = options["executor"]
     out = options["out"] or model.with_name(f"{model.stem}.plan.yaml")
     for path in options["pareto"]:
         pareto.check_path(path)
@@ -95,8 +98,9 @@ def command(**options: Any) -> int:
             stats = Stats.load(options["stats_path"])
             stats.check_model(source.sha256)
         else:
-            stats = api.calibrate(source, palette.everything, samples.rest, config, bars)
-        found = search(source, palette, stats, samples, asked, config, bars)
+            everything = palette.everything
+            stats = api.calibrate(source, everything, samples.rest, config, bars, executor=executor)
+        found = search(source, palette, stats, samples, asked, config, bars, executor)
     with together():
         for path in options["pareto"]:
             pareto.save(found, path)

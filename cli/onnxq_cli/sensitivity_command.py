@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnxq_cli.cluster_option import dask_option
 from onnxq_cli.configuring import config_of
 from onnxq_cli.labels import labels_of
 from onnxq_cli.options import (
@@ -134,6 +135,7 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @click.option(
     "--resume", type=OUT, metavar="FILE.json", help="Keep what is measured here, and go on from it."
 )
+@dask_option
 @click.option("--whole", is_flag=True, help="Slow, to check with: a whole new run for each node.")
 @click.option("--plan", "plan_path", type=IN, help="Use this plan.yaml instead of planning.")
 @click.option("--stats", "stats_path", type=IN, help="Use these statistics: no calibration.")
@@ -166,7 +168,7 @@ def command(**options: Any) -> int:
     from onnxq.report import ranking as report
     from onnxq.report import text
 
-    outs, skip = options["outs"], options["write_skip"]
+    outs, skip, executor = options["outs"], options["write_skip"], options["executor"]
     for out in outs:
         report.check_path(out)
     sources = (options["plan_path"], options["stats_path"], options["labels_path"])
@@ -182,10 +184,10 @@ def command(**options: Any) -> int:
             stats = Stats.load(options["stats_path"])
             stats.check_model(source.sha256)
         else:
-            stats = api.calibrate(source, plan, dataset, config, bars)
+            stats = api.calibrate(source, plan, dataset, config, bars, executor=executor)
         ranges = api.read(source, plan, stats, config.method)
         try:
-            ranking = api.sensitivity(source, plan, ranges, judged, asked, config, bars)
+            ranking = api.sensitivity(source, plan, ranges, judged, asked, config, bars, executor)
         except KeyboardInterrupt:
             return _interrupted(options["resume"])
     with together():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -61,15 +61,27 @@ class Random:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """What `open_data` was told, and the source of each text."""
+
+    texts: Sequence[str]
+    sources: Sequence[Source]
+    limit: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Samples for a model, on disk until asked for; safe to read from several threads.
 
-    rows: (source, record number) of every sample's records, `batch` of them a sample.
+    rows: (source, record number) of every sample's records, `batch` of them a sample. opened: how
+    to open the sources again.
     """
 
     inputs: Mapping[str, InputInfo]
     rows: Sequence[tuple[Source, int]]
     batch: int = 1
+    opened: Opened | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch
@@ -133,15 +145,9 @@ def open_data(
     `limit` is how much of each generator or JSON file is read, and how many 'random' samples are
     drawn. Raises DataError for data that is missing, empty, unreadable or does not fit.
     """
-    rows: list[tuple[Source, int]] = []
-    for text in [sources] if isinstance(sources, str) else sources:
-        if text == "random":
-            source: Source = Random(inputs, limit or RANDOM_SAMPLES, seed)
-        else:
-            source = open_source(text, list(inputs), limit)
-        if not len(source):
-            raise DataError(f"'{text}' holds no samples; give at least one")
-        rows += [(source, i) for i in range(len(source))]
+    texts = [sources] if isinstance(sources, str) else list(sources)
+    opened = Opened(texts, open_each(texts, inputs, limit, seed), limit, seed)
+    rows = [(source, i) for source in opened.sources for i in range(len(source))]
     if not rows:
         raise DataError("no calibration data; name at least one file, folder or function")
     batch = _records_a_sample(rows[0], inputs)
@@ -154,7 +160,22 @@ def open_data(
         )
     if left := len(rows) % batch:
         log.warning("the last %d of %d samples do not fill a batch of %d", left, len(rows), batch)
-    return Dataset(inputs, rows[: len(rows) - left], batch)
+    return Dataset(inputs, rows[: len(rows) - left], batch, opened)
+
+
+def open_each(
+    texts: Sequence[str], inputs: Mapping[str, InputInfo], limit: int | None, seed: int
+) -> list[Source]:
+    """The source that each text names; raises DataError as `open_data`."""
+    found: list[Source] = []
+    for text in texts:
+        if text == "random":
+            found.append(Random(inputs, limit or RANDOM_SAMPLES, seed))
+        else:
+            found.append(open_source(text, list(inputs), limit))
+        if not len(found[-1]):
+            raise DataError(f"'{text}' holds no samples; give at least one")
+    return found
 
 
 def _records_a_sample(row: tuple[Source, int], inputs: Mapping[str, InputInfo]) -> int:

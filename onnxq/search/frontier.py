@@ -8,7 +8,7 @@ and decides nothing: a plan counts by what its model was measured to score.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from onnxq.search.budget import Budget
 from onnxq.search.choices import FLOAT, Palette
 from onnxq.search.cost import MEASURED, Costs
 from onnxq.search.meter import Meter
+from onnxq.search.remote import Workers
 from onnxq.search.result import Trial
 from onnxq.search.solve import solve
 from onnxq.sensitivity.ranking import Ranking
@@ -37,8 +38,9 @@ DAMAGE: Mapping[str, Callable[[float], float]] = {
 class Frontier:
     """Proposes and measures plans; what is measured once is kept.
 
-    rankings: choice -> damage of each node. Nodes without a cost are not chosen for: they get the
-    first choice there is wherever the target's table gives them any.
+    rankings: choice -> damage of each node. workers: measure plans in place of this process, but
+    for costs that are measured, which is done here. Nodes without a cost are not chosen for: they
+    get the first choice there is wherever the target's table gives them any.
     """
 
     palette: Palette
@@ -48,6 +50,7 @@ class Frontier:
     priced: str
     meter: Meter
     budget: Budget | None
+    workers: Workers | None = None
     trials: dict[tuple[str, ...], Trial] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,6 +70,7 @@ class Frontier:
         self._fixed = sum(of[n][FLOAT] for n in of if n not in chosen_for)
         self._damage = self._damages()
         self._plans: dict[tuple[str, ...], Plan] = {}
+        self._solved: dict[float, Mapping[str, str] | None] = {}
 
     def _damages(self) -> Array:
         """[nodes, choices, parts]; nothing for what stays float."""
@@ -90,11 +94,31 @@ class Frontier:
 
     def at(self, limit: float) -> Trial | None:
         """The measured plan of least predicted damage within a cost; None if none is so cheap."""
-        picked = solve(self._cost, self._damage, limit - self._fixed)
-        if picked is None:
-            return None
-        chosen = {n: self.choices[i] for n, i in zip(self.nodes, picked, strict=True)}
-        return self.of(chosen)
+        chosen = self._within(limit)
+        return None if chosen is None else self.of(chosen)
+
+    def expect(self, limits: Iterable[float]) -> None:
+        """Let workers begin with the plans for these costs, which may be asked for."""
+        if self.workers is None or self.priced in MEASURED:
+            return
+        for chosen in map(self._within, limits):
+            if chosen is None:
+                continue
+            plan = self.palette.mix({**chosen, **self._followers})
+            key = self._key(self.palette.named(plan, chosen))
+            if key not in self.trials:
+                self.workers.begin(key, plan)
+
+    def _within(self, limit: float) -> Mapping[str, str] | None:
+        """The choices of least predicted damage within a cost."""
+        if limit not in self._solved:
+            picked = solve(self._cost, self._damage, limit - self._fixed)
+            self._solved[limit] = (
+                None
+                if picked is None
+                else {n: self.choices[i] for n, i in zip(self.nodes, picked, strict=True)}
+            )
+        return self._solved[limit]
 
     def of(self, chosen: Mapping[str, str]) -> Trial:
         """The measured plan with these choices; nodes not named are float.
@@ -118,10 +142,14 @@ class Frontier:
         return tuple(chosen.get(n, FLOAT) for n in self.palette.nodes)
 
     def _measured(self, plan: Plan, chosen: Mapping[str, str]) -> Trial:
-        graph = self.meter.model(plan)
-        found = self.meter.measure(graph)
-        modelled = self.costs.total(chosen)
-        cost = self.meter.latency(graph) if self.priced in MEASURED else modelled
+        cost = modelled = self.costs.total(chosen)
+        if self.workers is not None and self.priced not in MEASURED:
+            found = self.workers.measured(self._key(chosen), plan)
+        else:
+            graph = self.meter.model(plan)
+            found = self.meter.measure(graph)
+            if self.priced in MEASURED:
+                cost = self.meter.latency(graph)
         higher = self.meter.metric.higher_is_better
         holds = self.budget is None or self.budget.holds(
             found.score, self.meter.reference, cost, higher

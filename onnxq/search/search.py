@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,6 +21,7 @@ from onnxq.search.cost import Costs, costs
 from onnxq.search.frontier import Frontier
 from onnxq.search.meter import Meter
 from onnxq.search.options import SearchOptions
+from onnxq.search.remote import Workers
 from onnxq.search.result import Result, Trial
 from onnxq.search.shapes import shapes_of
 from onnxq.sensitivity import Options, Ranking, metric_of, sensitivity
@@ -46,20 +48,26 @@ def search(
     options: SearchOptions,
     config: Config | None = None,
     progress: Progress = steps.silent,
+    executor: Executor | None = None,
 ) -> Result:
     """The cheapest plan that keeps to the budget, by measuring; of the choices in `palette`.
 
     For a budget of cost: the measured plan within it that scores best. stats: of `samples.rest`.
-    Labels in `options` are of `samples.check`. `progress` is called with "sensitivity" and
-    "search". Raises PlanError, DataError and ModelError as `sensitivity` does, RuntimeMissing
-    where there is no scipy.
+    Labels in `options` are of `samples.check`. The workers of an `executor` rank nodes and measure
+    plans instead of this process, to the same bits (docs/clusters.md). `progress` is called with
+    "sensitivity" and "search". Raises PlanError, DataError, ModelError and WorkerError as
+    `sensitivity` does, RuntimeMissing where there is no scipy.
     """
     solve.require()
     if options.budget is None:
         raise PlanError("a search needs a budget")
     config = config or Config()
-    frontier = frontier_of(source, palette, stats, samples, options, config, progress)
-    _explore(frontier, options.budget, options, progress)
+    frontier = frontier_of(source, palette, stats, samples, options, config, progress, executor)
+    try:
+        _explore(frontier, options.budget, options, progress)
+    finally:
+        if frontier.workers is not None:
+            frontier.workers.stop()
     return _result(frontier, options.budget, samples, options)
 
 
@@ -71,6 +79,7 @@ def frontier_of(
     options: SearchOptions,
     config: Config,
     progress: Progress,
+    executor: Executor | None = None,
 ) -> Frontier:
     """Everything that proposes and measures plans: costs, damage of each node, the meter."""
     palette = settled(source, palette, stats, config)
@@ -84,8 +93,11 @@ def frontier_of(
     labelled = options.measured_by == "top1"
     scored = wholes_of(branches) if labelled else branches
     meter = Meter(source, stats, metric, scored, samples.check, samples.rest, config)
-    rankings = _rankings(meter, palette, priced, branches, options, progress)
-    return Frontier(palette, rankings, branches, priced, options.cost, meter, options.budget)
+    rankings = _rankings(meter, palette, priced, branches, options, progress, executor)
+    workers = None if executor is None else Workers(executor, meter, options)
+    return Frontier(
+        palette, rankings, branches, priced, options.cost, meter, options.budget, workers
+    )
 
 
 def settled(source: steps.Source, palette: Palette, stats: Stats, config: Config) -> Palette:
@@ -106,6 +118,7 @@ def _rankings(
     parts: Sequence[Part],
     options: SearchOptions,
     progress: Progress,
+    executor: Executor | None,
 ) -> dict[str, Ranking]:
     """The damage of each node by each choice that it has, where it costs something.
 
@@ -124,7 +137,8 @@ def _rankings(
         narrow = any(spec.row.bits < 8 for spec in plan.edges.values())
         config = replace(meter.config, weight_method="mse") if narrow else meter.config
         told = partial(_told, progress, choice) if len(palette.plans) > 1 else progress
-        found[choice] = sensitivity(scored, plan, meter.ranges(plan), few, asked, config, told)
+        ranges = meter.ranges(plan)
+        found[choice] = sensitivity(scored, plan, ranges, few, asked, config, told, executor)
     return found
 
 
@@ -138,15 +152,18 @@ def _explore(
     """Measure plans at evenly spread costs, then where the budget begins to hold."""
     least, points = frontier.least, max(options.points, 1)
     total = points + options.trials
-    for i in range(points):
+    spread = [least + (1 - least) * i / max(points - 1, 1) for i in range(points)]
+    frontier.expect(spread)
+    for i, limit in enumerate(spread):
         progress("search", i, total)
-        frontier.at(least + (1 - least) * i / max(points - 1, 1))
+        frontier.at(limit)
     low, high = _bracket(frontier, budget, least)
     middle = high if budget.kind == "cost" else (low + high) / 2
     for i in range(options.trials):
         if high - low < NEAR:
             break
         progress("search", points + i, total)
+        frontier.expect([middle, (low + middle) / 2, (middle + high) / 2])
         trial = frontier.at(middle)
         holds = trial is not None and trial.holds
         # more cost helps the score, less cost a budget of cost

@@ -5,28 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection
+from concurrent.futures import Executor
 from dataclasses import fields, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from onnxq.calib.data import Dataset
-from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import sample_digest
 from onnxq.config import Config
-from onnxq.errors import DataError, PlanError
-from onnxq.graph import Graph
 from onnxq.plan import Plan
-from onnxq.sensitivity.measure import Bench, bench_of, measure
-from onnxq.sensitivity.options import Execution, Options, execution_of, metric_of
+from onnxq.sensitivity.options import Execution, Options
 from onnxq.sensitivity.ranking import Ranking
 from onnxq.sensitivity.readings import Readings
-from onnxq.sensitivity.runner import Runner, Subject, Whole
+from onnxq.sensitivity.remote import Measure, workers_of
 from onnxq.sensitivity.screen import Screen, confirm, screen_of
-from onnxq.sensitivity.segmented import Segmented
+from onnxq.sensitivity.setup import Setup, setup_of
+from onnxq.sensitivity.setup import Source as Source
 from onnxq.sensitivity.state import State
-from onnxq.sensitivity.toggles import Toggle, units_of
+from onnxq.sensitivity.toggles import Toggle
 from onnxq.sensitivity.work import Work
 
 Progress = Callable[[str, int, int], None]
@@ -40,16 +38,6 @@ FREE = (
 )  # options that leave every sum as it is
 
 
-class Source(Protocol):
-    """A prepared graph and the hash of its model file."""
-
-    @property
-    def graph(self) -> Graph: ...
-
-    @property
-    def sha256(self) -> str: ...
-
-
 def sensitivity(
     source: Source,
     plan: Plan,
@@ -58,23 +46,25 @@ def sensitivity(
     options: Options | None = None,
     config: Config | None = None,
     progress: Progress = lambda stage, done, total: None,
+    executor: Executor | None = None,
 ) -> Ranking:
     """The damage that quantizing each node (or group) of `plan` does: of the worst over all of
     `dataset`, of the others over the share of it that `options.screen` is.
 
     Of `config` it takes how Q/DQ is written, where models run and how many samples at a time.
-    `progress` is called with "sensitivity", "confirm" and "curve". Raises PlanError for options,
-    patterns or a metric that do not fit, DataError for labels, ModelError where a score is not a
-    number.
+    The workers of an `executor` measure instead of this process, to the same bits
+    (docs/clusters.md). `progress` is called with "sensitivity", "confirm" and "curve". Raises
+    PlanError for options, patterns or a metric that do not fit, DataError for labels, ModelError
+    where a score is not a number, WorkerError where workers fail.
     """
-    options, execution = options or Options(), execution_of(config or Config())
-    work = _work(source, plan, ranges, dataset, options)
-    metric = metric_of(options, len(dataset))
-    subject = Subject(source.graph, ranges.limits, dataset, work.scored())
-    state = State(options.resume, _key(work, dataset, execution) if options.resume else "")
-    runner = _runner(subject, work, execution)
-    bench = bench_of(runner, metric, execution.workers, options.max_memory)
-    found = _measured(bench, work, state, screen_of(options, len(dataset)), progress)
+    options, config = options or Options(), config or Config()
+    setup = setup_of(source, plan, ranges, dataset, options, config)
+    work, metric = setup.work, setup.metric
+    state = State(options.resume, _key(work, dataset, setup.execution) if options.resume else "")
+    measure = setup.measure
+    if executor is not None:
+        measure = workers_of(executor, source, setup).measure
+    found = _measured(setup, measure, state, screen_of(options, len(dataset)), progress)
     judge = found.judge()
     first = {name: x.shape for name, x in dataset.sample(0).items()}
     ranking = Ranking(
@@ -91,50 +81,30 @@ def sensitivity(
     )
     if not options.curve:
         return ranking
-    subject = replace(subject, tensors=work.outputs())
-    bench = bench_of(Whole(subject, execution), metric, execution.workers, options.max_memory)
     steps, everything = _curve(ranking, work), range(len(dataset))
-    measure(bench, list(steps.values()), everything, state, lambda i, n: progress("curve", i, n))
+    measure(list(steps.values()), everything, state, lambda i, n: progress("curve", i, n))
     scores = {k: judge.worst(found.totals(t.name, everything)) for k, t in steps.items()}
     quantized = ranking.quantized_score if ranking.quantized_score is not None else scores.get(0)
     return replace(ranking, curve=tuple(scores.items()), quantized_score=quantized)
 
 
 def _measured(
-    bench: Bench, work: Work, state: State, screen: Screen, progress: Progress
+    setup: Setup, measure: Measure, state: State, screen: Screen, progress: Progress
 ) -> Readings:
     """Every unit on the screen's few samples, and what is to be confirmed on the rest."""
 
     def damage(screen: Screen) -> dict[str, float]:
-        found = Readings(state, bench.metric, screen)
+        found = Readings(state, setup.metric, screen)
         return {unit.name: found.damage(unit) for unit in work.units}
 
     def confirmed(units: Collection[str]) -> None:
         rest = screen.rest
-        measure(bench, work.toggles(units), rest, state, lambda i, n: progress("confirm", i, n))
+        measure(work.toggles(units), rest, state, lambda i, n: progress("confirm", i, n))
 
-    measure(bench, work.toggles(), screen.few, state, lambda i, n: progress("sensitivity", i, n))
+    work = setup.work
+    measure(work.toggles(), screen.few, state, lambda i, n: progress("sensitivity", i, n))
     screen = confirm(screen, work.options, damage, confirmed)
-    return Readings(state, bench.metric, screen)
-
-
-def _runner(subject: Subject, work: Work, execution: Execution) -> Runner:
-    if work.options.whole:
-        return Whole(subject, execution)
-    base = work.plan.only() if work.options.mode == "one-on" else work.plan
-    return Segmented(subject, base, work.plan, execution)
-
-
-def _work(source: Source, plan: Plan, ranges: Ranges, dataset: Dataset, options: Options) -> Work:
-    plan.check_model(source.sha256)
-    ranges.check_model(source.sha256)
-    plan, _ = settle(source.graph, plan, ranges)
-    if not plan.edges:
-        raise PlanError("the plan quantizes nothing: there is nothing to rank")
-    if not len(dataset):
-        raise DataError("there are no samples to score; give at least one")
-    units = tuple(units_of(source.graph, plan, options))
-    return Work(source.graph, plan, ranges, options, units)
+    return Readings(state, setup.metric, screen)
 
 
 def _curve(ranking: Ranking, work: Work) -> dict[int, Toggle]:

@@ -43,6 +43,10 @@ class State:
         """Keep the sums of a sample under a toggle."""
         self._sums.setdefault(toggle, {})[sample] = dict(sums)
 
+    def sums(self) -> Mapping[str, Mapping[int, Mapping[str, Sums]]]:
+        """Everything that is measured."""
+        return self._sums
+
     def totals(self, toggle: str, samples: Iterable[int]) -> dict[str, Array]:
         """Scored tensor -> sums [samples, K] of these samples, in their order."""
         found = self._sums[toggle]
