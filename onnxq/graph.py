@@ -63,7 +63,7 @@ def _located_proto(path: Path) -> onnx.ModelProto:
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again") from e
     if not model.opset_import or not model.HasField("graph") or not model.graph.output:
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again")
-    if broken := broken_name(model):
+    if broken := broken_name(model) or broken_tensor(model):
         raise ModelError(f"'{path}' is damaged: {broken}; export it again")
     for name in external_files(model):
         if not (path.parent / name).is_file():
@@ -75,7 +75,7 @@ def _located_proto(path: Path) -> onnx.ModelProto:
         stored.locate(model, path.parent)
     except (ValueError, OSError, onnx.checker.ValidationError) as e:
         raise ModelError(f"the external data of '{path}' cannot be read: {e}") from e
-    if broken := broken_tensor(model):
+    if broken := broken_tensor(model):  # again, with what came from files
         raise ModelError(f"'{path}' is damaged: {broken}; export it again")
     if not any(opset.domain == "" for opset in model.opset_import):
         for opset in model.opset_import:
@@ -138,8 +138,11 @@ def to_proto(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.Mo
     Weights that are in files stay there: the model names them by absolute path (see `stored`).
     """
     stored.unload(constants(graph))
-    with quietly():
-        model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    try:
+        with quietly():
+            model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
+    except (ValueError, TypeError) as e:  # of values that onnx has no form for
+        raise ModelError(f"the graph '{graph.name}' cannot be written: {e}") from e
     if metadata:
         onnx.helper.set_model_props(model, dict(metadata))
     return model

@@ -12,7 +12,7 @@ from onnxq import graph as graphs
 from onnxq.config import Config
 from onnxq.errors import ModelError
 from onnxq.graph import Graph
-from onnxq.passes.apply import apply
+from onnxq.passes.apply import apply, run_pass
 from onnxq.passes.prepare import prepare as prepare_graph
 from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
 from onnxq.passes.softmax_before_transpose import softmax_before_transpose
@@ -62,7 +62,7 @@ def prepare(
                 f"'{path}' is quantized already ({len(found)} quantized ops, e.g. {found[0].op} "
                 f"'{found[0].name}'); start from the float model, or say --requantize"
             )
-        strip_qdq(graph)
+        run_pass(strip_qdq, graph, graph)
     before = graph.opset
     graph = prepare_graph(graph)
     if config.placement.attribute_op or (plan_from and plan_from.attribute_ops):

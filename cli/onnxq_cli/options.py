@@ -42,10 +42,13 @@ def _read_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> 
     if unknown := sorted(settings.keys() - known.keys() - elsewhere):
         raise PlanError(f"'{value}' sets '{unknown[0]}', which is no option of this command; "
                         f"see 'onnxq {ctx.info_name} --help'")  # fmt: skip
+    given = {k: v for k, v in settings.items() if v is not None and k in known}
+    for k, v in given.items():
+        each = v if isinstance(v, list) and known[k].multiple else [v]
+        if any(isinstance(one, list | dict) for one in each):
+            raise PlanError(f"'{value}' sets '{k}' to {v}; give it a single value")
     ctx.default_map = {
-        k: [v] if known[k].multiple and not isinstance(v, list) else v
-        for k, v in settings.items()
-        if v is not None and k in known
+        k: [v] if known[k].multiple and not isinstance(v, list) else v for k, v in given.items()
     }
     return value
 

@@ -14,7 +14,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnxq import stored
-from onnxq.errors import ModelError
+from onnxq.errors import ModelError, OnnxqError
 from onnxq.graph import Graph, Node, Tensor, constants, uncollected
 from onnxq.passes.weightless import weightless
 
@@ -40,7 +40,7 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
     given = constants(graph)
     for one in passes:
         name = getattr(one, "__name__", repr(one))
-        count = one(out)
+        count = run_pass(one, out, graph)
         log.debug("%s: %d rewrites", name, count)
         if count:
             tidy(out)
@@ -48,6 +48,19 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
             check(out, f"the graph after pass '{name}'")
     check_with_onnx(out)
     return out
+
+
+def run_pass(one: Pass, graph: Graph, given: Graph) -> int:
+    """How many rewrites a pass did; ModelError where it stumbles over a model that is not valid."""
+    try:
+        return one(graph)
+    except OnnxqError:
+        raise
+    except Exception as e:  # what is no ONNX may be of any form
+        check_with_onnx(given, "the model")
+        name, why = getattr(one, "__name__", repr(one)), " ".join(str(e).split())
+        raise ModelError(f"pass '{name}' cannot read the model, which may be damaged "
+                         f"({type(e).__name__}: {why}); export it again") from e  # fmt: skip
 
 
 def tidy(graph: Graph) -> None:
@@ -138,7 +151,7 @@ def _read(graph: Graph) -> list[tuple[str, Tensor]]:
     return read + [("the graph's output", t) for t in graph.outputs]
 
 
-def check_with_onnx(graph: Graph) -> None:
+def check_with_onnx(graph: Graph, what: str = "the prepared graph") -> None:
     """Raises ModelError where onnx.checker refuses the graph (looked at without its weights).
 
     Ops that onnx does not know, such as plugins, cannot be checked and are let through.
@@ -149,5 +162,5 @@ def check_with_onnx(graph: Graph) -> None:
     except onnx.checker.ValidationError as e:
         reason = str(e).split("\n", 1)[0]
         if "No Op registered" not in str(e):
-            raise ModelError(f"the prepared graph is not valid ONNX: {reason}") from e
+            raise ModelError(f"{what} is not valid ONNX: {reason}") from e
         log.info("graph not checked further: %s", reason)

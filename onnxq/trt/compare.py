@@ -192,8 +192,16 @@ def _runner(
         from polygraphy.backend.onnxrt import OnnxrtRunner
 
         runner = OnnxrtRunner(session(model, runtime))
+
+    def infer(feed: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(runner.infer(dict(feed), check_inputs=False))
+        except Exception as e:  # neither ONNX Runtime's nor TensorRT's share a base class
+            what = f"'{model}'" if isinstance(model, Path) else f"model '{model.graph.name}'"
+            raise ModelError(f"{what} cannot be run: {' '.join(str(e).split())[:300]}") from e
+
     with runner:
-        yield lambda feed: dict(runner.infer(dict(feed), check_inputs=False))
+        yield infer
 
 
 def _engine_runner(path: Path) -> Any:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import get_args
 
-from onnxq.errors import OnnxqError
+from onnxq.errors import ModelError, OnnxqError
 from onnxq.graph import Graph
+from onnxq.passes.apply import check_with_onnx
 from onnxq.passes.inline_functions import inline_functions
 from onnxq.trt import (
     rules_lowbit,
@@ -41,15 +42,21 @@ def lint(
     """Every finding of `rules` in `graph`, the most severe first, then in the rules' order.
 
     backend: "tensorrt" judges by its documentation, "tensorrt-rtx" by what TensorRT-RTX was seen
-    to do where that differs. The graph is left alone. Raises OnnxqError for an unknown backend.
+    to do where that differs. The graph is left alone. Raises OnnxqError for an unknown backend,
+    ModelError for a graph that is so damaged that it cannot be read.
     """
     if backend not in BACKENDS:
         raise OnnxqError(f"unknown backend '{backend}'; choose one of {', '.join(BACKENDS)}")
     if graph.functions:
         graph = graph.copy()
         inline_functions(graph)
-    ctx = context_of(graph)
-    found = [f for rule in rules for f in _findings(rule, ctx, backend)]
+    try:
+        ctx = context_of(graph)
+        found = [f for rule in rules for f in _findings(rule, ctx, backend)]
+    except (ValueError, TypeError, LookupError, AttributeError) as e:
+        check_with_onnx(graph, "the model")  # says what is wrong, where it is the model
+        raise ModelError(f"the graph '{graph.name}' cannot be read and may be damaged "
+                         f"({type(e).__name__}: {e}); export the model again") from e  # fmt: skip
     return tuple(sorted(found, key=lambda f: SEVERITIES.index(f.severity)))
 
 

@@ -210,3 +210,10 @@ def test_an_unknown_scheme_lists_the_schemes(quantize_refused):
     message = quantize_refused("--scheme", "w2a2")
     assert "'w2a2' is not one of 'w8a8'" in message
     assert "'fixed88'" in message
+
+
+@pytest.mark.parametrize("text", ["min-channels: [1, 2]", "skip: [{a: b}]", "scheme: {a: b}"])
+def test_a_configuration_with_more_than_a_value_for_an_option_is_told(refused, classifier, text):
+    Path("run.yaml").write_text(text)
+    message = refused("plan", classifier, "--config", "run.yaml", "-o", "plan.yaml")
+    assert "give it a single value" in message

@@ -146,3 +146,22 @@ def test_values_in_a_branch_that_are_no_tensors_are_refused(graph_of):
     }""")
     with pytest.raises(ModelError, match="'a' in graph 'yes' is of type sequence"):
         apply(graph)
+
+
+def test_a_pass_that_stumbles_over_what_is_no_onnx_says_what_onnx_says(graph_of):
+    graph = graph_of("(float[N] x) => (float[N] y) {a = Relu(x) y = Add(a, x)}")
+    del graph.nodes[1].inputs[1]
+
+    def add_up(graph):
+        return len(graph.nodes[1].inputs[1].shape)
+
+    with pytest.raises(ModelError, match="the model is not valid ONNX"):
+        apply(graph, add_up)
+
+
+def test_a_pass_that_stumbles_over_a_valid_model_is_named(graph_of):
+    def divide(graph):
+        return 1 // 0
+
+    with pytest.raises(ModelError, match=r"pass 'divide' cannot read the model.*ZeroDivisionError"):
+        apply(graph_of(TWO_BRANCHES), divide)
