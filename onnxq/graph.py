@@ -11,7 +11,7 @@ import gc
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -256,8 +256,21 @@ def weight_bytes(graph: Graph) -> int:
 
 
 def node_by_name(graph: Graph) -> dict[str, Node]:
-    """Every node of the main graph by its name."""
-    return {node.name: node for node in graph.nodes}
+    """Every node by its name, those in the bodies of If, Loop and Scan included."""
+    return {node.name: node for scope in scopes(graph) for node in scope.nodes}
+
+
+def scopes(graph: Graph) -> list[Graph]:
+    """The graph itself, and the bodies of its If, Loop and Scan nodes, outer ones first."""
+    return [graph, *graph.subgraphs(recursive=True)]
+
+
+def within(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes, each followed by those in its bodies."""
+    for node in nodes:
+        yield node
+        for body in node.subgraphs(recursive=True):
+            yield from body.nodes
 
 
 def is_standard(node: Node) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from onnxq.errors import PlanError
-from onnxq.graph import Graph, Node
+from onnxq.graph import Graph, Node, within
 
 EXACT = "name:"
 
@@ -58,7 +58,7 @@ def select(graph: Graph, patterns: Iterable[str]) -> dict[str, str]:
     for pattern in expand(patterns):
         if not pattern.removeprefix("tensor:").strip():
             raise PlanError(f"pattern '{pattern}' is empty and would match every node; use '*'")
-        found = [node.name for node in graph.nodes if matches(pattern, node)]
+        found = [node.name for node in within(graph.nodes) if matches(pattern, node)]
         if not found:
             raise PlanError(_nothing_matches(graph, pattern))
         for name in found:
@@ -93,11 +93,11 @@ def _line(text: str) -> str:
 
 def _nothing_matches(graph: Graph, pattern: str) -> str:
     if pattern.startswith("op:"):
-        names = sorted({node.op for node in graph.nodes})
+        names = sorted({node.op for node in within(graph.nodes)})
     elif pattern.startswith("tensor:"):
-        names = [t.name for node in graph.nodes for t in node.outputs]
+        names = [t.name for node in within(graph.nodes) for t in node.outputs]
     else:
-        names = [node.name for node in graph.nodes]
+        names = [node.name for node in within(graph.nodes)]
     bare = pattern.removeprefix(EXACT).removeprefix("op:").removeprefix("tensor:").strip("*")
     by_normal = {_normal(n): n for n in names}
     near = difflib.get_close_matches(_normal(bare), list(by_normal), n=3, cutoff=0.0)

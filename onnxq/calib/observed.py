@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from onnxq.calib.ranges import Ranges
-from onnxq.graph import Graph, Node, constant_of
+from onnxq.graph import Graph, Node, constant_of, within
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 
@@ -21,7 +21,7 @@ def observed(graph: Graph, plan: Plan) -> list[str]:
 def activation_specs(graph: Graph, plan: Plan) -> dict[str, QuantSpec]:
     """Observed tensor -> how it is quantized; by the narrowest type where readers differ."""
     found: dict[str, QuantSpec] = {}
-    for node in graph.nodes:
+    for node in within(graph.nodes):
         for i, tensor in enumerate(node.inputs):
             spec = plan.edges.get(Edge(node.name, i))
             if spec is None or constant_of(tensor) is not None:
@@ -52,7 +52,7 @@ def settle(
 
 def _activations(graph: Graph, plan: Plan) -> Iterator[tuple[Node, str]]:
     """Every quantized activation input: the node that reads it, and the tensor observed for it."""
-    for node in graph.nodes:
+    for node in within(graph.nodes):
         for i, tensor in enumerate(node.inputs):
             if Edge(node.name, i) in plan.edges and constant_of(tensor) is None:
                 yield node, plan.source.get(tensor.name, tensor.name)

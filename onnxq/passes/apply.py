@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq import stored
 from onnxq.errors import ModelError, OnnxqError
-from onnxq.graph import Graph, Node, Tensor, constants, uncollected
+from onnxq.graph import Graph, Node, Tensor, constants, scopes, uncollected
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
@@ -64,9 +64,10 @@ def run_pass(one: Pass, graph: Graph, given: Graph) -> int:
 
 
 def tidy(graph: Graph) -> None:
-    """Drop what no output needs and sort topologically, in place."""
+    """Drop what no output needs and sort topologically, in place, in bodies too."""
     graph.cleanup()
-    sort(graph)
+    for scope in scopes(graph):
+        sort(scope)
 
 
 def sort(graph: Graph) -> None:

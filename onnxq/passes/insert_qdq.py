@@ -7,6 +7,7 @@
 The zero point z is 0 but for uint8. Biases stay float. `axis` is always written: ONNX's default is
 1, TensorRT's parser's is 0. INT4 is packed, two codes a byte. Weights that were rounded elsewhere
 come as `Codes`.
+In a body of an If, Loop or Scan, Q/DQ stands beside the node that reads it.
 Scales have the type of the data, float32, float16 or bfloat16; the latter two need opset 19.
 FP8 has its type in an attribute and no zero point: ONNX Runtime takes an FP8 zero point for one of
 UINT8, and then a Relu in front of the Q for needless.
@@ -27,7 +28,7 @@ from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnxq.errors import OnnxqError, PlanError
-from onnxq.graph import Graph, Tensor, constant_from, constant_of, node_by_name, uncollected
+from onnxq.graph import Graph, Tensor, constant_from, constant_of, node_by_name, scopes, uncollected
 from onnxq.numerics import Limit, amax_of, dequantize, grid_of, magnitude_of, quantize, scale_of
 from onnxq.passes.apply import tidy
 from onnxq.plan import Plan
@@ -82,27 +83,31 @@ def insert_qdq(
     left as it was.
     """
     options = options or InsertOptions()
-    made: dict[tuple[str, QuantSpec], _Pair] = {}
-    taken = {*graph.tensors(), *(node.name for node in graph.nodes)}
+    made: dict[tuple[int, str, QuantSpec], _Pair] = {}
+    owners = {node.name: scope for scope in scopes(graph) for node in scope.nodes}
+    taken = {name for scope in scopes(graph) for name in scope.tensors()} | owners.keys()
     edges = _edges(graph, plan)
-    for _, tensor, spec in edges:
-        if (tensor.name, spec) not in made:
+    for edge, tensor, spec in edges:
+        owner = owners[edge.node]
+        if (id(owner), tensor.name, spec) not in made:
             scale, zero_point = _grid(plan, limits, tensor, spec, options)
             stem = _stem(tensor.name, taken)
-            made[tensor.name, spec] = _Pair(tensor, spec, scale, zero_point, stem)
-    outputs = {key: _insert(graph, pair, options) for key, pair in made.items()}
+            made[id(owner), tensor.name, spec] = _Pair(owner, tensor, spec, scale, zero_point, stem)
+    outputs = {key: _insert(pair, options) for key, pair in made.items()}
     nodes = node_by_name(graph)
     for edge, tensor, spec in edges:
-        nodes[edge.node].inputs[edge.input] = outputs[tensor.name, spec]
+        read = outputs[id(owners[edge.node]), tensor.name, spec]
+        nodes[edge.node].inputs[edge.input] = read
     tidy(graph)
     return len(edges)
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """A quantized tensor: its spec, its scale in the type of the data, the code of zero, the stem
-    of new names."""
+    """A quantized tensor: the graph or body where its Q/DQ stands, its spec, its scale in the type
+    of the data, the code of zero, the stem of new names."""
 
+    graph: Graph
     tensor: Tensor
     spec: QuantSpec
     scale: Array
@@ -217,8 +222,8 @@ def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Arra
     return scale_of(np.maximum(amax, floor), spec, _scale_dtype(values.dtype, options))
 
 
-def _insert(graph: Graph, pair: _Pair, options: InsertOptions) -> Tensor:
-    """Add the nodes of a pair to the graph; the dequantized tensor."""
+def _insert(pair: _Pair, options: InsertOptions) -> Tensor:
+    """Add the nodes of a pair to its graph; the dequantized tensor."""
     spec = pair.spec
     storage = np.dtype(tensor_dtype_to_np_dtype(spec.row.onnx_type))
     zero_point = np.full(pair.scale.shape, pair.zero_point).astype(storage)
@@ -238,28 +243,28 @@ def _insert(graph: Graph, pair: _Pair, options: InsertOptions) -> Tensor:
             rounded = dequantize(given.codes, given.scale, spec).astype(pair.scale.dtype)
             tensor = gs.Constant(f"{pair.stem}_rounded", rounded)
         stored = gs.Variable(f"{pair.stem}_quantized", spec.row.onnx_type, pair.tensor.shape)
-        _add(graph, "QuantizeLinear", pair, [tensor, *parameters], stored)
+        _add("QuantizeLinear", pair, [tensor, *parameters], stored)
         if spec.dtype == "int4-in-int8":
-            stored = _clipped(graph, pair, stored)
+            stored = _clipped(pair, stored)
     out = gs.Variable(f"{pair.stem}_dequantized", pair.scale.dtype, pair.tensor.shape)
-    _add(graph, "DequantizeLinear", pair, [stored, *parameters], out)
+    _add("DequantizeLinear", pair, [stored, *parameters], out)
     return out
 
 
-def _clipped(graph: Graph, pair: _Pair, stored: Tensor) -> Tensor:
+def _clipped(pair: _Pair, stored: Tensor) -> Tensor:
     """`stored` through a Clip to the 4-bit range."""
     row = pair.spec.row
     bounds = [gs.Constant(f"{pair.stem}_{name}", np.array(value, np.int8))
               for name, value in (("qmin", row.qmin), ("qmax", row.qmax))]  # fmt: skip
     out = gs.Variable(f"{pair.stem}_clipped", np.int8, pair.tensor.shape)
-    graph.nodes.append(gs.Node("Clip", f"{pair.stem}_Clip", {}, [stored, *bounds], [out]))
+    pair.graph.nodes.append(gs.Node("Clip", f"{pair.stem}_Clip", {}, [stored, *bounds], [out]))
     return out
 
 
-def _add(graph: Graph, op: str, pair: _Pair, inputs: list[Tensor], out: Tensor) -> None:
+def _add(op: str, pair: _Pair, inputs: list[Tensor], out: Tensor) -> None:
     attributes = {} if pair.spec.axis is None else {"axis": pair.spec.axis}
     if pair.spec.block_size is not None:
         attributes["block_size"] = pair.spec.block_size
     if op == "QuantizeLinear" and pair.spec.row.onnx_type == FP8:
         attributes["output_dtype"] = FP8
-    graph.nodes.append(gs.Node(op, f"{pair.stem}_{op}", attributes, inputs, [out]))
+    pair.graph.nodes.append(gs.Node(op, f"{pair.stem}_{op}", attributes, inputs, [out]))

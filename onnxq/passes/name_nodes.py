@@ -2,7 +2,7 @@
 
 An unnamed node becomes `<op>_<k>`, where k is its number among the graph's nodes of that op; the
 second node of a name becomes `<name>_1`. Names that are unique already, and those of graph
-inputs and outputs, stay.
+inputs and outputs, stay. Bodies of If, Loop and Scan share the names with the main graph.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-from onnxq.graph import Graph
+from onnxq.graph import Graph, scopes, within
 
 
 def name_nodes(graph: Graph) -> int:
@@ -26,11 +26,11 @@ def unique_name(wanted: str, taken: set[str]) -> str:
 
 
 def _name_the_nodes(graph: Graph) -> int:
-    taken = {node.name for node in graph.nodes}
+    taken = {node.name for node in within(graph.nodes)}
     numbers: Counter[str] = Counter()
     seen: set[str] = set()
     count = 0
-    for node in graph.nodes:
+    for node in (node for scope in scopes(graph) for node in scope.nodes):
         number = numbers[node.op]
         numbers[node.op] += 1
         if not node.name or node.name in seen:
@@ -45,6 +45,9 @@ def _name_the_tensors(graph: Graph) -> int:
     """Distinct tensors under one name; an empty name is an omitted input and stays empty."""
     ends = [*graph.inputs, *graph.outputs]
     inner = [t for node in graph.nodes for t in (*node.inputs, *node.outputs)]
+    for body in scopes(graph)[1:]:
+        inner += [t for node in body.nodes for t in (*node.inputs, *node.outputs)]
+        inner += [*body.inputs, *body.outputs]
     taken = {t.name for t in (*ends, *inner)}
     owner = {t.name: id(t) for t in reversed(ends)}
     count = 0

@@ -12,6 +12,7 @@ from onnxq.passes.cancel_transposes import cancel_transposes
 from onnxq.passes.fold_affine import fold_affine
 from onnxq.passes.fold_bn import fold_bn
 from onnxq.passes.fold_constants import fold_constants
+from onnxq.passes.in_bodies import in_bodies
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.inline_functions import inline_functions
 from onnxq.passes.name_nodes import name_nodes
@@ -25,13 +26,13 @@ PREPARE: tuple[Pass, ...] = (
     raise_opset,
     name_nodes,
     infer_shapes,
-    fold_constants,
-    remove_identity,
+    in_bodies(fold_constants),
+    in_bodies(remove_identity),
     infer_shapes,
-    fold_constants,
-    fold_affine,
-    fold_bn,
-    fold_affine,
+    in_bodies(fold_constants),
+    in_bodies(fold_affine),
+    in_bodies(fold_bn),
+    in_bodies(fold_affine),
     cancel_transposes,
     split_shared,
     infer_shapes,

@@ -23,7 +23,7 @@ from onnxq.accuracy import Agreement
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.config import Config
-from onnxq.graph import Graph, external_files, replacing
+from onnxq.graph import Graph, external_files, replacing, within
 from onnxq.plan import Plan
 
 KIND, VERSION = "onnxq.manifest", 1
@@ -48,7 +48,7 @@ def version_of(package: str) -> str | None:
 
 def node_counts(graph: Graph, plan: Plan) -> dict[str, Any]:
     """How many nodes the plan quantizes, by op type, and why the others stay float."""
-    ops = {node.name: node.op for node in graph.nodes}
+    ops = {node.name: node.op for node in within(graph.nodes)}
     return {
         "quantized": dict(Counter(ops[n] for n in plan.nodes).most_common()),
         "precisions": [

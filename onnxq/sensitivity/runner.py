@@ -18,7 +18,7 @@ from onnxq import graph as graphs
 from onnxq import runtime as ort
 from onnxq import segments
 from onnxq.calib.collect import Samples
-from onnxq.graph import Graph
+from onnxq.graph import Graph, within
 from onnxq.numerics import Limit
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.plan import Plan
@@ -82,7 +82,7 @@ class Whole:
 
     def _model(self, plan: Plan, tensors: tuple[str, ...]) -> Callable[[int], Outputs]:
         part = segments.restrict(self.subject.graph, tensors)
-        plan = restricted(plan, {node.name for node in part.nodes})
+        plan = restricted(plan, {node.name for node in within(part.nodes)})
         graph = self.subject.quantized(part, plan, self.execution)
         session = ort.session(graphs.to_proto(graph), self.execution.runtime, threads=1)
         fed = [t.name for t in graph.inputs]

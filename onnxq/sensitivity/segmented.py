@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from onnxq import graph as graphs
 from onnxq import runtime as ort
 from onnxq import segments
-from onnxq.graph import Graph
+from onnxq.graph import Graph, within
 from onnxq.plan import Plan
 from onnxq.segments import Segment
 from onnxq.sensitivity.cuts import cut
@@ -122,7 +122,7 @@ class Segmented:
 
 
 def _at(plan: Plan, segment: Segment) -> Plan:
-    return restricted(plan, {node.name for node in segment.nodes})
+    return restricted(plan, {node.name for node in within(segment.nodes)})
 
 
 def _in_order(graph: Graph, part: Graph) -> Graph:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnxq.errors import PlanError
-from onnxq.graph import Graph, constant_of, node_by_name
+from onnxq.graph import Graph, constant_of, node_by_name, within
 from onnxq.patterns import select
 from onnxq.plan import Plan
 from onnxq.sensitivity.options import Options
@@ -47,7 +47,7 @@ def toggle_name(unit: Unit, part: Part) -> str:
 
 def units_of(graph: Graph, plan: Plan, options: Options) -> list[Unit]:
     """The units that `options` ask for, in graph order; raises PlanError where there are none."""
-    place = {node.name: i for i, node in enumerate(graph.nodes)}
+    place = {node.name: i for i, node in enumerate(within(graph.nodes))}
     names = sorted(plan.nodes, key=place.__getitem__)
     if options.granularity == "node":
         if options.groups:

@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxq.calib.ranges import Ranges
 from onnxq.errors import ModelError, PlanError
-from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name
+from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name, within
 from onnxq.plan import Plan
 from onnxq.segments import Shapes, shapes_at
 from onnxq.sensitivity import cost
@@ -69,7 +69,13 @@ class Work:
         return tuple(dict.fromkeys(name for unit in self.units for name in self._written(unit)))
 
     def _written(self, unit: Unit) -> tuple[str, ...]:
-        return tuple(self._nodes[name].outputs[0].name for name in unit.nodes)
+        written = (self._holders[name].outputs[0].name for name in unit.nodes)
+        return tuple(dict.fromkeys(written))
+
+    @cached_property
+    def _holders(self) -> Mapping[str, Node]:
+        """The node of the main graph that each node is, or is in a body of."""
+        return {n.name: node for node in self.graph.nodes for n in within([node])}
 
     @cached_property
     def _nodes(self) -> Mapping[str, Node]:

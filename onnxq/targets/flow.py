@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer, within
 from onnxq.spec import Edge, QuantSpec
 
 SAME = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace",
@@ -57,7 +57,7 @@ def sole_consumer(graph: Graph, tensor: Tensor) -> Node | None:
 def quantized_tensors(graph: Graph, edges: Mapping[Edge, QuantSpec]) -> dict[str, QuantSpec]:
     """Every activation that is quantized, with the spec of the first node that reads it so."""
     found: dict[str, QuantSpec] = {}
-    for node in graph.nodes:
+    for node in within(graph.nodes):
         for i, tensor in enumerate(node.inputs):
             spec = edges.get(Edge(node.name, i))
             if spec is not None and constant_of(tensor) is None:

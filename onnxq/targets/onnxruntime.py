@@ -21,7 +21,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, is_standard, producer
+from onnxq.graph import (
+    Graph,
+    Node,
+    Tensor,
+    constant_of,
+    is_output,
+    is_standard,
+    producer,
+    scopes,
+)
 from onnxq.plan import Plan
 from onnxq.schemes import Scheme
 from onnxq.spec import Edge, QuantSpec
@@ -132,6 +141,9 @@ def _left_float(graph: Graph, asked: Mapping[str, str]) -> dict[str, str]:
             reasons[node.name] = asked[node.name]
         elif rule is not None:
             reasons[node.name] = f"{rule.name}: {rule.reason}"
+    for body in scopes(graph)[1:]:
+        for node in filter(is_weighted, body.nodes):
+            reasons[node.name] = "in-branch: codes do not go into an If, Loop or Scan"
     return reasons
 
 

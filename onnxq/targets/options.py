@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnxq.errors import PlanError
-from onnxq.graph import WEIGHTED, Graph, Node, constant_of, is_standard
+from onnxq.graph import WEIGHTED, Graph, Node, constant_of, is_standard, within
 from onnxq.patterns import matches, select
 
 
@@ -69,7 +69,7 @@ def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:
         reasons.setdefault(name, f"--keep-last {options.keep_last}")
     if options.only:
         chosen = select(graph, options.only)
-        for node in graph.nodes:
+        for node in within(graph.nodes):
             if node.name not in chosen:
                 reasons.setdefault(node.name, "not named by --only")
     return reasons

@@ -21,6 +21,7 @@ from onnxq.plan import Plan
 from onnxq.schemes import Scheme
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.attention import broken_attention
+from onnxq.targets.bodies import in_bodies
 from onnxq.targets.concat import branches, pooled_concats, quantizable_concats, reached, shared
 from onnxq.targets.flow import quantized_tensors, same_source, sole_consumer, sources
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, weight_input
@@ -177,19 +178,13 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
         _pooled_concats(graph, asked, edges, rules)
     if options.concat in ("share", "requant"):
         _concats(graph, asked, options, edges, rules, skipped)
-    _branches(graph, rules, skipped)
+    inner = in_bodies(graph, options, lambda name: own.get(name, scheme), asked, _float_reason)
+    edges |= inner[0]
+    rules |= inner[1]
+    skipped |= inner[2]
     source = sources(graph, edges)
     tied = shared(graph, edges, source) if options.concat != "requant" else ()
     return Plan(model, "tensorrt", edges, rules, skipped, source, tied)
-
-
-def _branches(graph: Graph, rules: dict[str, str], skipped: dict[str, str]) -> None:
-    """Say of the weighted ops in the bodies of If, Loop and Scan that they stay float."""
-    for body in graph.subgraphs(recursive=True):
-        for node in filter(is_weighted, body.nodes):
-            name = node.name or node.outputs[0].name
-            if name not in rules:
-                skipped.setdefault(name, "in-branch: inside an If, Loop or Scan")
 
 
 def _float_reason(node: Node, options: PlanOptions, scheme: Scheme) -> str | None:

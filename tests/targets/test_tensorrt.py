@@ -448,16 +448,28 @@ def test_every_weighted_op_is_in_the_plan_or_has_a_reason(planned):
     assert Edge("one", 0) not in made.edges
 
 
-def test_weighted_ops_inside_a_branch_stay_float_and_say_so(planned):
-    made = planned(
-        """(bool c, float[N,32] x) => (float[N,16] y) {
-            y = If(c) <
-                then_branch = yes () => (float[N,16] a) { [in] a = MatMul(x, w) },
-                else_branch = no () => (float[N,16] b) { b = MatMul(x, v) }
-            >
-        }""",
-        {"w": floats(32, 16), "v": floats(32, 16)},
-    )
+BRANCHES = """(bool c, float[N,32] x) => (float[N,16] y) {
+    y = If(c) <
+        then_branch = yes () => (float[N,16] a) { [in] a = MatMul(x, w) },
+        else_branch = no () => (float[N,16] b) { r = Relu(x) [deep] b = MatMul(r, v) }
+    >
+}"""
+BRANCH_WEIGHTS = {"w": floats(32, 16), "v": floats(32, 16)}
+
+
+def test_in_a_branch_only_what_reads_a_tensor_from_outside_has_a_range(planned):
+    made = planned(BRANCHES, BRANCH_WEIGHTS)
+    assert list(made.edges) == [Edge("in", 0), Edge("in", 1)]
+    assert list(made.skipped) == ["deep"]
+    assert made.skipped["deep"].startswith("in-branch: what it reads is computed inside")
+
+
+def test_in_a_branch_weights_alone_need_no_range(planned):
+    made = planned(BRANCHES, BRANCH_WEIGHTS, PlanOptions(scheme="w4a16"))
+    assert list(made.edges) == [Edge("in", 1), Edge("deep", 1)]
+
+
+def test_ops_in_a_branch_are_named_by_patterns(planned):
+    made = planned(BRANCHES, BRANCH_WEIGHTS, PlanOptions(skip=("in",)))
     assert made.nodes == []
-    assert all(reason.startswith("in-branch") for reason in made.skipped.values())
-    assert len(made.skipped) == 2
+    assert made.skipped["in"] == "--skip in"
