@@ -14,11 +14,12 @@ zero_point levels below zero and 255 - zero_point above.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from onnxq.calib.histogram import Array, Float64, Histogram, Magnitude
+from onnxq.calib.histogram import Array, Float64, Histogram, Int64, Magnitude
 from onnxq.numerics import Limit, grid_of, magnitude_of, scale_of
 from onnxq.spec import QuantSpec
 
@@ -42,7 +43,7 @@ def expected_error(histogram: Histogram, limit: Limit, spec: QuantSpec) -> float
 
 def affine_errors(histogram: Histogram, limits: Sequence[Limit], spec: QuantSpec) -> Float64:
     """`expected_error` for each of `limits`, for an asymmetric spec: float64, as many as they."""
-    above, below = histogram.nonnegative(), histogram.negative()
+    above, below = _ends(histogram.nonnegative()), _ends(histogram.negative())
     found = []
     for limit in limits:
         scale, zero_point = grid_of(limit, spec)
@@ -61,7 +62,7 @@ def expected_errors(histogram: Histogram, amax: Float64, spec: QuantSpec) -> Flo
     sides = (histogram.nonnegative(), spec.row.qmax), (histogram.negative(), -spec.row.qmin)
     for bins, limit in sides:
         if bins.counts.size:
-            total += _squared_error(bins, step, levels(spec.row.name, limit))
+            total += _squared_error(_ends(bins), step, levels(spec.row.name, limit))
     return total / max(histogram.count, 1)
 
 
@@ -123,17 +124,36 @@ def levels(dtype: str, limit: float) -> tuple[Float64, Float64] | int:
     return values, np.concatenate([[0.0], np.cumsum(np.diff(values) ** 3 / 12)])
 
 
-def _squared_error(bins: Magnitude, step: Float64, grid: tuple[Float64, Float64] | int) -> Float64:
+@dataclass(frozen=True)
+class _Ends:
+    """Bins by their ends: `edges` has each once where two bins meet, `edges[low[i]]` is the low
+    end of bin i and the next one its high end."""
+
+    edges: Float64
+    low: Int64
+    width: Float64
+    counts: Float64
+
+
+def _ends(bins: Magnitude) -> _Ends:
+    width, counts = bins.high - bins.low, bins.counts.astype(np.float64)
+    if not counts.size:
+        return _Ends(np.zeros(1), np.zeros(0, np.int64), width, counts)
+    apart = np.concatenate([[0], np.cumsum(bins.low[1:] != bins.high[:-1])])
+    low = np.arange(counts.size) + apart
+    edges = np.empty(int(low[-1]) + 2)
+    edges[low], edges[low + 1] = bins.low, bins.high
+    return _Ends(edges, low, width, counts)
+
+
+def _squared_error(bins: _Ends, step: Float64, grid: tuple[Float64, Float64] | int) -> Float64:
     """Summed squared error of all values for each step (1-D)."""
-    width = bins.high - bins.low
-    counts = bins.counts.astype(np.float64)
-    point = width <= 0
+    point, low = bins.width <= 0, bins.low
     total = np.empty(step.shape)
     for i, s in enumerate(step.tolist()):  # a row at a time stays in cache
-        first, start = _integral(bins.low / s, grid)
-        _, end = _integral(bins.high / s, grid)
-        mean = (end - start) / np.where(point, 1.0, width / s)
-        total[i] = np.where(point, first, mean) @ counts * s * s
+        error, integral = _integral(bins.edges / s, grid)
+        mean = (integral[low + 1] - integral[low]) / np.where(point, 1.0, bins.width / s)
+        total[i] = np.where(point, error[low], mean) @ bins.counts * s * s
     return total
 
 

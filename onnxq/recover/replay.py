@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq import graph as graphs
 from onnxq import runtime as ort
-from onnxq import segments
+from onnxq import segments, stored
 from onnxq.calib.collect import Samples
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, Tensor, constant_of
@@ -55,6 +55,7 @@ def with_float_weights(graph: Graph) -> Graph:
         out = node.outputs[0]
         node.outputs.clear()
         out.to_constant(dequantize(steps, scale, spec))
+    stored.spill(graphs.constants(copy), graphs.constants(graph))
     return copy.cleanup()
 
 
