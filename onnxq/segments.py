@@ -121,11 +121,11 @@ def cut(
     Every name in `observed` that the graph writes is an output of one segment. A cut is never
     made where a tensor of unknown type would cross it: with no types at all there is one segment.
     An axis of unknown length counts as USUAL_AXIS, the first as 1; 0 stands for SEGMENT_BYTES.
-    `sizes` gives the bytes of the tensors of a graph whose shapes onnx cannot infer; no cut is made
-    where one that it lacks would cross. Expects a graph from `restrict`.
+    `sizes` gives the bytes of the tensors of a graph whose shapes onnx cannot infer; one that it
+    lacks counts as the largest. Expects a graph from `restrict`.
     """
     last_read = _last_read(_all_reads(graph))
-    unknown = 0 if sizes is None else None
+    unknown = 0 if sizes is None else max(sizes.values(), default=0)
     sizes = usual_sizes(graph) if sizes is None else sizes
     costs = list(_cut_costs(graph, observed, last_read, sizes, unknown))
     filling = [
@@ -179,7 +179,7 @@ def _cut_costs(
     observed: Collection[str],
     last_read: Mapping[str, int],
     sizes: Mapping[str, int],
-    unknown: int | None,
+    unknown: int,
 ) -> Iterator[int | None]:
     """For the position after each node: bytes that cross it unobserved; None: cannot cut here."""
     live: dict[str, int | None] = {}

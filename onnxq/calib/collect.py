@@ -56,12 +56,12 @@ def collect(
         raise DataError("there are no calibration samples; give at least one")
     runtime = runtime or ort.Runtime()
     names = _computed(graph, tensors)
-    program = compile_counting(graph, names, runtime)
+    program = compile_counting(graph, names, runtime, data.sample(0))
     task = _Task(data, checkpoint, progress, model, tuple(dict.fromkeys(tensors)))
     try:
         crew = _run(program, task, workers)
     except BufferMismatch:
-        crew = _run(replace(program, steady=False), task, workers)
+        crew = _run(replace(program, types={}), task, workers)
     return task.stats(crew, final=True)
 
 

@@ -1,6 +1,6 @@
 """A graph compiled to segments that ONNX Runtime runs in order.
 
-Sessions are shared by all workers. From the second sample of the same shapes on, a worker's
+Sessions are shared by all workers. For inputs with the shapes of the first sample, a worker's
 boundaries live in buffers that are planned once (a buffer serves again after the last reader of its
 tensor) and that ONNX Runtime reads and writes in place.
 """
@@ -8,7 +8,7 @@ tensor) and that ONNX Runtime reads and writes in place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -40,14 +40,16 @@ class Program:
     inputs: names of the graph's inputs.
     place: observed tensor -> the tensor, of a segment or an input, that holds its values; in the
         order of the graph, or in another one for a program that `compile_counting` made.
-    steady: whether shapes depend on those of the inputs alone, as far as is known.
+    shapes, types: of the inputs, and of every boundary that follows from them; empty where that is
+        not known or depends on more.
     counters: that count on the device, where the tensors stay; None on the CPU.
     """
 
     segments: tuple[tuple[Segment, ort.Session], ...]
     inputs: tuple[str, ...]
     place: Mapping[str, str]
-    steady: bool = True
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    types: Types = field(default_factory=dict)
     counters: on_device.Counters | None = None
 
     def checked(self, sample: Mapping[str, Array]) -> Live:
@@ -72,8 +74,11 @@ def compile_program(
     return _built(part, order, runtime, "all", inputs, {name: name for name in observed})
 
 
-def compile_counting(graph: Graph, observed: Sequence[str], runtime: ort.Runtime) -> Program:
-    """A faster program for what does not care about the order of the values within a tensor."""
+def compile_counting(
+    graph: Graph, observed: Sequence[str], runtime: ort.Runtime, sample: Mapping[str, Array]
+) -> Program:
+    """A faster program for what does not care about the order of the values within a tensor, in
+    buffers for inputs like those of `sample`."""
     if ort.resolved(runtime.provider) == "cuda":
         program = compile_program(graph, observed, runtime, on_device.SEGMENT_BYTES)
         on_device.log_nodes_on_cpu(session for _, session in program.segments)
@@ -82,11 +87,13 @@ def compile_counting(graph: Graph, observed: Sequence[str], runtime: ort.Runtime
     part = segments.restrict(graph, [n for n in observed if n not in inputs])
     layout = laid_out(part, runtime)
     if layout is None:
-        return compile_program(graph, observed, runtime)
+        order = segments.cut(part, set(observed))
+        whole = {name: name for name in observed}
+        return _planned_for(sample, _built(part, order, runtime, "all", inputs, whole))
     place = {name: layout.place.get(name, name) for name in observed}
     known = sizes(layout, segments.usual_sizes(part))
     order = segments.cut(layout.graph, set(place.values()), sizes=known)
-    return _built(layout.graph, order, runtime, "none", inputs, place)
+    return _planned_for(sample, _built(layout.graph, order, runtime, "none", inputs, place))
 
 
 def _built(
@@ -110,44 +117,37 @@ def free_steps(program: Program) -> list[Step]:
     return [_unbound(segment, session) for segment, session in program.segments]
 
 
+def _planned_for(sample: Mapping[str, Array], program: Program) -> Program:
+    """The program with the types that a run of `sample` shows."""
+    live, types = program.checked(sample), {}
+    shapes = {name: x.shape for name, x in live.items()}
+    for step in free_steps(program):
+        types.update({name: (x.dtype, x.shape) for name, x in step(live).items()})
+    ort.release_free_memory()  # what this one run allocated, the buffers will do without
+    if not all(prod(shape) for _, shape in types.values()):
+        return program
+    return replace(program, shapes=shapes, types=types)
+
+
 class Runner:
     """Runs a program for one worker."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self._free = on_device.steps(program.segments) if program.counters else free_steps(program)
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._types: Types = {}
-        self._planned: list[Step] = []
+        order = [segment for segment, _ in program.segments] if program.types else []
+        buffers = _planned(order, program.types)
+        self._planned = [
+            _bound(segment, session, buffers) for segment, session in program.segments if buffers
+        ]
 
     def run(self, live: Live) -> Iterator[Live]:
         """What each segment in turn writes, from the inputs `live`; it holds until the next one.
 
         Raises BufferMismatch where the planned buffers do not fit.
         """
-        if self.program.counters:
-            yield from (step(live) for step in self._free)
-            return
-        shapes = {name: x.shape for name, x in live.items()}
-        if self.program.steady and shapes == self._shapes:
-            self._planned = self._planned or self._in_buffers()
-            steps, self._types = self._planned or self._free, {}
-            yield from (step(live) for step in steps)
-            return
-        self._shapes, self._types, self._planned = {}, {}, []  # another plan's memory goes first
-        types = {}
-        for step in self._free:
-            values = step(live)
-            types.update({name: (x.dtype, x.shape) for name, x in values.items()})
-            yield values
-        self._shapes, self._types = shapes, types
-
-    def _in_buffers(self) -> list[Step]:
-        """The steps in buffers of the worker's own; none where a tensor holds nothing."""
-        if not all(prod(shape) for _, shape in self._types.values()):
-            return []
-        buffers = _planned([segment for segment, _ in self.program.segments], self._types)
-        return [_bound(segment, session, buffers) for segment, session in self.program.segments]
+        planned = self._planned and self.program.shapes == {n: x.shape for n, x in live.items()}
+        yield from (step(live) for step in (self._planned if planned else self._free))
 
 
 def _unbound(segment: Segment, session: ort.Session) -> Step:

@@ -11,7 +11,7 @@ the activation instead, depthwise networks get worse.
 Half of the samples are not fitted to: they judge. An op is left alone if its shift hardly brings
 their means closer: late in a network, where a sample has few positions, most shifts are chance.
 Where an output is worse in the end, first the shifts that reach it alone are taken back, and then
-the last half of all, again and again; those that stay lower no output.
+the last half of all; where that is not enough, all of them.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
 (2019), section 4.2 and appendix D; there in data-free form, before the activation function.
@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq import graph as graphs
 from onnxq import runtime as ort
 from onnxq import segments
 from onnxq.calib.data import Dataset
@@ -38,7 +37,16 @@ from onnxq.graph import Graph
 from onnxq.plan import Plan
 from onnxq.recover.channel_means import float_means
 from onnxq.recover.draft import FEWEST, SAMPLES
-from onnxq.recover.judge import Values, judged_tensors, reached, score_parts, sqnr, worst_fall
+from onnxq.recover.judge import (
+    Errors,
+    gathered,
+    judged_tensors,
+    reached,
+    score_parts,
+    sqnr,
+    sums,
+)
+from onnxq.recover.jury import Jury, each
 from onnxq.recover.replay import Replay, with_float_weights
 from onnxq.recover.shifts import Batch, Found, correct
 from onnxq.recover.sites import Site, find_sites, shift_biases
@@ -48,7 +56,7 @@ Progress = Callable[[int, int], None]
 
 HELD_OUT = 2  # every other sample judges: class scores scatter by several dB from image to image
 KEPT_BYTES = 24 << 20  # of tensors kept between two ops, of all samples together
-TRIALS = 4  # how often shifts are taken back before none is left
+TRIALS = 2  # of shifts, all and then fewer, before none is left
 LOWERS = "lowers the SQNR of an output"
 
 
@@ -114,53 +122,27 @@ def correct_biases(
         return Corrections(tuple(sites), undone={site.node: str(e) for site in sites})
     chosen = data.select(content_order(data)[:SAMPLES])
     with ThreadPoolExecutor(workers, "correct") as pool:
-        run = _Run(chosen, replay.runtime, pool, score_parts(graph))
-        means, reference = _float_side(graph, sites, judged, run)
+        means, jury = _float_side(graph, sites, judged, chosen, replay.runtime, workers)
         ort.release_free_memory()
         found = Found()
         replay.start(chosen)
         for k, count in enumerate(_counts(replay, chosen)[: len(sites)]):
-            correct(replay, k, sites[k], means[k], run.first(count), found, pool)
+            correct(replay, k, sites[k], means[k], _first(count, len(chosen)), found, pool)
             if progress is not None:
                 progress(k + 1, len(sites))
-        replay.bring(len(replay.segments) - 1, run.held, pool)
-        final = [replay.final[i] for i in run.held]
+        held = range(_judges(len(chosen)))
+        after = gathered(replay.finish(held, pool, lambda i, x: sums(jury.reference[i], x)))
         replay.live.clear()
         replay.sessions.clear()
         ort.release_free_memory()
-        return _settled(part, sites, found, (reference, final), run)
+    return _settled(part, sites, found, after, jury, len(_first(len(chosen), len(chosen)).fit))
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Samples in the order of what they hold, the first of which judge; what runs them. scores:
-    the judged tensors that are scores beside other parts."""
-
-    data: Dataset
-    runtime: ort.Runtime
-    pool: ThreadPoolExecutor
-    scores: frozenset[str]
-
-    @property
-    def held(self) -> range:
-        return range(_judges(len(self.data)))
-
-    def first(self, count: int) -> Batch:
-        """`count` samples, divided like all of them."""
-        held = range(_judges(count))
-        start = len(self.held) if len(self.data) > 1 else 0
-        return Batch(held, range(start, start + max(1, count - len(held))))
-
-    def outputs(self, model: Graph, names: Sequence[str]) -> list[dict[str, Array]]:
-        """The outputs `names` of a graph for each held-out sample."""
-        session = ort.session(graphs.to_proto(model), self.runtime, threads=1)
-        wanted = {i.name for i in session.get_inputs()}
-
-        def run(i: int) -> dict[str, Array]:
-            feeds = {name: x for name, x in self.data.sample(i).items() if name in wanted}
-            return dict(zip(names, ort.run(session, names, feeds), strict=True))
-
-        return [run(i) for i in self.held]
+def _first(count: int, total: int) -> Batch:
+    """`count` of `total` samples, divided like all of them: the first judge."""
+    held = range(_judges(count))
+    start = _judges(total) if total > 1 else 0
+    return Batch(held, range(start, start + max(1, count - len(held))))
 
 
 def _judges(count: int) -> int:
@@ -179,51 +161,46 @@ def _counts(replay: Replay, data: Dataset) -> list[int]:
 
 
 def _float_side(
-    graph: Graph, sites: Sequence[Site], judged: Sequence[str], run: _Run
-) -> tuple[list[Array], list[dict[str, Array]]]:
-    """Of the float model: the means that each site compares, shape (samples, C), and the judged
-    tensors of the held-out samples.
-    """
+    graph: Graph,
+    sites: Sequence[Site],
+    judged: Sequence[str],
+    data: Dataset,
+    runtime: ort.Runtime,
+    workers: int,
+) -> tuple[list[Array], Jury]:
+    """Of the float model: the means that each site compares, shape (samples, C), and the jury."""
+    held = range(_judges(len(data)))
     model = float_means(graph, sites, judged)
-    session = ort.session(model, run.runtime, threads=1)
-    names = [o.name for o in session.get_outputs()]
-    inputs = {i.name for i in session.get_inputs()}
+    means = [t.name for t in model.outputs][len(judged) :]
 
-    def one(i: int) -> list[Array]:
-        feeds = {name: x for name, x in run.data.sample(i).items() if name in inputs}
-        wanted = names if i in run.held else names[len(judged) :]
-        return ort.run(session, wanted, feeds)
+    def read(i: int, values: Mapping[str, Array]) -> tuple[list[Array], dict[str, Array]]:
+        return [values[m] for m in means], {n: values[n] for n in judged} if i in held else {}
 
-    rows = [one(i) for i in range(len(run.data))]  # one at a time: it is run whole
-    means = [
-        np.stack([row[k - len(sites)] for row in rows]).astype(np.float64)
-        for k in range(len(sites))
-    ]
-    return means, [dict(zip(judged, rows[i], strict=False)) for i in run.held]
+    rows = each(model, data, read, runtime, workers)
+    stacked = [np.stack([row[k] for row, _ in rows]).astype(np.float64) for k in range(len(sites))]
+    reference = [values for _, values in rows[: len(held)]]
+    samples = data.select(list(held))
+    return stacked, Jury(samples, reference, score_parts(graph), runtime, workers)
 
 
 def _settled(
-    part: Graph, sites: Sequence[Site], found: Found, values: tuple[Values, Values], run: _Run
+    part: Graph, sites: Sequence[Site], found: Found, after: Errors, jury: Jury, fitted: int
 ) -> Corrections:
-    """The corrections that hurt no output. `values` are the judged tensors, float and with all."""
-    reference, after = values
-    judged = list(reference[0])
-    before = run.outputs(part, judged) if found.shifts else after
-    reach = {s.node: reached(part, s.biased, judged) for s in sites if s.node in found.shifts}
+    """The corrections that hurt no output. `after` are the errors with all of them."""
+    before = jury.errors(part) if found.shifts else after
+    reach = {s.node: reached(part, s.biased, list(after)) for s in sites if s.node in found.shifts}
     kept, undone, trials = list(found.shifts), dict(found.undone), 0
-    while kept and (worse := worst_fall(reference, before, after, run.scores)):
+    while kept and (worse := jury.worst_fall(before, after)):
         trials += 1
         fewer = _fewer(kept, reach, worse) if trials < TRIALS else []
         undone |= {name: f"{LOWERS}: '{worse}'" for name in kept if name not in fewer}
         kept = fewer
         trial = part.copy()
         shift_biases(trial, sites, {name: found.shifts[name] for name in kept})
-        after = run.outputs(trial, judged) if kept else before
+        after = jury.errors(trial) if kept else before
     shifts = {name: found.shifts[name] for name in kept}
     gains = {name: found.gains[name] for name in kept}
-    scores = sqnr(reference, before), sqnr(reference, after)
-    fitted = len(run.first(len(run.data)).fit)
-    return Corrections(tuple(sites), shifts, gains, undone, *scores, fitted)
+    return Corrections(tuple(sites), shifts, gains, undone, sqnr(before), sqnr(after), fitted)
 
 
 def _fewer(kept: Sequence[str], reach: Mapping[str, set[str]], worse: str) -> list[str]:

@@ -19,8 +19,8 @@ from onnxq.recover.sites import Site
 TENSOR, SHIFT, MEAN = "onnxq_tensor", "onnxq_shift", "onnxq_mean"
 
 
-def float_means(graph: Graph, sites: Sequence[Site], outputs: Sequence[str]) -> onnx.ModelProto:
-    """A model that writes `outputs` and then, in the order of `sites`, the means of what each
+def float_means(graph: Graph, sites: Sequence[Site], outputs: Sequence[str]) -> Graph:
+    """A graph that writes `outputs` and then, in the order of `sites`, the means of what each
     site compares.
     """
     wanted = [*outputs, *(site.compared for site in sites)]
@@ -30,7 +30,7 @@ def float_means(graph: Graph, sites: Sequence[Site], outputs: Sequence[str]) -> 
     for i, site in enumerate(sites):
         mean = _mean(copy, tensors[site.compared], site, f"{MEAN}_{i}")
         copy.outputs.append(mean)
-    return graphs.to_proto(copy)
+    return copy
 
 
 def probe(graph: Graph, site: Site) -> onnx.ModelProto:

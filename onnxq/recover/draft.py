@@ -8,16 +8,13 @@ it does harm on samples that it was not fitted to, it returns what it was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from onnxq import graph as graphs
 from onnxq import runtime as ort
 from onnxq import segments
 from onnxq.calib.collect import collect
@@ -29,11 +26,11 @@ from onnxq.calib.stats import Stats
 from onnxq.graph import Graph
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.plan import Plan
-from onnxq.recover.judge import judged_tensors, score_parts, sqnr, worst_fall
+from onnxq.recover.judge import Errors, judged_tensors, score_parts
+from onnxq.recover.jury import Jury, each
 from onnxq.recover.replay import with_float_weights
 
 Array = npt.NDArray[Any]
-Values = Sequence[Mapping[str, Array]]
 
 SAMPLES, HELD_OUT, FEWEST = 32, 4, 4  # at most so many samples; one in four judges, four at least
 
@@ -121,9 +118,12 @@ class Bench:
         return judged_tensors(self.graph)
 
     @cached_property
-    def reference(self) -> Values:
-        """The judged tensors of the float graph for each held-out sample."""
-        return self._run(self.graph)
+    def jury(self) -> Jury:
+        """The held-out samples with what the float graph gives for them."""
+        samples = self.chosen.select(list(self.held))
+        part = segments.restrict(self.graph, self.judged)
+        reference = each(part, samples, lambda _, values: values, self.runtime, self.workers)
+        return Jury(samples, reference, score_parts(self.graph), self.runtime, self.workers)
 
     def ranges(self, graph: Graph) -> Ranges:
         """The ranges of a graph's activations over the samples to fit to."""
@@ -142,31 +142,6 @@ class Bench:
         insert_qdq(copy, self.plan, draft.ranges.limits, options)
         return with_float_weights(copy)
 
-    def outputs(self, draft: Draft) -> Values:
-        """The judged tensors of the quantized draft for each held-out sample."""
-        return self._run(self.quantized(draft))
-
-    def worst_fall(self, before: Values, after: Values) -> str | None:
-        """The judged tensor that argues against `after`; None where none does."""
-        return worst_fall(self.reference, before, after, self._scores)
-
-    @cached_property
-    def _scores(self) -> Collection[str]:
-        return score_parts(self.graph)
-
-    def sqnr(self, values: Values) -> dict[str, float]:
-        """SQNR in dB of each judged tensor over the held-out samples."""
-        return sqnr(self.reference, values)
-
-    def _run(self, graph: Graph) -> Values:
-        part = segments.restrict(graph, self.judged)
-        session = ort.session(graphs.to_proto(part), self.runtime, threads=1)
-        fed = [t.name for t in part.inputs]
-
-        def run(i: int) -> dict[str, Array]:
-            sample = self.chosen.sample(i)
-            feeds = {name: np.ascontiguousarray(sample[name]) for name in fed}
-            return dict(zip(self.judged, ort.run(session, self.judged, feeds), strict=True))
-
-        with ThreadPoolExecutor(self.workers, "judge") as pool:
-            return list(pool.map(run, self.held))
+    def errors(self, draft: Draft) -> Errors:
+        """How far the judged tensors of the quantized draft are from those of the float graph."""
+        return self.jury.errors(segments.restrict(self.quantized(draft), self.judged))

@@ -142,7 +142,7 @@ def _search(table: Table, groups: Sequence[Group]) -> Choice:
         trial = table.run({**best.choice, **dict.fromkeys(part, FULL)})
         done += 1
         bench.progress(done, TRIALS)
-        if bench.worst_fall(best.values, trial.values) is None:
+        if bench.jury.worst_fall(best.errors, trial.errors) is None:
             best = trial
         elif len(part) > 1:
             waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
@@ -150,6 +150,6 @@ def _search(table: Table, groups: Sequence[Group]) -> Choice:
         trial = table.run({g: s for g, s in best.choice.items() if g is not group})
         done += 1
         bench.progress(done, TRIALS)
-        if bench.worst_fall(best.values, trial.values) is None:
+        if bench.jury.worst_fall(best.errors, trial.errors) is None:
             best = trial
     return best.choice

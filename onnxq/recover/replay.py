@@ -8,10 +8,10 @@ read it. So each op runs once a sample, however many ops are changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ from onnxq.numerics import dequantize, spread
 from onnxq.spec import QuantSpec
 
 Array = npt.NDArray[Any]
+Values = Mapping[str, Array]
+T = TypeVar("T")
 
 
 def with_float_weights(graph: Graph) -> Graph:
@@ -117,13 +119,31 @@ class Replay:
 
     def bring(self, k: int, samples: Iterable[int], pool: ThreadPoolExecutor) -> None:
         """Bring `samples`, wherever they stand before it, to the end of segment `k`."""
-        if k not in self.sessions:
-            model = graphs.to_proto(segments.subgraph(self.graph, self.segments[k]))
-            self.sessions[k] = ort.session(model, self.runtime, threads=1)
+        self._open(k)
         for _ in pool.map(lambda i: self._advance(i, k), dict.fromkeys(samples)):
             pass
         for behind in [j for j in self.sessions if j < min(self.at)]:
             del self.sessions[behind]
+
+    def finish(
+        self, samples: Iterable[int], pool: ThreadPoolExecutor, read: Callable[[int, Values], T]
+    ) -> list[T]:
+        """What `read(i, outputs)` makes of each of `samples` at the end of the graph; what is held
+        of the sample then goes."""
+        last = len(self.segments) - 1
+        self._open(last)
+
+        def one(i: int) -> T:
+            self._advance(i, last)
+            outputs, self.final[i], self.live[i] = self.final[i], {}, {}
+            return read(i, outputs)
+
+        return list(pool.map(one, samples))
+
+    def _open(self, k: int) -> None:
+        if k not in self.sessions:
+            model = graphs.to_proto(segments.subgraph(self.graph, self.segments[k]))
+            self.sessions[k] = ort.session(model, self.runtime, threads=1)
 
     def shift(self, k: int, shift: Array) -> None:
         """Add `shift`, which broadcasts to it, to stop `k`: now and where samples catch up."""

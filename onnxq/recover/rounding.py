@@ -28,7 +28,7 @@ from onnxq.passes.insert_qdq import Codes, Weight, weight_scale
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.feedback import error, factors_of, rounded, rounder_of
 from onnxq.recover.gram import Grams
-from onnxq.recover.judge import CEILING
+from onnxq.recover.judge import CEILING, sqnr
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 Array = npt.NDArray[Any]
@@ -136,14 +136,14 @@ def _settled(
 ) -> tuple[Draft, Outcome]:
     """The draft with the codes of the first n, n/2, n/4 ... weights that gain most: the most that
     no output argues against."""
-    before = bench.outputs(draft)
+    before = bench.errors(draft)
     ranked = sorted(found, key=lambda weight: -found[weight].gain)
     kept, after, worst = len(ranked), before, ""
     while kept:
         codes = {weight: found[weight].codes for weight in ranked[:kept]}
         tried = replace(draft, codes={**draft.codes, **codes})
-        after = bench.outputs(tried)
-        fall = bench.worst_fall(before, after)
+        after = bench.errors(tried)
+        fall = bench.jury.worst_fall(before, after)
         if fall is None:
             draft = tried
             break
@@ -157,4 +157,4 @@ def _settled(
             undone |= dict.fromkeys(product.nodes, f"{LOWERS}: '{worst}'")
         else:
             undone = dict.fromkeys(product.nodes, NO_GAIN) | undone
-    return draft, Outcome("rounding", gains, undone, bench.sqnr(before), bench.sqnr(after))
+    return draft, Outcome("rounding", gains, undone, sqnr(before), sqnr(after))

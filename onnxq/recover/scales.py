@@ -20,6 +20,7 @@ from onnxq.numerics import magnitude_of
 from onnxq.passes.insert_qdq import Codes, Weight
 from onnxq.recover import range_scales, weight_scales
 from onnxq.recover.draft import Bench, Draft, Outcome
+from onnxq.recover.judge import sqnr
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 LEAST = 0.1  # dB at the op: less cannot show at an output
@@ -86,7 +87,7 @@ def _settled(
     bench: Bench, draft: Draft, kinds: Sequence[list[_Proposal]], undone: dict[str, str]
 ) -> tuple[Draft, Outcome]:
     """The draft with the proposals that no output argues against."""
-    before = bench.outputs(draft)
+    before = bench.errors(draft)
     now, better, kept = before, draft, list[_Proposal]()
     queue = deque(batch for batch in kinds if batch)
     refused: dict[str, str] = {}
@@ -95,8 +96,8 @@ def _settled(
             break
         batch = queue.popleft()
         tried = _with(better, batch)
-        after = bench.outputs(tried)
-        worse = bench.worst_fall(now, after)
+        after = bench.errors(tried)
+        worse = bench.jury.worst_fall(now, after)
         if worse is None:
             now, better = after, tried
             kept += batch
@@ -104,13 +105,13 @@ def _settled(
         refused |= {node: f"{LOWERS}: '{worse}'" for p in batch for node in p.nodes}
         if half := len(batch) // 2:
             queue += [batch[:half], batch[half:]]
-    if kept and bench.worst_fall(before, now) is not None:
+    if kept and bench.jury.worst_fall(before, now) is not None:
         now, better, kept = before, draft, []
     gains = {node: p.gain for p in reversed(kept) for node in p.nodes}
     undone = {node: why for node, why in {**undone, **refused}.items() if node not in gains}
     better = _described(bench, better, [p for p in kept if p.tensors])
     notes = tuple(_note(p) for p in kept if p.tensors)
-    return better, Outcome("scales", gains, undone, bench.sqnr(before), bench.sqnr(now), notes)
+    return better, Outcome("scales", gains, undone, sqnr(before), sqnr(now), notes)
 
 
 def _with(draft: Draft, proposals: Iterable[_Proposal]) -> Draft:

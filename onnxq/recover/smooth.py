@@ -95,7 +95,7 @@ def _search(table: Table, errors: Errors, groups: list[Group]) -> Trial:
     best, done = plain, 0
     for choice in starts:
         trial = table.run(choice)
-        if trial.score > best.score and bench.worst_fall(plain.values, trial.values) is None:
+        if trial.score > best.score and bench.jury.worst_fall(plain.errors, trial.errors) is None:
             best = trial
         done += 1
         bench.progress(done, TRIALS)
@@ -136,7 +136,7 @@ def _better(bench: Bench, plain: Trial, best: Trial, trial: Trial, group: Group)
         worth = MUL_WORTH * ((group in trial.choice) - (group in best.choice))
     if trial.score <= best.score + worth:
         return False
-    return bench.worst_fall(plain.values, trial.values) is None
+    return bench.jury.worst_fall(plain.errors, trial.errors) is None
 
 
 def _outcome(

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Range, Ranges
 from onnxq.graph import Graph
-from onnxq.recover.draft import Bench, Draft, Values
+from onnxq.recover.draft import Bench, Draft
 from onnxq.recover.groups import Group, scaled
+from onnxq.recover.judge import Errors, sqnr
 
 Array = npt.NDArray[Any]
 Choice = Mapping[Group, float]  # group -> strength; a group that is missing is left alone
@@ -33,11 +34,11 @@ LEAST = 0.1  # dB on the average over the outputs for which a graph is changed
 
 @dataclass(frozen=True)
 class Trial:
-    """A choice and what it does: the judged tensors on the held-out samples, and the mean of their
+    """A choice and what it does: the errors of the judged tensors, and the mean of their
     SQNRs in dB."""
 
     choice: Choice
-    values: Values
+    errors: Errors
     score: float
 
 
@@ -64,8 +65,8 @@ class Table:
                 if found := self.ranges[strength].tensors.get(name):
                     tensors[name] = found
         needed = {name: tensors[name] for name in observed(graph, plan)}
-        values = self.bench.outputs(Draft(graph, replace(self.ranges[0.0], tensors=needed)))
-        return Trial(choice, values, mean_of(self.bench.sqnr(values)))
+        errors = self.bench.errors(Draft(graph, replace(self.ranges[0.0], tensors=needed)))
+        return Trial(choice, errors, mean_of(sqnr(errors)))
 
     def range_of(self, group: Group, strength: float) -> Range:
         """The range of what the group's readers read."""
@@ -90,17 +91,17 @@ def searching(bench: Bench) -> Bench:
 def judge(bench: Bench, graph: Graph, changed: Graph) -> Verdict:
     """Whether a changed graph is better quantized, by samples that it was not chosen by."""
     bench, ranges = _settled(bench, graph)
-    before = bench.outputs(Draft(graph, ranges))
+    before = bench.errors(Draft(graph, ranges))
     if changed is graph:
-        return Verdict(bench.sqnr(before), bench.sqnr(before), NOTHING)
-    after = bench.outputs(Draft(changed, bench.ranges(changed)))
-    sqnr = bench.sqnr(before), bench.sqnr(after)
+        return Verdict(sqnr(before), sqnr(before), NOTHING)
+    after = bench.errors(Draft(changed, bench.ranges(changed)))
+    verdict = sqnr(before), sqnr(after)
     against = None
-    if fallen := bench.worst_fall(before, after):
+    if fallen := bench.jury.worst_fall(before, after):
         against = f"does not raise the SQNR of '{fallen}' on samples held out"
-    elif mean_of(sqnr[1]) < mean_of(sqnr[0]) + LEAST:
+    elif mean_of(verdict[1]) < mean_of(verdict[0]) + LEAST:
         against = f"brings less than {LEAST} dB on samples held out"
-    return Verdict(sqnr[0], sqnr[0] if against else sqnr[1], against)
+    return Verdict(verdict[0], verdict[0] if against else verdict[1], against)
 
 
 def mean_of(sqnr: Mapping[str, float]) -> float:

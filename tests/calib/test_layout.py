@@ -67,7 +67,7 @@ def test_each_tensor_has_the_same_values_in_whatever_order(channels, batch):
     graph = net(channels)
     x = np.random.default_rng(1).standard_normal((batch, 3, 24, 24)).astype(np.float32)
     plain = seen(compile_program(graph, OBSERVED, runtime.Runtime()), {"x": x})
-    fast = seen(compile_counting(graph, OBSERVED, runtime.Runtime()), {"x": x})
+    fast = seen(compile_counting(graph, OBSERVED, runtime.Runtime(), {"x": x}), {"x": x})
     assert fast.keys() == plain.keys()
     for name, values in plain.items():
         # kernels of another layout add up in another order: last bits of sums of up to 288 products

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from onnxq.passes.prepare import prepare
-from onnxq.recover.judge import judged_tensors, reached, score_parts, sqnr, worst_fall
+from onnxq.recover import judge
+from onnxq.recover.judge import gathered, judged_tensors, reached, score_parts, sums
 
 
 def values(rng, noise, samples=8):
@@ -15,6 +16,18 @@ def values(rng, noise, samples=8):
 
 def named(rows):
     return [{"y": row} for row in rows]
+
+
+def errors(ref, test):
+    return gathered(sums(r, t) for r, t in zip(ref, test, strict=True))
+
+
+def sqnr(ref, test):
+    return judge.sqnr(errors(ref, test))
+
+
+def worst_fall(ref, before, after, scores=()):
+    return judge.worst_fall(errors(ref, before), errors(ref, after), scores)
 
 
 def test_a_concat_is_judged_by_its_parts_and_integers_not_at_all(graph_of):

@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxq.recover.draft import Draft
 from onnxq.recover.groups import factors, find_groups, scaled
+from onnxq.recover.judge import sqnr
 from onnxq.recover.trials import NOTHING, judge, searching, tabulate
 
 BODY = """(float[N,6,16] x) => (float[N,6,16] y) {
@@ -52,7 +53,7 @@ def test_ranges_put_together_are_those_of_the_graph_itself(planned, dataset, ben
     for tensor, strength in (("a", 0.5), ("d", 0.9)):
         # the other group's scale moves a value by float32 rounding, and with it at most a bin
         np.testing.assert_allclose(table.ranges[strength][tensor].amax, afresh[tensor], rtol=0.01)
-    score = bench.sqnr(bench.outputs(Draft(changed, bench.ranges(changed))))["y"]
+    score = sqnr(bench.errors(Draft(changed, bench.ranges(changed))))["y"]
     assert abs(table.run(choice).score - score) < 0.2  # dB: ranges a bin apart
 
 
