@@ -22,6 +22,8 @@ from onnxq.errors import DataError
 from onnxq.runtime import Runtime
 from onnxq.source import Source
 
+TASKS = 4  # a thread; each builds its sessions
+
 
 @dataclass(frozen=True)
 class Shards:
@@ -58,7 +60,7 @@ def count(
     )
     progress(counted := len(dataset) - len(missing), len(dataset))
     for part, (stats, digests) in results(
-        executor, _count, Job.of(shards), parts_of(missing, executor)
+        executor, _count, Job.of(shards), parts_of(missing, executor, TASKS)
     ):
         total = stats if total is None else merge(total, stats)
         done.update(digests)

@@ -11,9 +11,17 @@ import hashlib
 import os
 import pickle
 import socket
+import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -26,8 +34,9 @@ from onnxq.errors import OnnxqError, WorkerError
 P = TypeVar("P")
 R = TypeVar("R")
 
-TASKS_A_THREAD = 4  # enough to keep threads of unlike speed busy to the end
 THREADS = 8  # of an executor that does not say how many it has
+LOOK = 5.0  # seconds between two looks at a cluster that is at work
+PATIENCE = 60.0  # seconds that it may be without workers, which nannies start again
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,9 @@ def results(
     try:
         for part in parts:
             futures[submitted(executor, work, job, part)] = part
-        for future in as_completed(futures):
-            yield futures.pop(future), result_of(future)
+        while futures:
+            for future in _ended(executor, futures):
+                yield futures.pop(future), _found(future)
     finally:
         for future in futures:
             future.cancel()
@@ -79,8 +89,29 @@ def submitted(executor: Executor, work: Callable[[Job, P], R], job: Job, part: P
         raise WorkerError(f"the executor takes no tasks: {e}") from e
 
 
-def result_of(future: Future[R]) -> R:
-    """What a task found; raises as `results`."""
+def result_of(executor: Executor, future: Future[R]) -> R:
+    """What a task found, once it has; raises as `results`."""
+    _ended(executor, [future])
+    return _found(future)
+
+
+def _ended(executor: Executor, futures: Collection[Future[R]]) -> set[Future[R]]:
+    """Some of the tasks, as soon as there are any that have ended."""
+    seen = time.monotonic()
+    while True:
+        ended, _ = wait(futures, LOOK, FIRST_COMPLETED)
+        if ended:
+            return ended
+        if _workers(executor) != 0:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > PATIENCE:
+            raise WorkerError(
+                f"the cluster has had no workers for {PATIENCE:.0f} seconds; start some and run "
+                "this again"
+            )
+
+
+def _found(future: Future[R]) -> R:
     try:
         return future.result()
     except OnnxqError:
@@ -101,15 +132,24 @@ def result_of(future: Future[R]) -> R:
 
 def threads_of(executor: Executor) -> int:
     """How many tasks an executor runs at a time, as far as it says."""
-    client = getattr(executor, "_client", None)  # of a Dask executor
-    if client is not None:
-        return max(1, int(sum(client.nthreads().values())))
-    return int(getattr(executor, "_max_workers", None) or THREADS)
+    return _workers(executor) or int(getattr(executor, "_max_workers", None) or THREADS)
 
 
-def parts_of(items: Sequence[P], executor: Executor) -> list[Sequence[P]]:
-    """The items in order, in as many parts of like length as suit the executor, none empty."""
-    count = min(len(items), TASKS_A_THREAD * threads_of(executor))
+def _workers(executor: Executor) -> int | None:
+    """Threads of the workers that a Dask cluster has now; None for another executor."""
+    client = getattr(executor, "_client", None)
+    if client is None:
+        return None
+    try:
+        return int(sum(client.nthreads().values()))
+    except Exception:  # it has lost its scheduler, as tasks then say by themselves
+        return 0
+
+
+def parts_of(items: Sequence[P], executor: Executor, tasks: int) -> list[Sequence[P]]:
+    """The items in order, in parts of like length, none empty: `tasks` for each thread of the
+    executor. The more there are, the less is lost with a worker, or at the end waited for."""
+    count = min(len(items), tasks * threads_of(executor))
     ends = [len(items) * i // count for i in range(count + 1)] if count else []
     return [items[a:b] for a, b in pairwise(ends)]
 

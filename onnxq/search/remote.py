@@ -61,7 +61,7 @@ class Workers:
     def measured(self, key: Key, plan: Plan) -> Measured:
         """What a plan scores; raises as `Meter` does, and WorkerError where workers fail."""
         self.begin(key, plan)
-        return result_of(self._begun[key])
+        return result_of(self._executor, self._begun[key])
 
     def stop(self) -> None:
         """Take back what no worker has begun with."""

@@ -26,6 +26,8 @@ from onnxq.sensitivity.toggles import Toggle
 from onnxq.source import Source as FileSource
 
 Measure = Callable[[Sequence[Toggle], Sequence[int], State, Progress], None]
+TASKS = 16  # a thread; a worker sets up for the first of them alone
+
 Found = Mapping[str, Mapping[int, Mapping[str, Sums]]]  # toggle -> sample -> tensor -> sums
 
 
@@ -69,7 +71,7 @@ class Workers:
         missing = [toggle for toggle in toggles if not state.has(toggle.name, keys)]
         groups = [
             Group(tuple(t.name if t.name in known else t for t in part), tuple(samples))
-            for part in parts_of(missing, self.executor)
+            for part in parts_of(missing, self.executor, TASKS)
         ]
         done = len(toggles) - len(missing)
         try:

@@ -1,6 +1,6 @@
 """A real scheduler and workers, each a process of its own on loopback; one is killed at a time.
 
-Every kill leaves a worker less, so there is one more than there are kills.
+Every kill leaves a worker less; the test that kills the last is the last.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from contextlib import ExitStack
 import pytest
 from onnxq_cli.main import run
 
+from onnxq.cluster import tasks
 from onnxq.cluster.dask import connected
-from onnxq.errors import ModelError
+from onnxq.errors import ModelError, WorkerError
 from onnxq.sensitivity import Options
 
 pytest.importorskip("distributed", reason='no Dask here; pip install "onnxq[dask]"')
-KILLS = 3
+WORKERS = 4
 WAIT = 120  # seconds for a busy machine to start Python a few times
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Of a scheduler with KILLS + 1 workers, without nannies that would start them again."""
+    """Of a scheduler with workers, without nannies that would start them again."""
     folder = tmp_path_factory.mktemp("dask")
     file = folder / "scheduler.json"
     quiet = ["--no-dashboard", "--scheduler-file", str(file)]
@@ -43,7 +44,7 @@ def address(tmp_path_factory):
             stack.callback(process.kill)
 
         start("scheduler", *local, "--port", "0")
-        for _ in range(KILLS + 1):
+        for _ in range(WORKERS):
             start("worker", *local, "--no-nanny", "--nthreads", "1")
         yield _address(file)
 
@@ -60,7 +61,7 @@ def _address(file):
 @pytest.fixture(scope="module")
 def executor(address):
     with connected(address, seconds=WAIT) as executor:
-        executor._client.wait_for_workers(KILLS + 1, timeout=WAIT)
+        executor._client.wait_for_workers(WORKERS, timeout=WAIT)
         yield executor
 
 
@@ -77,8 +78,8 @@ def killing(executor):
         pids = client.run(os.getpid)
         end = time.monotonic() + WAIT
         while not killed and time.monotonic() < end:
-            for worker, tasks in client.processing().items():
-                if tasks and not killed:
+            for worker, running in client.processing().items():
+                if running and not killed:
                     os.kill(pids[worker], signal.SIGKILL)
                     killed.append(worker)
 
@@ -122,3 +123,11 @@ def test_the_command_gives_the_same_files(address, copied, tmp_path, monkeypatch
     for suffix in ("npz", "json", "csv"):
         over, alone = (tmp_path / f"{name}.{suffix}" for name in ("over", "alone"))
         assert over.read_bytes() == alone.read_bytes()
+
+
+def test_a_cluster_that_loses_its_last_worker_says_so(subject, executor, killing, monkeypatch):
+    monkeypatch.setattr(tasks, "LOOK", 0.1)
+    monkeypatch.setattr(tasks, "PATIENCE", 0.5)
+    assert len(executor._client.scheduler_info()["workers"]) == 1
+    with pytest.raises(WorkerError, match="the cluster has had no workers for"):
+        subject.calibrated(executor, progress=killing)

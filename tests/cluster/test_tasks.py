@@ -23,10 +23,11 @@ from onnxq.cluster.tasks import Job, parts_of, result_of, results, submitted
 from onnxq.errors import DataError, ModelError, WorkerError
 
 
-@given(st.integers(0, 200), st.integers(1, 20))
-def test_parts_are_all_the_items_in_order_and_none_is_empty(items, threads):
+@given(st.integers(0, 200), st.integers(1, 20), st.integers(1, 20))
+def test_parts_are_all_the_items_in_order_and_none_is_empty(items, threads, tasks):
     with ThreadPoolExecutor(threads) as pool:
-        parts = parts_of(range(items), pool)
+        parts = parts_of(range(items), pool, tasks)
+    assert len(parts) == min(items, tasks * threads)
     assert [i for part in parts for i in part] == list(range(items))
     assert all(parts)
     assert max(map(len, parts), default=0) - min(map(len, parts), default=0) <= 1
@@ -111,7 +112,7 @@ def test_workers_with_another_version_are_refused():
         ThreadPoolExecutor(1) as pool,
         pytest.raises(WorkerError, match=r"has onnxq .*, and here is 0.0.9 with ONNX Runtime 1.2"),
     ):
-        result_of(submitted(pool, nothing, job, 1))
+        result_of(pool, submitted(pool, nothing, job, 1))
 
 
 def test_a_pool_whose_process_dies_says_that_workers_were_lost():
