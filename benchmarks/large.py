@@ -21,12 +21,19 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+RUN = """
+import sys, numpy, onnxruntime
+options = onnxruntime.SessionOptions()
+session = onnxruntime.InferenceSession(sys.argv[1], options)
+session.run(None, {"x0": numpy.load(sys.argv[2])[:1]})
+"""
 VERBS = {
+    "inference": [],
     "prepare": ["prepare", "{model}", "-o", "{out}/prepared.onnx"],
     "calibrate": ["calibrate", "{model}", "--calib", "{data}", "-o", "{out}/ranges.json"],
     "quantize": ["quantize", "{model}", "--calib", "{data}", "-o", "{out}/q.onnx"],
-    "plain": ["quantize", "{model}", "--calib", "{data}", "-o", "{out}/q.onnx", "--recover",
-              "none"],
+    "unrecovered": ["quantize", "{model}", "--calib", "{data}", "-o", "{out}/q.onnx", "--recover",
+                    "none"],
     "sensitivity": ["sensitivity", "{model}", "--calib", "{data}", "--only", "3.product", "-o",
                     "{out}/ranking.csv"],  # the blocks 3, 13, 23, ...
     "lint": ["lint", "{model}"],
@@ -152,15 +159,18 @@ def main() -> None:
         path = Path(folder) / "large.onnx"
         size = write_model(path, options.gigabytes * 1e9, options.nodes, options.kind)
         print(f"{options.kind}, {options.nodes} nodes, {size / 1e9:.2f} GB of weights")
-        print(f"{'verb':12} exit  seconds  anonymous          mapped too")
+        print(f"{'verb':14} exit  seconds  anonymous          mapped too")
         places = {"model": path, "data": path.with_suffix(".npy"), "out": folder}
         for verb in options.verb or list(VERBS):
             arguments = [word.format(**places) for word in VERBS[verb]]
-            command = [sys.executable, "-m", "onnxq_cli", *arguments]
+            if verb == "inference":  # one sample through ONNX Runtime alone, to compare with
+                command = [sys.executable, "-c", RUN, str(places["model"]), str(places["data"])]
+            else:
+                command = [sys.executable, "-m", "onnxq_cli", *arguments]
             code, seconds, anonymous, resident = run(command)
             own = f"{anonymous / 1e9:6.2f} GB ({anonymous / size:.2f})"
             all_of_it = f"{resident / 1e9:8.2f} GB ({resident / size:.2f})"
-            print(f"{verb:12} {code:4} {seconds:8.1f} {own} {all_of_it}", flush=True)
+            print(f"{verb:14} {code:4} {seconds:8.1f} {own} {all_of_it}", flush=True)
             for made in Path(folder).iterdir():
                 if not made.name.startswith("large"):
                     made.unlink()
