@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -27,6 +28,7 @@ from onnxq.errors import DataError
 from onnxq.graph import replacing
 
 KIND, VERSION = "onnxq.stats", 1
+TYPES = {"offsets": "int64", "bins": "uint16", "counts": "int64", "minmax": "float32"}
 NO_DATA, DIGEST = "0" * 64, 32  # bytes of a SHA-256
 
 
@@ -182,6 +184,14 @@ def _from_arrays(arrays: Mapping[str, Any], path: Path) -> Stats:
             f"'{path}' holds no statistics this version reads: expected kind '{KIND}' version "
             f"{VERSION}, found '{header.get('kind')}' version {header.get('version')}"
         )
+    for name, kind in TYPES.items():
+        if arrays[name].dtype != kind:
+            raise ValueError(f"'{name}' is {arrays[name].dtype}, expected {kind}")
+    for name, of in (("model", str), ("data", str), ("samples", int), ("tensors", list)):
+        if type(header[name]) is not of:
+            raise ValueError(f"'{name}' is {header[name]!r}")
+    if header["samples"] < 0 or not re.fullmatch("[0-9a-f]{64}", header["data"]):
+        raise ValueError(f"{header['samples']} samples with digest '{header['data']}'")
     names, offsets = header["tensors"], arrays["offsets"].tolist()
     bins, counts, minmax = arrays["bins"], arrays["counts"], arrays["minmax"].tolist()
     sizes = (len(names), len(minmax), offsets[-1], len(counts))
@@ -193,4 +203,17 @@ def _from_arrays(arrays: Mapping[str, Any], path: Path) -> Stats:
             names, offsets[:-1], offsets[1:], minmax, strict=True
         )
     }
+    for name, one in histograms.items():
+        _check(name, one)
     return Stats(header["model"], histograms, header["samples"], header["data"])
+
+
+def _check(name: str, one: Histogram) -> None:
+    """Raises ValueError unless a histogram is one that `Accumulator` can have counted."""
+    magnitude = (one.bins & 0x7FFF).astype(np.int64)
+    order = np.where(one.bins >> 15, -1 - magnitude, magnitude)
+    if np.any(np.diff(order) <= 0) or np.any(one.counts <= 0):
+        raise ValueError(f"the bins of '{name}' are out of order or empty")
+    bounds = np.isfinite([one.min, one.max]).all() and one.min <= one.max
+    if one.bins.size and not one.nonfinite and not bounds:
+        raise ValueError(f"'{name}' goes from {one.min} to {one.max}")

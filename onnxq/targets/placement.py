@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from onnxq.errors import PlanError
+from onnxq.errors import ModelError, PlanError
 from onnxq.graph import Graph
 from onnxq.plan import Plan
 from onnxq.targets import onnxruntime, tensorrt
@@ -22,10 +22,16 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
     """The plan of a prepared graph for `options.target`; `model` is the model file's hash.
 
     Raises PlanError for an unknown target, a scheme that it cannot run, a pattern that matches
-    nothing, a block size that no weight can have.
+    nothing, a block size that no weight can have; ModelError for a graph that is not sound.
     """
     if options.target not in TARGETS:
         raise PlanError(f"unknown target '{options.target}'; choose one of {', '.join(TARGETS)}")
-    made = TARGETS[options.target](graph, options, model)
+    try:
+        made = TARGETS[options.target](graph, options, model)
+    except (LookupError, TypeError, ValueError, AttributeError) as e:
+        raise ModelError(  # such as a Conv with a weight of one axis, which onnx.checker lets pass
+            f"the graph '{graph.name}' cannot be planned and may be damaged ({type(e).__name__}: "
+            f"{e}); see whether ONNX Runtime runs it, or export it again"
+        ) from e
     refuse_unused_blocks(options, made)
     return with_attributes(graph, made, options) if options.attribute_op else made

@@ -139,3 +139,24 @@ def test_digests_tell_samples_apart_by_name_shape_and_dtype():
     x = np.zeros((2, 3), np.float32)
     others = ({"y": x}, {"x": x.reshape(3, 2)}, {"x": x.view(np.int32)}, {"x": x + 1})
     assert len({sample_digest(s) for s in ({"x": x}, *others)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "why"),
+    [
+        ("counts", lambda x: x.astype(np.float64), "'counts' is float64, expected int64"),
+        ("counts", lambda x: -x, "out of order or empty"),
+        ("bins", lambda x: x[::-1], "out of order or empty"),
+        ("minmax", lambda x: x * np.float32(np.inf), "goes from"),
+        ("offsets", lambda x: x[:-1], "1 tensors"),
+    ],
+)
+def test_statistics_that_cannot_have_been_counted_are_refused(tmp_path, name, spoil, why):
+    counted = histogram_of(np.array([-2.0, 1.0, 3.0], np.float32))
+    Stats("m", {"x": counted}, 1).save(tmp_path / "s.npz")
+    with np.load(tmp_path / "s.npz") as archive:
+        arrays = dict(archive)
+    arrays[name] = spoil(arrays[name])
+    np.savez(tmp_path / "s.npz", **arrays)
+    with pytest.raises(DataError, match=why):
+        Stats.load(tmp_path / "s.npz")

@@ -77,6 +77,15 @@ def test_a_weight_that_is_not_what_its_shape_says_is_told(
     assert quantize_refused("damaged.onnx") == expected
 
 
+def test_a_weight_without_the_axes_of_its_op_is_told(refused, conv_model):
+    model = onnx.load(conv_model(f"{IO} {{ {CONV} y = Relu(h) }}"))
+    del model.graph.initializer[0].dims[:]
+    model.graph.initializer[0].dims.append(16 * 16 * 9)
+    onnx.save(model, "flat.onnx")
+    message = refused("plan", "flat.onnx", "-o", "plan.yaml")
+    assert message.startswith("the graph 'g' cannot be planned and may be damaged (IndexError")
+
+
 def test_missing_and_short_external_data_are_told(quantize_refused, classifier):
     onnx.save(onnx.load(classifier), "m.onnx", save_as_external_data=True, location="m.data")
     content = Path("m.data").read_bytes()
