@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from onnxq.calib.checkpoint import Checkpoint
@@ -59,15 +60,15 @@ def count(
         ModelSpec.of(source), DataSpec.of(dataset), tuple(tensors), runtime, bool(checkpoint)
     )
     progress(counted := len(dataset) - len(missing), len(dataset))
-    for part, (stats, digests) in results(
-        executor, _count, Job.of(shards), parts_of(missing, executor, TASKS)
-    ):
-        total = stats if total is None else merge(total, stats)
-        done.update(digests)
-        counted += len(part)
-        progress(counted, len(dataset))
-        if checkpoint is not None and checkpoint.due:
-            checkpoint.save(total, done)
+    parts = parts_of(missing, executor, TASKS)
+    with closing(results(executor, _count, Job.of(shards), parts)) as found:
+        for part, (stats, digests) in found:
+            total = stats if total is None else merge(total, stats)
+            done.update(digests)
+            counted += len(part)
+            progress(counted, len(dataset))
+            if checkpoint is not None and checkpoint.due:
+                checkpoint.save(total, done)
     assert total is not None  # there are samples: they are in `begun` or were missing
     return total
 

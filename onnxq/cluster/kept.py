@@ -1,8 +1,9 @@
 """What a worker process keeps between tasks, so that it opens a model once and not for each.
 
-Values that tasks may read at the same time are shared; what only one may use at a time is borrowed,
-and as many are made as are in use at once. The least recently used go first, and all of them once
-the process has had no task for a while.
+Values that tasks may read at the same time are shared; the least recently used go first. What only
+one task may use at a time is borrowed: as many are made as are in use at once, and they are kept
+until something else is borrowed, for they are large. All go once the process has had no task for a
+while.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-MOST = 4  # values of each sort
+MOST = 6  # shared values
 IDLE = 60.0  # seconds without a task
 
 _building, _lock = threading.RLock(), threading.Lock()
@@ -43,15 +44,15 @@ def shared(key: str, build: Callable[[], T]) -> T:
 
 @contextmanager
 def borrowed(key: str, build: Callable[[], T]) -> Iterator[T]:
-    """A value under `key` that nobody else uses meanwhile; after an error it is not kept."""
+    """A value under `key` that nobody else uses meanwhile; after an error it is not kept. What is
+    idle under other keys goes."""
     with _lock:
-        place = next((i for i, (k, _) in enumerate(_idle) if k == key), None)
-        found = None if place is None else _idle.pop(place)
+        _idle[:] = [pair for pair in _idle if pair[0] == key]
+        found = _idle.pop() if _idle else None
     value: T = build() if found is None else found[1]
     yield value
     with _lock:
         _idle.append((key, value))
-        del _idle[:-MOST]
 
 
 @contextmanager

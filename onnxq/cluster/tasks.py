@@ -13,7 +13,7 @@ import pickle
 import socket
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -63,10 +63,10 @@ class Job:
 
 def results(
     executor: Executor, work: Callable[[Job, P], R], job: Job, parts: Iterable[P]
-) -> Iterator[tuple[P, R]]:
+) -> Generator[tuple[P, R], None, None]:
     """(part, what `work` found for it), in the order in which tasks end.
 
-    Tasks that have not begun are cancelled when the iterator is left. Raises OnnxqErrors of the
+    Tasks that have not begun are cancelled when the generator is closed. Raises OnnxqErrors of the
     workers as they are, WorkerError for workers that were lost or have another version.
     """
     futures: dict[Future[R], P] = {}
@@ -137,11 +137,10 @@ def threads_of(executor: Executor) -> int:
 
 def _workers(executor: Executor) -> int | None:
     """Threads of the workers that a Dask cluster has now; None for another executor."""
-    client = getattr(executor, "_client", None)
-    if client is None:
+    if not type(executor).__module__.startswith("distributed"):
         return None
     try:
-        return int(sum(client.nthreads().values()))
+        return int(sum(executor._client.nthreads().values()))  # type: ignore[attr-defined]
     except Exception:  # it has lost its scheduler, as tasks then say by themselves
         return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from onnxq.calib.ranges import Ranges
@@ -75,13 +76,14 @@ class Workers:
         ]
         done = len(toggles) - len(missing)
         try:
-            for group, found in results(self.executor, _measured, self.job, groups):
-                for toggle, sums in found.items():
-                    for i, one in sums.items():
-                        state.add(toggle, i, one)
-                state.save_soon()
-                done += len(group.toggles)
-                progress(done, len(toggles))
+            with closing(results(self.executor, _measured, self.job, groups)) as measured:
+                for group, found in measured:
+                    for toggle, sums in found.items():
+                        for i, one in sums.items():
+                            state.add(toggle, i, one)
+                    state.save_soon()
+                    done += len(group.toggles)
+                    progress(done, len(toggles))
         finally:
             state.save()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -140,6 +141,21 @@ def test_tasks_that_have_not_begun_are_cancelled_when_one_fails():
     assert len(begun) < 50
 
 
+def test_tasks_that_have_not_begun_are_cancelled_when_their_results_are_not_wanted():
+    begun = []
+
+    def work(job, part):
+        begun.append(part)
+        time.sleep(0.01)
+        return part
+
+    with ThreadPoolExecutor(1) as pool:
+        found = results(pool, work, Job.of(None), range(50))
+        assert next(found) == (0, 0)
+        found.close()
+    assert len(begun) < 50
+
+
 def test_what_is_shared_is_built_once_though_many_ask():
     built = []
     with ThreadPoolExecutor(8) as pool:
@@ -168,7 +184,8 @@ def test_a_process_keeps_a_few_values_and_after_a_while_without_tasks_none(monke
         kept.shared(f"value {i}", list)
         with kept.borrowed(f"value {i}", list):
             pass
-    assert len(kept._shared) == len(kept._idle) == kept.MOST
+    assert len(kept._shared) == kept.MOST
+    assert [key for key, _ in kept._idle] == [f"value {i}"]
     with kept.task():
         pass
     kept._timer.join(10)
