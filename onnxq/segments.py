@@ -146,7 +146,7 @@ def cut_at(graph: Graph, ends: Sequence[int], observed: Collection[str]) -> list
 
 
 def _all_reads(graph: Graph) -> list[list[Tensor]]:
-    return [[t for t in _reads(node) if not isinstance(t, gs.Constant)] for node in graph.nodes]
+    return [[t for t in reads(node) if not isinstance(t, gs.Constant)] for node in graph.nodes]
 
 
 def _last_read(reads: Sequence[Sequence[Tensor]]) -> dict[str, int]:
@@ -165,12 +165,12 @@ def usual_sizes(graph: Graph) -> dict[str, int]:
     }
 
 
-def _reads(node: Node) -> Iterator[Tensor]:
+def reads(node: Node) -> Iterator[Tensor]:
     """Tensors that `node` reads, those its subgraphs capture from outside included."""
     yield from (t for t in node.inputs if t.name)
     for body in node.subgraphs():
         inner = {t.name for t in body.inputs} | {t.name for n in body.nodes for t in n.outputs}
-        captured = [t for n in body.nodes for t in _reads(n)] + list(body.outputs)
+        captured = [t for n in body.nodes for t in reads(n)] + list(body.outputs)
         yield from (t for t in captured if t.name and t.name not in inner)
 
 
@@ -245,7 +245,7 @@ def _segment(
 
 def subgraph(graph: Graph, segment: Segment) -> Graph:
     """The graph of one segment of `graph`; it shares nodes and constants with `graph`."""
-    tensors = {t.name: t for node in segment.nodes for t in (*_reads(node), *node.outputs)}
+    tensors = {t.name: t for node in segment.nodes for t in (*reads(node), *node.outputs)}
     return gs.Graph(
         nodes=list(segment.nodes),
         inputs=[tensors[name] for name in segment.inputs],

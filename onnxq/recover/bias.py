@@ -19,7 +19,7 @@ Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -188,7 +188,9 @@ def _settled(
 ) -> Corrections:
     """The corrections that hurt no output. `after` are the errors with all of them."""
     before = jury.errors(part) if found.shifts else after
-    reach = {s.node: reached(part, s.biased, list(after)) for s in sites if s.node in found.shifts}
+    biased = {s.node: s.biased for s in sites if s.node in found.shifts}
+    ahead = reached(part, biased.values(), list(after))
+    reach = {node: ahead[name] for node, name in biased.items()}
     kept, undone, trials = list(found.shifts), dict(found.undone), 0
     while kept and (worse := jury.worst_fall(before, after)):
         trials += 1
@@ -203,7 +205,7 @@ def _settled(
     return Corrections(tuple(sites), shifts, gains, undone, sqnr(before), sqnr(after), fitted)
 
 
-def _fewer(kept: Sequence[str], reach: Mapping[str, set[str]], worse: str) -> list[str]:
+def _fewer(kept: Sequence[str], reach: Mapping[str, Collection[str]], worse: str) -> list[str]:
     """Without the ops that reach the output `worse` alone, such as a detector's class head; where
     all do or none does, without the last half: each was corrected with those before it in place."""
     shared = [name for name in kept if reach[name] != {worse}]

@@ -5,7 +5,7 @@ Float and quantized means come from the same ReduceMean, so that equal tensors h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq import graph as graphs
 from onnxq import segments
-from onnxq.graph import Graph, Node, Tensor, node_by_name
+from onnxq.graph import Graph, Node, Tensor
 from onnxq.recover.sites import Site
 
 TENSOR, SHIFT, MEAN = "onnxq_tensor", "onnxq_shift", "onnxq_mean"
@@ -33,8 +33,10 @@ def float_means(graph: Graph, sites: Sequence[Site], outputs: Sequence[str]) -> 
     return copy
 
 
-def probe(graph: Graph, site: Site) -> onnx.ModelProto:
+def probe(graph: Graph, nodes: Mapping[str, Node], site: Site) -> onnx.ModelProto:
     """A model (tensor, shift, ...) -> the means of what `site` compares if its channels shift.
+
+    `nodes` are those of the graph by name.
 
     Its further inputs are the tensors that the region reads from outside, under their own names.
     """
@@ -45,16 +47,14 @@ def probe(graph: Graph, site: Site) -> onnx.ModelProto:
     moved: Tensor = gs.Variable(f"{site.biased}_shifted", np.float32)
     out.nodes.append(gs.Node("Add", "onnxq_add", {}, [tensor, _spread(out, shift, site)], [moved]))
     made: dict[str, Tensor] = {site.biased: moved}
-    nodes = node_by_name(graph)
     for name in site.region:
         out.nodes.append(_copied(nodes[name], made, out))
     out.outputs = [_mean(out, made[site.compared], site, MEAN)]
     return graphs.to_proto(out)
 
 
-def outside(graph: Graph, site: Site) -> list[str]:
+def outside(nodes: Mapping[str, Node], site: Site) -> list[str]:
     """Names of the tensors that the region of `site` reads beside what it computes."""
-    nodes = node_by_name(graph)
     inner = {site.biased, *(nodes[name].outputs[0].name for name in site.region)}
     reads = [t for name in site.region for t in nodes[name].inputs]
     return list(

@@ -7,7 +7,7 @@ below one would see the boxes alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from onnxq.graph import Graph, Tensor, constant_of, producer
 from onnxq.numerics import decibels
+from onnxq.segments import reads
 from onnxq.targets.flow import same_source
 
 Array = npt.NDArray[Any]
@@ -56,16 +57,18 @@ def _parts(tensor: Tensor) -> list[Tensor]:
     return [p for t in node.inputs if constant_of(t) is None for p in _parts(t)]
 
 
-def reached(graph: Graph, tensor: str, judged: Sequence[str]) -> set[str]:
-    """Which of the tensors `judged` are computed from `tensor`, which may be one of them."""
-    ahead = [graph.tensors()[tensor]]
-    seen: set[str] = set()
-    while ahead:
-        t = ahead.pop()
-        if t.name not in seen:
-            seen.add(t.name)
-            ahead += [out for node in t.outputs for out in node.outputs]
-    return seen & set(judged)
+def reached(
+    graph: Graph, tensors: Iterable[str], judged: Collection[str]
+) -> dict[str, frozenset[str]]:
+    """For each of `tensors`, which of the tensors `judged` are computed from it; a tensor is
+    computed from itself. Expects nodes in topological order."""
+    none: frozenset[str] = frozenset()
+    found = {name: frozenset([name]) for name in judged}
+    for node in reversed(graph.nodes):
+        ahead = none.union(*(found.get(t.name, none) for t in node.outputs))
+        for tensor in reads(node) if ahead else ():
+            found[tensor.name] = found.get(tensor.name, none) | ahead
+    return {name: found.get(name, none) for name in tensors}
 
 
 def sums(

@@ -81,6 +81,7 @@ class Replay:
         self, graph: Graph, stops: Sequence[str], outputs: Sequence[str], runtime: ort.Runtime
     ) -> None:
         self.graph, self.stops, self.runtime = graph, tuple(stops), runtime
+        self.nodes = graphs.node_by_name(graph)
         self.outputs = frozenset(outputs)
         place = {t.name: p for p, n in enumerate(graph.nodes) for t in n.outputs}
         ends = sorted({place[name] + 1 for name in stops} | {len(graph.nodes)})

@@ -64,8 +64,8 @@ def correct(
     wanted: the means of the float model, shape (samples, C).
     """
     replay.bring(k, (*batch.held, *batch.fit), pool)
-    session = ort.session(probe(replay.graph, site), replay.runtime, threads=1)
-    extra = outside(replay.graph, site)
+    session = ort.session(probe(replay.graph, replay.nodes, site), replay.runtime, threads=1)
+    extra = outside(replay.nodes, site)
 
     def gaps(shift: Array, samples: range) -> Array:
         def mean(i: int) -> Array:
