@@ -1,0 +1,367 @@
+"""Graphs that hypothesis makes up: DAGs of the ops that quantization meets, with valid shapes.
+
+A graph grows an op at a time from a pool of float tensors of known shapes: each step draws a kind
+of op, and tensors of the pool that it can take. So residuals, concats, diamonds and several outputs
+come about by themselves. Odd on purpose: weights shared by ops, constants computed by ops, ranks
+from 0 to 5, lengths of 0 and 1, ops behind scalars, free batches, outputs that others read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+from hypothesis import strategies as st
+from onnx import helper
+from onnx.numpy_helper import from_array
+
+Shape = tuple[int, ...]
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A model with data for it: its one input `x`, samples along the first axis."""
+
+    model: onnx.ModelProto
+    samples: np.ndarray
+    batch: int
+
+    @property
+    def feed(self) -> dict[str, np.ndarray]:
+        """The first samples, as the model takes them."""
+        return {"x": self.samples[: self.batch]}
+
+    def __repr__(self) -> str:  # what hypothesis prints of a falsifying example
+        return f"{onnx.printer.to_text(self.model)}\nsamples {self.samples.shape}"
+
+
+@dataclass
+class Builder:
+    """The graph so far. pool: float tensors and their shapes, the batch, `free` or not, first.
+
+    latest: the tensor that the next step takes if it can.
+    """
+
+    draw: Draw
+    rng: np.random.Generator
+    free: bool
+    opset: int
+    pool: dict[str, Shape]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    latest: str | None = None
+
+    def pick(self, *suits: Callable[[Shape], bool]) -> str | None:
+        """A tensor whose shape suits, the latest as likely as all before it; None without any."""
+        names = [n for n, shape in self.pool.items() if all(suit(shape) for suit in suits)]
+        if not names:
+            return None
+        if self.latest in names:
+            return self.latest
+        return names[-1] if self.draw(st.booleans()) else self.draw(st.sampled_from(names))
+
+    def add(self, op: str, inputs: list[str], shape: Shape, **attributes: Any) -> str:
+        """A node, and its output of that shape in the pool."""
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], f"{op}_{name}", **attributes))
+        self.pool[name] = shape
+        return name
+
+    def weight(self, shape: Shape, scale: float = 1.0, shared: bool = True) -> str:
+        """A normal constant of about `scale`, now and then one that is there already or one that
+        an op computes from another."""
+        same = [n for n, w in self.weights.items() if w.shape == shape and w.dtype == np.float32]
+        if shared and same and self.draw(st.booleans()):
+            return self.draw(st.sampled_from(same))
+        name = self.constant(self.rng.normal(0, scale, shape).astype(np.float32))
+        if self.draw(st.integers(0, 7)):
+            return name
+        node = helper.make_node("Mul", [name, self.constant(np.float32(0.5))], [f"{name}_half"])
+        self.nodes.append(node)
+        return f"{name}_half"
+
+    def constant(self, values: np.ndarray) -> str:
+        """A constant with these values."""
+        name = f"w{len(self.weights)}"
+        self.weights[name] = np.asarray(values)
+        return name
+
+    def chance(self) -> bool:
+        """Yes or no."""
+        return bool(self.draw(st.booleans()))
+
+
+def whole(shape: Shape) -> bool:
+    """Whether a tensor has values."""
+    return prod(shape) > 0
+
+
+def images(shape: Shape) -> bool:
+    """Whether a tensor has a batch, channels and at least a spatial axis."""
+    return len(shape) >= 3
+
+
+def matrices(shape: Shape) -> bool:
+    """Whether a tensor can be the left operand of a product."""
+    return len(shape) >= 2
+
+
+def convolve(b: Builder) -> None:
+    """Conv: any rank from 3 to 5, grouped or depthwise or not, with a bias or not."""
+    name = b.pick(whole, images)
+    if name is None:
+        return
+    n, channels, *size = b.pool[name]
+    kernel = [b.draw(st.sampled_from([k for k in (1, 2, 3) if k <= d])) for d in size]
+    pads = [b.draw(st.integers(0, 1)) for _ in size]
+    stride = [b.draw(st.integers(1, 2)) for _ in size]
+    groups = b.draw(st.sampled_from([g for g in {1, 2, channels} if channels % g == 0]))
+    out = groups * b.draw(st.integers(1, 4))
+    each = channels // groups
+    inputs = [name, b.weight((out, each, *kernel), 1 / np.sqrt(each * prod(kernel)))]
+    if b.chance():
+        inputs.append(b.weight((out,)))
+    moved = zip(size, kernel, pads, stride, strict=True)
+    shape = (n, out, *((d + 2 * p - k) // s + 1 for d, k, p, s in moved))
+    b.add("Conv", inputs, shape, pads=pads * 2, strides=stride, group=groups)
+
+
+def deconvolve(b: Builder) -> None:
+    """ConvTranspose, which doubles the size."""
+    name = b.pick(whole, images, lambda s: prod(s) < 2000)
+    if name is None:
+        return
+    n, channels, *size = b.pool[name]
+    out, two = b.draw(st.integers(1, 4)), [2] * len(size)
+    inputs = [name, b.weight((channels, out, *two), 1 / np.sqrt(channels))]
+    b.add("ConvTranspose", inputs, (n, out, *(2 * d for d in size)), strides=two)
+
+
+def block(b: Builder) -> None:
+    """A weighted op with BatchNormalization and a constant Mul or Add behind it, or before."""
+    around = [normalize, compute] if b.chance() else [normalize]
+    order = [b.draw(st.sampled_from([convolve, convolve, deconvolve, multiply])), *around]
+    for step in order if b.chance() else reversed(order):
+        before = len(b.pool)
+        b.latest = list(b.pool)[-1]
+        step(b)
+        if len(b.pool) == before:
+            break
+    b.latest = None
+
+
+def normalize(b: Builder) -> None:
+    """BatchNormalization, its variances not so small that they blow up rounding errors."""
+    name = b.pick(matrices)
+    if name is None:
+        return
+    channels = b.pool[name][1]
+    variance = b.constant(b.rng.uniform(0.5, 2.0, channels).astype(np.float32))
+    inputs = [b.weight((channels,)) for _ in range(3)]
+    b.add("BatchNormalization", [name, *inputs, variance], b.pool[name], epsilon=1e-5)
+
+
+def activate(b: Builder) -> None:
+    """An activation function, or an op that changes nothing."""
+    name = b.pick()
+    op = b.draw(st.sampled_from(["Relu", "Sigmoid", "Tanh", "LeakyRelu", "HardSigmoid", "Identity",
+                                 "SiLU", "Dropout", "Clip", "Abs", "Neg", "Softmax"]))  # fmt: skip
+    shape = b.pool[name]
+    if op == "SiLU":
+        gate = b.add("Sigmoid", [name], shape)
+        b.add("Mul", [name, gate], shape)
+    elif op == "Clip":
+        limits = [b.constant(np.float32(0)), b.constant(np.float32(6))]
+        b.add("Clip", [name, *limits], shape)
+    elif op != "Softmax" or shape:
+        b.add(op, [name], shape)
+
+
+def compute(b: Builder) -> None:
+    """An elementwise op with a constant: a scalar, one of rank 0, 1, or one a channel."""
+    name = b.pick()
+    shape = b.pool[name]
+    kinds: list[Shape] = [(), (1,), (1, *shape[1:2], *(1 for _ in shape[2:]))]
+    kind = b.draw(st.sampled_from([k for k in kinds if len(k) <= len(shape)]))
+    inputs = [name, b.weight(kind)]
+    b.add(b.draw(st.sampled_from(["Add", "Mul", "Sub"])), inputs[:: 1 if b.chance() else -1], shape)
+
+
+def join(b: Builder) -> None:
+    """Add or Mul of two tensors of one shape, be it the same: residuals, gates."""
+    name = b.pick()
+    other = b.pick(lambda s: s == b.pool[name])
+    b.add(b.draw(st.sampled_from(["Add", "Add", "Mul"])), [name, other], b.pool[name])
+
+
+def concatenate(b: Builder) -> None:
+    """Concat of two or three tensors that differ on an axis other than the batch at most."""
+    name = b.pick(matrices)
+    if name is None:
+        return
+    shape = b.pool[name]
+    axis = b.draw(st.integers(1, len(shape) - 1))
+
+    def fits(s: Shape) -> bool:
+        return len(s) == len(shape) and _without(s, axis) == _without(shape, axis)
+
+    names = [name, *(b.pick(fits) for _ in range(b.draw(st.integers(1, 2))))]
+    length = sum(b.pool[n][axis] for n in names)
+    if prod(shape) * len(names) < 4000:
+        b.add("Concat", names, (*shape[:axis], length, *shape[axis + 1 :]),
+              axis=axis - len(shape) if b.chance() else axis)  # fmt: skip
+
+
+def pool(b: Builder) -> None:
+    """A pool over a window, or over everything."""
+    name = b.pick(whole, images)
+    if name is None:
+        return
+    n, channels, *size = b.pool[name]
+    op = b.draw(st.sampled_from(["MaxPool", "AveragePool", "GlobalAveragePool"]))
+    if op == "GlobalAveragePool":
+        b.add(op, [name], (n, channels, *(1 for _ in size)))
+    else:
+        window = [min(d, 2) for d in size]
+        shape = (n, channels, *(d - k + 1 for d, k in zip(size, window, strict=True)))
+        b.add(op, [name], shape, kernel_shape=window)
+
+
+def multiply(b: Builder) -> None:
+    """MatMul with a constant, 2-D or batched, on the right; or Gemm."""
+    name = b.pick(whole, matrices)
+    if name is None:
+        return
+    *front, k = b.pool[name]
+    n = b.draw(st.integers(1, 8))
+    if len(front) == 1:
+        turned, bias = b.chance(), b.chance()
+        shape = (n, k) if turned else (k, n)
+        inputs = [name, b.weight(shape, 1 / np.sqrt(k)), *([b.weight((n,))] if bias else [])]
+        alpha = b.draw(st.sampled_from([1.0, 0.5]))
+        b.add("Gemm", inputs, (front[0], n), transB=int(turned), alpha=alpha)
+        return
+    stacked = (front[1],) if len(front) == 2 and front[1] and b.chance() else ()
+    if stacked and not b.free:  # a weight for each element of the axis before the last but one
+        turned_shape = (front[1], front[0], k)
+        turned_name = b.add("Transpose", [name], turned_shape, perm=[1, 0, 2])
+        b.add("MatMul", [turned_name, b.weight((*stacked, k, n), 1 / np.sqrt(k))],
+              (front[1], front[0], n))  # fmt: skip
+        return
+    b.add("MatMul", [name, b.weight((k, n), 1 / np.sqrt(k))], (*front, n))
+
+
+def attend(b: Builder) -> None:
+    """softmax(q k^T) v, all three of one tensor with three axes."""
+    name = b.pick(whole, lambda s: len(s) == 3)
+    if name is None:
+        return
+    n, t, c = b.pool[name]
+    q, k, v = (b.add("MatMul", [name, b.weight((c, c), 1 / np.sqrt(c))], (n, t, c))
+               for _ in range(3))  # fmt: skip
+    turned = b.add("Transpose", [k], (n, c, t), perm=[0, 2, 1])
+    scores = b.add("MatMul", [q, turned], (n, t, t))
+    b.add("MatMul", [b.add("Softmax", [scores], (n, t, t), axis=-1), v], (n, t, c))
+
+
+def rearrange(b: Builder) -> None:
+    """Transpose, Reshape, Flatten, Squeeze or Unsqueeze; the batch stays where it is."""
+    name = b.pick(matrices)
+    if name is None:
+        return
+    shape = b.pool[name]
+    op = b.draw(st.sampled_from(["Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"]))
+    if op == "Transpose":
+        order = [0, *b.draw(st.permutations(range(1, len(shape))))]
+        b.add(op, [name], tuple(shape[i] for i in order), perm=order)
+    elif op == "Flatten":
+        b.add(op, [name], (shape[0], prod(shape[1:])), axis=1)
+    elif op == "Reshape" and whole(shape):  # axes 1 and 2 become one, or axis 1 gets one of 1
+        new = (0, shape[1] * shape[2], *shape[3:]) if len(shape) > 2 else (0, 1, shape[1])
+        b.add(op, [name, b.constant(np.array(new))], (shape[0], *new[1:]))
+    elif op == "Unsqueeze" and len(shape) < 5:
+        b.add(op, [name, b.constant(np.array([1]))], (shape[0], 1, *shape[1:]))
+    elif op == "Squeeze" and (ones := [i for i, d in enumerate(shape) if d == 1 and i]):
+        b.add(op, [name, b.constant(np.array(ones[:1]))], _without(shape, ones[0]))
+
+
+def select(b: Builder) -> None:
+    """Slice, to nothing too, or Resize to twice the size."""
+    name = b.pick(matrices)
+    if name is None:
+        return
+    shape = b.pool[name]
+    if b.chance() and len(shape) == 4 and whole(shape) and prod(shape) < 1000:
+        scales = b.constant(np.array([1, 1, 2, 2], np.float32))
+        b.add("Resize", [name, "", scales], (*shape[:2], 2 * shape[2], 2 * shape[3]),
+              mode="nearest")  # fmt: skip
+        return
+    axis = b.draw(st.integers(1, len(shape) - 1))
+    start = b.draw(st.integers(0, shape[axis]))
+    end = b.draw(st.integers(start, shape[axis]))
+    places = [b.constant(np.array([i])) for i in (start, end, axis)]
+    b.add("Slice", [name, *places], (*shape[:axis], end - start, *shape[axis + 1 :]))
+
+
+def reduce(b: Builder) -> None:
+    """The mean of everything, a scalar, and a tensor times it; or of an axis."""
+    name = b.pick(whole, matrices)
+    if name is None:
+        return
+    shape = b.pool[name]
+    if b.chance():
+        mean = b.add("ReduceMean", [name], (), keepdims=0)
+        b.add("Add", [name, mean], shape)
+        return
+    axis = b.draw(st.integers(1, len(shape) - 1))
+    if b.opset < 18:
+        b.add("ReduceMean", [name], _without(shape, axis), axes=[axis], keepdims=0)
+    else:
+        axes = b.constant(np.array([axis]))
+        b.add("ReduceMean", [name, axes], _without(shape, axis), keepdims=0)
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
+STEPS = (block, block, block, convolve, multiply, multiply, normalize, activate, activate, compute,
+         join, concatenate, pool, attend, deconvolve, rearrange, select, reduce)  # fmt: skip
+STARTS = st.one_of(
+    st.tuples(st.sampled_from([1, 3, 4, 8]), st.integers(1, 6), st.integers(1, 6)),
+    st.tuples(st.integers(1, 8)),
+    st.tuples(st.integers(1, 6), st.integers(1, 8)),
+    st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)),
+)
+
+
+@st.composite
+def generated(draw: Draw, steps: int = 20, samples: int = 3) -> Generated:
+    """A model of three to `steps` steps with `samples` times its batch in data."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    free, batch = draw(st.booleans()), draw(st.integers(1, 2))
+    start = (batch, *draw(STARTS))
+    opset = draw(st.sampled_from([13, 17, 21]))
+    b = Builder(draw, rng, free, opset, {"x": start})
+    for _ in range(draw(st.integers(3, steps))):
+        draw(st.sampled_from(STEPS))(b)
+    made = [name for name in b.pool if name != "x"]
+    if not made:
+        b.add("Relu", ["x"], start)
+        made = ["t0"]
+    read = {name for node in b.nodes for name in node.input}
+    ends = [name for name in made if name not in read]
+    inner = [name for name in made if name in read and not draw(st.integers(0, 7))]
+    x = helper.make_tensor_value_info("x", 1, ["N" if free else batch, *start[1:]])
+    outputs = [helper.make_tensor_value_info(n, 1, [None] * len(b.pool[n])) for n in ends + inner]
+    weights = [from_array(values, name) for name, values in b.weights.items()]
+    graph = helper.make_graph(b.nodes, "generated", [x], outputs, weights)
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10 if opset > 17 else 8)
+    data = rng.normal(size=(batch * samples, *start[1:])).astype(np.float32)
+    return Generated(model, data, batch)

@@ -1,0 +1,158 @@
+"""Made-up graphs of the ops that are quantized: prepared they compute what they did, quantized they
+compute what `numerics` says, at every Q/DQ and bit for bit."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
+
+from onnxq import api, numerics
+from onnxq.config import Config
+from onnxq.errors import PlanError
+from onnxq.graph import constant_of, from_proto, node_by_name, producer, to_proto
+from onnxq.targets.options import PlanOptions
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the strategy beside this file
+from generated import generated
+
+EXAMPLES = int(os.environ.get("ONNXQ_EXAMPLES", "0"))  # 0: few, the same each time
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+PROPERTY = settings(
+    max_examples=EXAMPLES or 60, derandomize=not EXAMPLES, suppress_health_check=SLOW
+)
+OPTIONS = st.builds(
+    PlanOptions,
+    min_channels=st.just(1),
+    target=st.sampled_from(["tensorrt", "onnxruntime"]),
+    deconv=st.sampled_from(["float", "per-tensor", "per-channel"]),
+    concat=st.sampled_from(["auto", "share", "requant"]),
+    weights=st.sampled_from(["auto", "per-tensor"]),
+)
+
+
+def run(model, feeds):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options,
+                                   providers=["CPUExecutionProvider"])  # fmt: skip
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(None, feeds), strict=True))
+
+
+def saved(case, folder):
+    onnx.checker.check_model(case.model, full_check=True)
+    path, data = Path(folder) / "model.onnx", Path(folder) / "data.npy"
+    onnx.save(case.model, path)
+    np.save(data, case.samples)
+    return path, data
+
+
+def assert_same(before, after):
+    assert before.keys() == after.keys()
+    for name, ref in before.items():
+        x = after[name]
+        assert (x.shape, x.dtype) == (ref.shape, ref.dtype)
+        # float32 sums of up to a few hundred terms in another order, in a chain of up to some 30
+        # ops that each pass an error on about as large as it was: 30 x 300 x 2^-24 of the largest
+        tolerance = 5e-4 * max(np.abs(ref).max(initial=0.0), 1e-3)
+        np.testing.assert_allclose(x, ref, rtol=0.0, atol=tolerance, err_msg=name)
+
+
+@PROPERTY
+@given(generated())
+def test_prepare_keeps_the_numbers(case):
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = saved(case, folder)
+        model = to_proto(api.prepare(path).graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert_same(run(case.model, case.feed), run(model, case.feed))
+
+
+@PROPERTY
+@given(generated(), OPTIONS)
+def test_quantize_gives_a_valid_model_that_computes_what_numerics_says(case, options):
+    config = Config(placement=options, recover="none", workers=1, check_samples=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path, data = saved(case, folder)
+        try:
+            result = api.quantize(path, [str(data)], config)
+        except PlanError as e:
+            if "nothing to quantize" not in str(e):
+                raise
+            return
+        source = api.prepare(path, config)
+    model = to_proto(result.graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert all(np.isfinite(x).all() for x in run(model, case.feed).values())
+    assert_weights_are_rounded(source.graph, result)
+    assert_activations_are_rounded(model, result, case.feed)
+    assert_the_reference_agrees(case, model)
+
+
+def assert_weights_are_rounded(graph, result):
+    """Every weight of the plan is dequantized from the codes that `numerics` makes of it."""
+    before, after = node_by_name(graph), node_by_name(result.graph)
+    for edge, spec in result.plan.edges.items():
+        weight = constant_of(before[edge.node].inputs[edge.input])
+        if weight is None:
+            continue
+        dequantize = producer(after[edge.node].inputs[edge.input])
+        codes, scale = (constant_of(t) for t in dequantize.inputs[:2])
+        expected = numerics.scale_of(numerics.amax_of(weight, spec), spec)
+        np.testing.assert_array_equal(scale, expected)
+        np.testing.assert_array_equal(codes, numerics.quantize(weight, expected, spec))
+
+
+def assert_activations_are_rounded(model, result, feed):
+    """What comes out of every Q/DQ is what `numerics` makes of what goes in, bit for bit."""
+    specs = {}
+    nodes = node_by_name(result.graph)
+    for edge, spec in result.plan.edges.items():
+        dequantize = producer(nodes[edge.node].inputs[edge.input])
+        if dequantize is not None and dequantize.op == "DequantizeLinear":
+            specs[dequantize.outputs[0].name] = spec
+    pairs = {}
+    for node in from_proto(model).nodes:
+        before = producer(node.inputs[0]) if node.op == "DequantizeLinear" else None
+        if before is not None and before.op == "QuantizeLinear":
+            pairs[node.outputs[0].name] = [constant_of(t) for t in before.inputs[1:]]
+            pairs[node.outputs[0].name].insert(0, before.inputs[0].name)
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    known = {o.name for o in model.graph.output} | {i.name for i in model.graph.input}
+    names = {name for out, (x, *_) in pairs.items() for name in (out, x)} - known
+    opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in sorted(names))
+    values = {**feed, **run(opened, feed)}
+    scales = {numerics.grid_of(limit, spec)[0].item() for limit in result.ranges.limits.values()
+              for spec in set(specs.values())}  # fmt: skip
+    for out, (x, scale, zero) in pairs.items():
+        spec = specs[out]
+        assert scale.item() in scales
+        codes = numerics.quantize(values[x], scale, spec, int(zero))
+        np.testing.assert_array_equal(
+            values[out], numerics.dequantize(codes, scale, spec, int(zero))
+        )
+
+
+def assert_the_reference_agrees(case, model):
+    """onnx's own evaluator differs by no more than rounding itself: where sums in another order
+    end on the other side of half a step, a code is another, and all behind it."""
+    if model.opset_import[0].version < 19:  # it has no DequantizeLinear of before
+        return
+    ref, got = run(case.model, case.feed), run(model, case.feed)
+    other = dict(zip(got, ReferenceEvaluator(model).run(None, dict(case.feed)), strict=True))
+    for name, x in got.items():
+        error = np.square(x - ref[name], dtype=np.float64).sum()
+        floor = 1e-6 * max(np.square(x, dtype=np.float64).sum(), 1e-3)
+        assert np.square(other[name] - x, dtype=np.float64).sum() <= error + floor, name
