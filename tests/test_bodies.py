@@ -206,6 +206,23 @@ def test_constants_in_a_body_are_folded(graph_of, run_graph):
     np.testing.assert_array_equal(run_graph(out, feed), run_graph(graph, feed))
 
 
+def test_shapes_written_in_a_body_are_not_believed(graph_of):
+    text = """(float[N,32] x, bool c) => (float[N,32] y) {
+        y = If(c) <
+            then_branch = yes () => (float[N,32] a) <float[4,32] r> {
+                r = Relu(x)
+                s = Shape(r)
+                z = ConstantOfShape(s)
+                a = Add(r, z)
+            },
+            else_branch = no () => (float[N,32] e) { e = Neg(x) }
+        >
+    }"""
+    yes, _ = scopes(prepare(graph_of(text)))[1:]
+    assert [n.op for n in yes.nodes] == ["Relu", "Shape", "ConstantOfShape", "Add"]
+    assert yes.nodes[0].outputs[0].shape == [4, 32]
+
+
 def test_names_are_unique_over_all_bodies(graph_of):
     text = IF.replace("[in] ", "").replace("[other] ", "")
     out = prepare(graph_of(text, WEIGHTS))
@@ -238,16 +255,19 @@ def test_a_weight_within_a_function_called_in_a_branch_is_quantized(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["If", "Loop", "Scan"])
-def test_tensorrt_takes_it(saved, kind, tmp_path):
+def test_tensorrt_builds_it_and_multiplies_in_int8(saved, kind, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     from onnxq.trt.build import BuildOptions, build
+    from onnxq.trt.engine import load_engine
 
     result = quantized(saved, kind)
     api.write(result, tmp_path / "q.onnx")
     built = build(
         tmp_path / "q.onnx", tmp_path / "q.engine", options=BuildOptions(backend="tensorrt-rtx")
     )
-    assert built.ok, built.problems
+    assert built.engine is not None, built.problems
+    kernels = load_engine(built.engine).kernels
+    assert any(kernel.inputs[:2] == ("int8", "int8") for kernel in kernels)
 
 
 @pytest.mark.parametrize("kind", ["If", "Loop"])

@@ -3,7 +3,9 @@
 A body reads tensors of the graphs around it. While a pass works on a body, a stand-in without a
 writer takes the place of each, or the pass would rewrite what runs whether the branch is taken or
 not: a BatchNormalization in one branch must not be folded into a Conv before the If. Constants
-from outside stay as they are; passes make new ones and know who else reads the old.
+from outside stay as they are; passes make new ones and know who else reads the old. Shapes written
+inside a body are not shown to the pass: `infer_shapes` does not look there, and exporters leave the
+sizes of the example input.
 """
 
 from __future__ import annotations
@@ -41,9 +43,10 @@ def _bodies(graph: Graph, one: Pass) -> Iterator[int]:
 
 @contextmanager
 def _apart(body: Graph) -> Iterator[None]:
-    """Within it `body` reads stand-ins for the variables of the graphs around it."""
-    written = {id(t) for node in body.nodes for t in node.outputs}
-    mine = written | {id(t) for t in body.inputs}
+    """Within it `body` reads stand-ins for the variables of the graphs around it, and its own have
+    no shapes."""
+    own = [*(t for node in body.nodes for t in node.outputs), *body.inputs]
+    mine = {id(t) for t in own}
     outside: dict[int, Tensor] = {
         id(t): t
         for t in (*(t for node in body.nodes for t in node.inputs), *body.outputs)
@@ -52,9 +55,15 @@ def _apart(body: Graph) -> Iterator[None]:
     pairs = [(t, gs.Variable(t.name, t.dtype, t.shape)) for t in outside.values()]
     for tensor, stand_in in pairs:
         _let_read(body, tensor, stand_in)
+    shapes = [t.shape for t in own]
+    for tensor in own:
+        tensor.shape = None
     try:
         yield
     finally:
+        for tensor, shape in zip(own, shapes, strict=True):
+            if isinstance(tensor, gs.Variable):
+                tensor.shape = shape
         for tensor, stand_in in pairs:
             replace_tensor(stand_in, tensor)
             for scope in scopes(body):
