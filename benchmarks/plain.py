@@ -1,16 +1,20 @@
 """Plain FP32 inference over calibration samples, one at a time: what everything is compared with.
 
-    python plain.py MODEL DATA.npy|DATA.npz
+    python plain.py MODEL DATA.npy|DATA.npz [--sample-a-core]
 
-Prints JSON: import_s, load_s (the session) and inference_s (reading and running every sample).
-The data are mapped anew for each sample, so that their pages do not count as this process's memory.
+`--sample-a-core` runs single-thread sessions over different samples side by side instead: the floor
+of what looks at every sample. Prints JSON: import_s, load_s (the session) and inference_s (reading
+and running every sample). The data are mapped anew for each sample, so that their pages do not
+count as this process's memory.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 started = time.perf_counter()
 
@@ -20,19 +24,29 @@ import onnxruntime as ort  # noqa: E402
 imported = time.perf_counter()
 
 
-def main(model: str, data: str) -> None:
-    """Run every sample through a default session."""
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+def main(model: str, data: str, sample_a_core: bool = False) -> None:
+    """Run every sample through a default session, or a sample a core through one of one thread."""
+    options = ort.SessionOptions()
+    if sample_a_core:
+        options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     loaded = time.perf_counter()
     names = [value.name for value in session.get_inputs()]
     if data.endswith(".npz"):
         with np.load(data) as archive:
             stacked = {name: archive[name] for name in names}
-        for i in range(len(stacked[names[0]])):
+        count = len(stacked[names[0]])
+
+        def run(i: int) -> None:
             session.run(None, {name: x[i : i + 1] for name, x in stacked.items()})
     else:
-        for i in range(len(np.load(data, mmap_mode="r"))):
+        count = len(np.load(data, mmap_mode="r"))
+
+        def run(i: int) -> None:
             session.run(None, {names[0]: np.array(np.load(data, mmap_mode="r")[i : i + 1])})
+
+    with ThreadPoolExecutor(os.cpu_count() if sample_a_core else 1) as pool:
+        list(pool.map(run, range(count)))
     done = time.perf_counter()
     seconds = {
         "import_s": imported - started,
@@ -43,4 +57,4 @@ def main(model: str, data: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:3], sample_a_core="--sample-a-core" in sys.argv)
