@@ -32,8 +32,7 @@ Session: TypeAlias = Any  # onnxruntime.InferenceSession
 Model: TypeAlias = onnx.ModelProto | Path
 
 EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")  # domains of onnxruntime-extensions
-IN_MEMORY = 8 << 20  # bytes of weights: larger models go to ONNX Runtime as files, which
-IN_ONE_FILE = 1 << 30  # saves a copy beside the session; and from here with external data
+IN_MEMORY = 8 << 20  # bytes of weights: those of larger models go to ONNX Runtime in a file
 ROOT = "session.model_external_initializers_file_folder_path"
 
 
@@ -62,9 +61,11 @@ def session(
     model = _runnable(model, runtime)
     opened = _opened(model)
     options = session_options(opened, runtime, threads, optimize)
+    without = disabled(opened)
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
         source = _source(model, Path(folder), options)
-        return _opened_session(source, options, runtime, disabled(opened))
+        del model, opened  # the session has weights of its own
+        return _opened_session(source, options, runtime, without)
 
 
 def optimized(model: Model, runtime: Runtime | None = None) -> onnx.ModelProto:
@@ -181,22 +182,17 @@ def _libraries(model: Model, runtime: Runtime) -> list[Path]:
 
 
 def _source(model: Model, folder: Path, options: Any) -> str | bytes:
-    """What ONNX Runtime opens: a path, or the bytes of a model that is not too large for them.
-
-    Weights in files are mapped by ONNX Runtime itself.
+    """What ONNX Runtime opens: a path, or the bytes of a model, without its weights where they are
+    many: those go to a file, which ONNX Runtime maps.
     """
     if isinstance(model, Path):
         return str(model)
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if weights >= IN_ONE_FILE or any(True for _ in stored.located(model)):
-        content, root = stored.serialize(model, folder / "model.data")
-        options.add_session_config_entry(ROOT, root)
-        return content
-    if weights < IN_MEMORY:
+    if weights < IN_MEMORY and not any(True for _ in stored.located(model)):
         return model.SerializeToString()
-    path = folder / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return str(path)
+    content, root = stored.serialize(model, folder / "model.data")
+    options.add_session_config_entry(ROOT, root)
+    return content
 
 
 def _first_line(error: Exception) -> str:

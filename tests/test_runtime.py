@@ -35,10 +35,8 @@ def test_a_model_in_memory_and_one_in_a_file_run_alike(tmp_path):
         np.testing.assert_array_equal(y, np.maximum(x, 0))
 
 
-@pytest.mark.parametrize("ceiling", [16, 1 << 20])
-def test_a_larger_model_goes_through_a_file_with_or_without_external_data(monkeypatch, ceiling):
+def test_the_weights_of_a_larger_model_go_through_a_file(monkeypatch):
     monkeypatch.setattr(runtime, "IN_MEMORY", 16)
-    monkeypatch.setattr(runtime, "IN_ONE_FILE", ceiling)
     w = np.random.default_rng(0).standard_normal((4, 300)).astype(np.float32)
     model = parse(
         """
