@@ -108,8 +108,7 @@ def quantize(
         chosen.check_model(source.sha256)
         refuse_empty(chosen, source)
     with clock("calibrate"):
-        dataset = data(source, calib, config)
-        rest, check = held_out(dataset, config.check_samples)
+        rest, check = held_out(data(source, calib, config), config.check_samples)
     with clock("recover"):
         source, outcomes = reshape(source, chosen, rest, config, progress)
     with clock("calibrate"):
@@ -119,7 +118,6 @@ def quantize(
         ranges, scores = _choose(source, chosen, stats, check, config, progress)
         unseen = {name for name, seen in stats.histograms.items() if not seen.count}
         chosen, notes = settle(source.graph, chosen, ranges, unseen)
-        notes = [*source.notes, *notes]
         refuse_empty(chosen, source)
     with clock("recover"):
         draft, refined = refine(source, chosen, ranges, rest, config, progress)
@@ -130,27 +128,46 @@ def quantize(
         corrections = recover(source, graph, chosen, rest, config, progress)
         if config.high_precision == "fp32":
             quantize_biases(graph)
-    if config.high_precision == "bf16":  # ONNX Runtime has no BF16 Q/DQ to compare with
-        notes.append("compared before the rest became BF16, which ONNX Runtime cannot run")
-    with clock("half"):
-        half = graph.copy()
-        kept = to_high_precision(source, half, rest, config)
+    half, kept, runs = _high_precision(source, graph, chosen, ranges, rest, config, clock)
     with clock("compare"):
-        runs = graph if config.high_precision == "bf16" else half
         agreement = compare(float_source, runs, check, config, progress)
-    if chosen.attribute_ops:
-        notes += attribute_note(source.graph, chosen)
-        half = as_attributes(source, graph, chosen, ranges, config)
-        kept = to_high_precision(source, half, rest, config)
-    result = Quantized(
-        half, chosen, stats, ranges, agreement, graphs.read_metadata(source.path), {}
-    )
+    metadata = graphs.read_metadata(source.path)
+    result = Quantized(half, chosen, stats, ranges, agreement, metadata, {})
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     if "bias" in recoveries(config.recover, chosen):
         recovered.append(corrections.as_dict())
+    notes = [*source.notes, *notes, *_notes(source, chosen, config)]
     remarks = manifests.Remarks(notes, scores, recovered, kept, len(check), clock.seconds)
     result.manifest.update(manifests.describe(source.path, config, result, remarks))
     return result
+
+
+def _high_precision(
+    source: Source,
+    graph: Graph,
+    plan: Plan,
+    ranges: Ranges,
+    dataset: Dataset,
+    config: Config,
+    clock: _Clock,
+) -> tuple[Graph, dict[str, str], Graph]:
+    """What is written, with attributes in place of Q/DQ where the plan has attribute ops; what of
+    it stays FP32, and why; and the form of it that ONNX Runtime can run, to compare."""
+    with clock("half"):
+        half = graph.copy()
+        kept = to_high_precision(source, half, dataset, config)
+        runs = graph if config.high_precision == "bf16" else half
+        if plan.attribute_ops:
+            half = as_attributes(source, graph, plan, ranges, config)
+            kept = to_high_precision(source, half, dataset, config)
+    return half, kept, runs
+
+
+def _notes(source: Source, plan: Plan, config: Config) -> Iterator[str]:
+    if config.high_precision == "bf16":
+        yield "compared before the rest became BF16, which ONNX Runtime cannot run"
+    if plan.attribute_ops:
+        yield from attribute_note(source.graph, plan)
 
 
 def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
