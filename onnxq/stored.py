@@ -12,6 +12,9 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -31,6 +34,7 @@ SMALL = 1024  # bytes: what is no larger is read, as shapes are computed from it
 ALIGNMENT = 64  # bytes; what vector instructions like
 KINDS = "fiu"  # NumPy's own types, whose bytes are the file's
 
+_FRESH: ContextVar[_Fresh | None] = ContextVar("fresh", default=None)
 _OPEN: WeakValueDictionary[tuple[str, int, int, int], Array] = WeakValueDictionary()
 
 
@@ -200,6 +204,37 @@ def spill(constants: Constants, given: Constants) -> int:
     return path.stat().st_size
 
 
+@dataclass
+class _Fresh:
+    """Constants that passes made and that are still in memory."""
+
+    constants: list[Any] = field(default_factory=list)
+    bytes: int = 0
+
+
+@contextmanager
+def spilling() -> Iterator[None]:
+    """Within it constants that are `noted` go to scratch files, half a gigabyte at a time."""
+    token = _FRESH.set(_Fresh())
+    try:
+        yield
+    finally:
+        _FRESH.reset(token)
+
+
+def noted(constant: Any) -> Any:
+    """The constant, made by a pass: it need not stay in memory."""
+    fresh = _FRESH.get()
+    if fresh is not None:
+        fresh.constants.append(constant)
+        fresh.bytes += constant._values.nbytes
+        if fresh.bytes >= SCRATCH_BYTES:
+            spill(fresh.constants, ())
+            _FRESH.set(_Fresh())
+            release()
+    return constant
+
+
 def append(out: Any, values: Array) -> int:
     """Write an array at the next aligned place of an open file; returns that place."""
     out.write(b"\0" * (-out.tell() % ALIGNMENT))
@@ -272,10 +307,10 @@ def _common(files: list[str], data: Path) -> str:
 
 def _copy(message: Any, into: Any, but: str) -> None:
     """Copy every field of a message but one."""
-    for field, value in message.ListFields():
-        if field.name == but:
+    for entry, value in message.ListFields():
+        if entry.name == but:
             continue
         if hasattr(value, "MergeFrom"):
-            getattr(into, field.name).MergeFrom(value)
+            getattr(into, entry.name).MergeFrom(value)
         else:
-            setattr(into, field.name, value)
+            setattr(into, entry.name, value)

@@ -107,7 +107,7 @@ def test_weights_in_files_give_the_model_that_weights_in_memory_give(
     monkeypatch.setattr(stored, "SCRATCH_BYTES", 1 << 16)
     monkeypatch.setattr(stored, "LARGE", 1 << 10)
     monkeypatch.setattr(graphs, "PROTOBUF_LIMIT", 1 << 16)
-    monkeypatch.setattr(runtime, "IN_ONE_FILE", 1 << 12)
+    monkeypatch.setattr(runtime, "IN_MEMORY", 1 << 12)
     result = api.quantize(beside, [str(data)], config)
     assert result.ranges.limits == expected.ranges.limits
     save(result.graph, tmp_path / "out.onnx")

@@ -240,3 +240,14 @@ def test_a_weight_that_only_a_branch_reads_is_taken_into_the_model(tmp_path):
         session = runtime.session(to_proto(graph), threads=1, optimize="none")
         (y,) = runtime.run(session, ["y"], feeds)
         np.testing.assert_allclose(y, x @ w, rtol=1e-5, atol=1e-5)  # sums of 32 in float32
+
+
+def test_what_a_pass_makes_goes_to_disk_while_the_pass_still_runs(path, monkeypatch):
+    monkeypatch.setattr(stored, "SCRATCH_BYTES", 1 << 16)
+    monkeypatch.setattr(stored, "LARGE", 100)
+    graph = load(path)
+    with stored.spilling():
+        fold_bn(graph)
+        assert isinstance(weight(graph)._values, Stored)
+    alone = stored.noted(gs.Constant("c", np.zeros(1 << 16, np.float32)))
+    assert isinstance(alone._values, np.ndarray)  # nobody asked for it

@@ -40,7 +40,8 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
     given = constants(graph)
     for one in passes:
         name = getattr(one, "__name__", repr(one))
-        count = run_pass(one, out, graph)
+        with stored.spilling():
+            count = run_pass(one, out, graph)
         log.debug("%s: %d rewrites", name, count)
         if count:
             tidy(out)

@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from onnxq.graph import Graph, Node, Tensor, is_output, producer
 from onnxq.passes.affine import Array, NotExact
 from onnxq.passes.name_nodes import unique_name
+from onnxq.stored import noted
 
 
 def sole_writer(graph: Graph, tensor: Tensor) -> Node:
@@ -51,10 +52,10 @@ def set_bias(node: Node, values: Array, taken: set[str]) -> None:
 def _successor(tensor: Tensor, values: Array, taken: set[str]) -> Tensor:
     """A constant in the place of `tensor`; under its name if nobody else reads that."""
     if len(tensor.outputs) == 1:
-        return gs.Constant(tensor.name, values)
+        return noted(gs.Constant(tensor.name, values))
     name = unique_name(f"{tensor.name}.folded", taken)
     taken.add(name)
-    return gs.Constant(name, values)
+    return noted(gs.Constant(name, values))
 
 
 def name_beside(node: Node, role: str, taken: set[str]) -> str:
