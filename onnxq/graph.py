@@ -139,7 +139,7 @@ def to_proto(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.Mo
     """
     stored.unload(constants(graph))
     try:
-        with quietly():
+        with quietly(), uncollected():
             model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     except (ValueError, TypeError) as e:  # of values that onnx has no form for
         raise ModelError(f"the graph '{graph.name}' cannot be written: {e}") from e

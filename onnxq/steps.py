@@ -134,6 +134,7 @@ def calibrate(
     return cached(config.cache, source.sha256, tensors, dataset, runtime, count)
 
 
+@graphs.uncollected()
 def insert(
     source: Source,
     plan: Plan,
