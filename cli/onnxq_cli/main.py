@@ -30,6 +30,7 @@ COMMANDS = (
     "recipe",
     "compare",
     "lint",
+    "plot",
     "merge-stats",
     "data",
     "doctor",

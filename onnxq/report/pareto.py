@@ -1,22 +1,21 @@
-"""Cost against score of the plans that a search measured: tables, CSV, JSON, Markdown, a plot."""
+"""Cost against score of the plans that a search measured: tables, CSV, JSON, Markdown."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.errors import PlanError, RuntimeMissing
+from onnxq.errors import PlanError
 from onnxq.graph import replacing
+from onnxq.report import figure as figures
+from onnxq.report import plot_pareto
 from onnxq.report.text import table
 from onnxq.search.result import Result, Trial
 
-PLOTS = (".png", ".svg")
-SUFFIXES = (".csv", ".json", ".md", *PLOTS)
+SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
 UNITS = {"sqnr": " dB", "top1": " %"}
 LEGEND = "%: of the weights / of the multiply-accumulates; float: nodes that stay float"
 NAMED = 8  # nodes left float that are listed
@@ -29,19 +28,19 @@ def check_path(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise PlanError(f"cannot write the table as '{path.name}'; choose {', '.join(SUFFIXES)}")
-    if path.suffix in PLOTS and importlib.util.find_spec("matplotlib") is None:
-        raise RuntimeMissing(f"writing '{path.name}' needs matplotlib; pip install \"onnxq[plot]\"")
+    if path.suffix in figures.FORMS:
+        figures.check_path(path)
 
 
 def save(result: Result, path: Path) -> None:
     """Write what was measured in the form of the suffix; raises as `check_path`."""
     check_path(path)
+    if path.suffix in figures.FORMS:
+        figures.write(plot_pareto.draw(result), path)
+        return
+    forms = {".csv": Result.to_csv, ".json": Result.to_json, ".md": markdown}
     with replacing(path) as temporary:
-        if path.suffix in PLOTS:
-            plot(result, temporary, path.suffix[1:])
-        else:
-            forms = {".csv": Result.to_csv, ".json": Result.to_json, ".md": markdown}
-            temporary.write_text(forms[path.suffix](result), "utf-8")
+        temporary.write_text(forms[path.suffix](result), "utf-8")
 
 
 def render(result: Result) -> RenderableType:
@@ -122,29 +121,3 @@ def _plan_name(result: Result, trial: Trial) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.5g}"
-
-
-def plot(result: Result, path: Path, form: str) -> None:
-    """Draw cost against score, the front joined by a line; form: png or svg."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(7.0, 4.5), layout="constrained")
-    try:
-        finite = [t for t in result.trials if math.isfinite(t.score)]
-        axis.scatter(*_points([t for t in finite if not t.front]), color="0.6", label="measured")
-        axis.plot(*_points([t for t in finite if t.front]), marker="o", label="front")
-        if result.chosen and math.isfinite(result.chosen.score):
-            axis.scatter(*_points([result.chosen]), marker="*", s=200, zorder=3, label="chosen")
-        axis.set_xlabel(f"cost ({result.cost}), float = 1")
-        axis.set_ylabel(f"{result.metric}{_unit(result)}")
-        axis.legend()
-        figure.savefig(path, format=form)
-    finally:
-        pyplot.close(figure)
-
-
-def _points(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
-    return [t.cost for t in trials], [t.score for t in trials]

@@ -1,24 +1,22 @@
-"""A sensitivity ranking as tables, Markdown and a plot."""
+"""A sensitivity ranking as tables and Markdown."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.errors import PlanError, RuntimeMissing
+from onnxq.errors import PlanError
 from onnxq.graph import replacing
+from onnxq.report import figure as figures
+from onnxq.report import plot_ranking
 from onnxq.report.text import table
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 
-PLOTS = (".png", ".svg")
-SUFFIXES = (".csv", ".json", ".md", *PLOTS)
+SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
 UNITS = {"sqnr": "dB", "top1": "%"}
-PLOT_ROWS = 40
 
 
 def check_path(path: Path) -> None:
@@ -28,19 +26,18 @@ def check_path(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise PlanError(f"cannot write a ranking as '{path.name}'; choose {', '.join(SUFFIXES)}")
-    if path.suffix in PLOTS and importlib.util.find_spec("matplotlib") is None:
-        raise RuntimeMissing(f"writing '{path.name}' needs matplotlib; pip install \"onnxq[plot]\"")
+    if path.suffix in figures.FORMS:
+        figures.check_path(path)
 
 
 def save(ranking: Ranking, path: Path) -> None:
-    """Write a ranking as CSV, JSON, Markdown, PNG or SVG, by the suffix; raises as `check_path`."""
+    """Write a ranking as CSV, JSON, Markdown or a plot, by the suffix; raises as `check_path`."""
     check_path(path)
     if path.suffix == ".md":
         with replacing(path) as temporary:
             temporary.write_text(markdown(ranking), "utf-8")
-    elif path.suffix in PLOTS:
-        with replacing(path) as temporary:
-            plot(ranking, temporary, path.suffix[1:])
+    elif path.suffix in figures.FORMS:
+        figures.write(plot_ranking.draw(plot_ranking.bars_of(ranking)), path)
     else:
         ranking.save(path)
 
@@ -150,39 +147,3 @@ def _markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> li
     lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *rows]
     escaped = ((cell.replace("|", "\\|") for cell in line) for line in lines)
     return [f"| {' | '.join(cells)} |" for cells in escaped]
-
-
-def plot(ranking: Ranking, path: Path, form: str) -> None:
-    """Draw the shares of the worst units as bars, and the curve beside them; form: png or svg."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = ranking.rows[:PLOT_ROWS]
-    panels = 2 if ranking.curve else 1
-    size = (7.0 * panels, 1.5 + 0.25 * len(rows))
-    figure, axes = pyplot.subplots(1, panels, figsize=size, squeeze=False, layout="constrained")
-    try:
-        _bars(axes[0][0], ranking, rows)
-        if ranking.curve:
-            counts, scores = zip(*ranking.curve, strict=True)
-            axes[0][1].plot(counts, scores, marker="o")
-            axes[0][1].set_xlabel("worst units left float")
-            axes[0][1].set_ylabel(_score_name(ranking))
-        figure.savefig(path, format=form)
-    finally:
-        pyplot.close(figure)
-
-
-def _bars(axis: Any, ranking: Ranking, rows: Sequence[Row]) -> None:
-    positions = range(len(rows))
-    errors = [
-        100 * row.share * (row.overall.stderr or 0.0) / row.overall.damage if row.share else 0.0
-        for row in rows
-    ]
-    axis.barh(positions, [100 * row.share for row in rows], xerr=errors)
-    axis.set_yticks(positions, [row.name for row in rows], fontsize="small")
-    axis.invert_yaxis()
-    axis.set_xlabel("share of the damage, %")
-    axis.set_title(_title(ranking), fontsize="medium")

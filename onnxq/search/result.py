@@ -8,8 +8,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from onnxq.errors import PlanError
 from onnxq.plan import Plan
 from onnxq.search.cost import Share
 
@@ -77,16 +79,41 @@ class Result:
             "version": VERSION,
             "model": self.model,
             "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
             "float_score": self.reference,
             "budget": self.budget,
             "cost": self.cost,
             "choices": list(self.choices),
             "samples": self.samples,
-            "chosen": None if self.chosen is None else self.trials.index(self.chosen),
+            "chosen": self._place(self.chosen),
+            "nearest": self._place(self.nearest),
             "outputs_sqnr_db": dict(self.outputs),
-            "trials": [_as_dict(trial) for trial in self.trials],
+            "trials": [{**_as_dict(t), "precisions": dict(t.choices)} for t in self.trials],
         }
         return json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def _place(self, trial: Trial | None) -> int | None:
+        """The index of a trial."""
+        return None if trial is None else self.trials.index(trial)
+
+    @staticmethod
+    def load(path: str | Path) -> Result:
+        """Read the `.json` form, which has no plan (that is `plan.yaml`).
+
+        Raises PlanError for a file that is not the result of a search.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise PlanError(
+                f"no search result at '{path}'; 'onnxq search --pareto result.json' makes one"
+            )
+        try:
+            return _from_document(json.loads(path.read_text("utf-8")))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
+            raise PlanError(
+                f"'{path}' is not a search result that can be read ({type(e).__name__}: {e}); "
+                "'onnxq search --pareto result.json' makes one"
+            ) from e
 
     def to_csv(self) -> str:
         """A line a trial."""
@@ -108,9 +135,50 @@ class Result:
         return {**row, "chosen": chosen, "float_nodes": len(floats), "float": " ".join(floats)}
 
 
+def _from_document(document: Any) -> Result:
+    if (document["kind"], document["version"]) != (KIND, VERSION):
+        raise ValueError(f"kind '{document['kind']}' version {document['version']}")
+    trials = tuple(_trial(entry) for entry in document["trials"])
+    chosen, nearest = (
+        None if document[name] is None else trials[document[name]] for name in ("chosen", "nearest")
+    )
+    return Result(
+        document["model"],
+        document["metric"],
+        document["higher_is_better"],
+        float(document["float_score"]),
+        document["budget"],
+        document["cost"],
+        tuple(document["choices"]),
+        document["samples"],
+        trials,
+        chosen,
+        nearest,
+        None,
+        {name: float(score) for name, score in document["outputs_sqnr_db"].items()},
+    )
+
+
+def _trial(entry: Mapping[str, Any]) -> Trial:
+    return Trial(
+        entry["precisions"],
+        tuple(entry["float"]),
+        entry["cost"],
+        entry["modelled_cost"],
+        {choice: Share(**share) for choice, share in entry["shares"].items()},
+        float(entry["predicted_damage"]),
+        float(entry["score"]),
+        None if entry["stderr"] is None else float(entry["stderr"]),
+        {name: float(score) for name, score in entry["parts"].items()},
+        entry["holds"],
+        entry["front"],
+    )
+
+
 def _as_dict(trial: Trial) -> dict[str, Any]:
     return {
         "cost": trial.cost,
+        "modelled_cost": trial.modelled,
         "quantized_macs": trial.share,
         "shares": {choice: asdict(share) for choice, share in trial.shares.items()},
         "predicted_damage": trial.predicted,

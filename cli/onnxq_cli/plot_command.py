@@ -1,0 +1,117 @@
+"""`onnxq plot`: single plots for papers and reports, from what other commands saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from onnxq_cli.options import IN, OUT
+from onnxq_cli.paths import keep_apart
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SHARED = (
+    click.option("-o", "--out", type=OUT, required=True, help="The plot, as .png, .svg or .pdf."),
+    click.option("--title", help='Over the plot; "" for none. Default: what it shows.'),
+    click.option("--width", type=float, default=7.0, show_default=True, metavar="INCHES",
+                 help="As printed: text keeps its size. 3.5 is one of two columns."),
+)  # fmt: skip
+
+
+def shared_options(command: F) -> F:
+    """Add the options that all plots have."""
+    for option in reversed(_SHARED):
+        command = option(command)
+    return command
+
+
+@click.group(name="plot", epilog="Example: onnxq plot histogram a.npz image -o image.png")
+def command() -> None:
+    """Draw a histogram, a ranking or a search for papers and reports.
+
+    PNG, SVG or PDF by the suffix. Equal input gives equal bytes. Needs matplotlib: pip install
+    "onnxq[plot]".
+    """
+
+
+@command.command(
+    name="histogram",
+    epilog="Example: onnxq plot histogram stats.npz image --method max --method mse -o image.pdf",
+)
+@click.argument("stats", type=IN)
+@click.argument("tensor")
+@click.option("--method", "methods", multiple=True, metavar="METHOD",
+              help="Draw the range of this method. Repeatable. Default: max, percentile, mse, "
+              "entropy.")  # fmt: skip
+@click.option("--ranges", "ranges_path", type=IN, help="Draw the range in this ranges.json too.")
+@click.option("--dtype", type=click.Choice(["int8", "uint8", "int16", "int4", "fp8"]),
+              default="int8", show_default=True, help="What the values become.")  # fmt: skip
+@shared_options
+def histogram(stats: Path, tensor: str, out: Path, **options: Any) -> None:
+    """Draw the values of TENSOR, and what the range of each method costs.
+
+    STATS is what onnxq calibrate --stats writes. The error is that expected of the counted values.
+    """
+    from onnxq.calib.ranges import Ranges
+    from onnxq.calib.stats import Stats
+    from onnxq.report import figure, plot_histogram
+    from onnxq.spec import QuantSpec
+
+    look = _look(out, options)
+    keep_apart([out], [stats, options["ranges_path"]])
+    spec = QuantSpec(options["dtype"])
+    counted = Stats.load(stats)
+    plot_histogram.check_tensor(counted, tensor)
+    methods = options["methods"] or plot_histogram.methods_for(spec)
+    marks = plot_histogram.marks_of(counted, tensor, methods, spec)
+    if path := options["ranges_path"]:
+        ranges = Ranges.load(path)
+        ranges.check_model(counted.model)
+        marks.append(plot_histogram.mark(counted, tensor, path.name, ranges[tensor], spec))
+    figure.write(plot_histogram.draw(counted, tensor, marks, spec, look), out)
+
+
+@command.command(
+    name="sensitivity", epilog="Example: onnxq plot sensitivity ranking.csv --top 20 -o ranking.svg"
+)
+@click.argument("ranking", type=IN)
+@click.option("--top", type=click.IntRange(min=1), default=30, show_default=True,
+              help="Bars: the worst so many.")  # fmt: skip
+@shared_options
+def sensitivity(ranking: Path, top: int, out: Path, **options: Any) -> None:
+    """Draw the bars of RANKING, which onnxq sensitivity -o wrote.
+
+    A .json knows its metric, and its curve is drawn beside the bars; a .csv knows neither.
+    """
+    from onnxq.report import figure, plot_ranking
+
+    look = _look(out, options)
+    keep_apart([out], [ranking])
+    figure.write(plot_ranking.draw(plot_ranking.read(ranking), top, look), out)
+
+
+@command.command(name="pareto", epilog="Example: onnxq plot pareto result.json -o front.svg")
+@click.argument("result", type=IN)
+@shared_options
+def pareto(result: Path, out: Path, **options: Any) -> None:
+    """Draw cost against score of RESULT, which onnxq search --pareto wrote as .json.
+
+    Filled points keep to the budget.
+    """
+    from onnxq.report import figure, plot_pareto
+    from onnxq.search.result import Result
+
+    look = _look(out, options)
+    keep_apart([out], [result])
+    figure.write(plot_pareto.draw(Result.load(result), look), out)
+
+
+def _look(out: Path, options: dict[str, Any]) -> Any:
+    """Title and width; raises OnnxqError for a plot that cannot be written."""
+    from onnxq.report import figure
+
+    figure.check_path(out)
+    return figure.Look(options["title"], options["width"])
