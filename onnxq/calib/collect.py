@@ -42,27 +42,34 @@ def collect(
     workers: int = 2,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    program: Program | None = None,
 ) -> Stats:
     """Statistics of the activation `tensors` of `graph` over all samples of `data`.
 
     `model` is the hash of the model file that the statistics are for. A tensor that no run of the
     main graph computes, such as one within a branch of an `If`, gets an empty histogram.
     `progress(done, total)` is called from the calling thread. With a `checkpoint`, what an earlier
-    run counted is not counted again, and what is counted is written now and then. Raises DataError
-    for data that does not fit the inputs, ModelError for a model that cannot be run or has no such
-    tensor.
+    run counted is not counted again, and what is counted is written now and then. `program` is one
+    that `compiled` made for the same graph and tensors. Raises DataError for data that does not fit
+    the inputs, ModelError for a model that cannot be run or has no such tensor.
     """
     if not len(data):
         raise DataError("there are no calibration samples; give at least one")
-    runtime = runtime or ort.Runtime()
-    names = _computed(graph, tensors)
-    program = compile_counting(graph, names, runtime, data.sample(0))
+    program = program or compiled(graph, tensors, data, runtime)
     task = _Task(data, checkpoint, progress, model, tuple(dict.fromkeys(tensors)))
     try:
         crew = _run(program, task, workers)
     except BufferMismatch:
         crew = _run(replace(program, types={}), task, workers)
     return task.stats(crew, final=True)
+
+
+def compiled(
+    graph: Graph, tensors: Sequence[str], data: Samples, runtime: ort.Runtime | None = None
+) -> Program:
+    """What `collect` runs, for those who collect more than once from the same graph."""
+    names = _computed(graph, tensors)
+    return compile_counting(graph, names, runtime or ort.Runtime(), data.sample(0))
 
 
 @dataclass

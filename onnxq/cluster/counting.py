@@ -13,17 +13,18 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from onnxq.calib.checkpoint import Checkpoint
-from onnxq.calib.collect import collect
+from onnxq.calib.collect import collect, compiled
 from onnxq.calib.data import Dataset
 from onnxq.calib.histogram import Array
 from onnxq.calib.stats import Stats, merge, sample_digest
+from onnxq.cluster import kept
 from onnxq.cluster.opening import DataSpec, ModelSpec, opened
 from onnxq.cluster.tasks import Job, parts_of, results
 from onnxq.errors import DataError
 from onnxq.runtime import Runtime
 from onnxq.source import Source
 
-TASKS = 4  # a thread; each builds its sessions
+TASKS = 4  # a thread
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ def _count(job: Job, part: Sequence[int]) -> tuple[Stats, list[str]]:
     shards: Shards = job.value()
     source, dataset = opened(shards.model, shards.data)
     samples = _Digested(dataset.select(part)) if shards.digests else dataset.select(part)
+    program = kept.shared(
+        f"program {job.key}",
+        lambda: compiled(source.graph, shards.tensors, dataset, shards.runtime),
+    )
     stats = collect(
         source.graph,
         shards.tensors,
@@ -85,6 +90,7 @@ def _count(job: Job, part: Sequence[int]) -> tuple[Stats, list[str]]:
         model=source.sha256,
         runtime=shards.runtime,
         workers=1,
+        program=program,
     )
     return stats, list(samples.digests.values()) if isinstance(samples, _Digested) else []
 
