@@ -42,6 +42,15 @@ class Agreement:
     abs_max: float = 0.0
     mean_abs_worst: float = 0.0
 
+    def __repr__(self) -> str:
+        figures = f"SQNR {self.sqnr_db:.2f} dB, cosine {self.cosine:.5f}"
+        return f"Agreement({figures}, max |diff| {self.abs_max:.4g}, {self.count} values)"
+
+    def _repr_html_(self) -> str:
+        from onnxq.report import notebook
+
+        return notebook.agreement(self)
+
     def __add__(self, other: Agreement) -> Agreement:
         return Agreement(
             self.count + other.count,

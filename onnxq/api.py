@@ -84,6 +84,16 @@ class Quantized:
     metadata: Mapping[str, str] = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
 
+    def __repr__(self) -> str:
+        outputs = (f"'{name}' {a.sqnr_db:.2f} dB" for name, a in self.agreement.items())
+        nodes = f"{len(self.plan.nodes)} nodes quantized, {len(self.plan.skipped)} float"
+        return f"Quantized({nodes}; {', '.join(outputs) or 'not compared'})"
+
+    def _repr_html_(self) -> str:
+        from onnxq.report import notebook
+
+        return notebook.quantized(self)
+
 
 def quantize(
     model: str | Path,

@@ -6,6 +6,7 @@ sensitivity analysis with `only` and `without`, and turned into Q/DQ nodes by `p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -44,6 +45,19 @@ class Plan:
     source: Mapping[str, str] = field(default_factory=dict)
     tied: tuple[tuple[str, ...], ...] = ()
     attribute_ops: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        kinds = Counter(map(self.precision, self.nodes)).most_common()
+        said = ", ".join(f"{count} {kind}" for kind, count in kinds) or "none"
+        return (
+            f"Plan(target '{self.target}', {len(self.by_node)} nodes quantized ({said}), "
+            f"{len(self.skipped)} float, model {self.model[:12]})"
+        )
+
+    def _repr_html_(self) -> str:
+        from onnxq.report import notebook
+
+        return notebook.plan(self)
 
     @cached_property
     def by_node(self) -> Mapping[str, Mapping[int, QuantSpec]]:

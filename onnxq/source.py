@@ -43,6 +43,15 @@ class Source:
     notes: tuple[str, ...] = ()
     preparation: Preparation | None = None
 
+    def __repr__(self) -> str:
+        nodes = f"{len(self.graph.nodes)} nodes, opset {self.graph.opset}"
+        return f"Source('{self.path}', {nodes}, model {self.sha256[:12]})"
+
+    def _repr_html_(self) -> str:
+        from onnxq.report import notebook
+
+        return notebook.source(self)
+
 
 def prepare(
     model: str | Path, config: Config | None = None, plan_from: Plan | None = None

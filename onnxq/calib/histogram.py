@@ -126,6 +126,9 @@ class Histogram:
     min: float
     max: float
 
+    def __repr__(self) -> str:
+        return f"Histogram({self.count} values from {self.min:.6g} to {self.max:.6g})"
+
     @property
     def count(self) -> int:
         """How many values were counted."""

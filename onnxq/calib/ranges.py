@@ -63,6 +63,19 @@ class Ranges:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", dict(sorted(self.tensors.items())))
 
+    def __repr__(self) -> str:
+        methods = ", ".join(sorted({r.method for r in self.tensors.values()})) or "no method"
+        clipped = max((r.sat_ratio for r in self.tensors.values()), default=0.0)
+        return (
+            f"Ranges({len(self.tensors)} tensors by {methods}, up to {100 * clipped:.2g} % "
+            f"clipped, model {self.model[:12]})"
+        )
+
+    def _repr_html_(self) -> str:
+        from onnxq.report import notebook
+
+        return notebook.ranges(self)
+
     def __getitem__(self, tensor: str) -> Range:
         """The range of a tensor; raises DataError where there is none."""
         if tensor not in self.tensors:

@@ -50,6 +50,15 @@ class Stats:
     def __post_init__(self) -> None:
         object.__setattr__(self, "histograms", dict(sorted(self.histograms.items())))
 
+    def __repr__(self) -> str:
+        counted = f"{len(self.histograms)} tensors, {self.samples} samples"
+        return f"Stats({counted}, model {self.model[:12]})"
+
+    def _repr_html_(self) -> str:
+        from onnxq.report import notebook
+
+        return notebook.stats(self)
+
     def __getitem__(self, tensor: str) -> Histogram:
         """The histogram of a tensor; raises DataError where it was not observed."""
         if tensor not in self.histograms:

@@ -72,6 +72,16 @@ class Result:
     plan: Plan | None = field(repr=False)
     outputs: Mapping[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        taken = self.chosen
+        found = f"cost {taken.cost:.3f}, {self.metric} {taken.score:.5g}" if taken else "none"
+        return f"Result({len(self.trials)} plans, chosen for a {self.budget}: {found})"
+
+    def _repr_html_(self) -> str:
+        from onnxq.report import notebook
+
+        return notebook.search_result(self)
+
     def to_json(self) -> str:
         """Everything but the plan; infinite scores are strings ("inf"), as JSON has none."""
         document = {

@@ -78,6 +78,16 @@ class Ranking:
     quantized_score: float | None = None
     curve: tuple[tuple[int, float], ...] = field(default=())
 
+    def __repr__(self) -> str:
+        first = self.rows[0] if self.rows else None
+        worst = f", the worst '{first.name}' with {100 * first.share:.3g} %" if first else ""
+        return f"Ranking({len(self.rows)} {self.granularity}s {self.mode} by {self.metric}{worst})"
+
+    def _repr_html_(self) -> str:
+        from onnxq.report import notebook
+
+        return notebook.ranking(self)
+
     def worst(self, count: int) -> list[str]:
         """Names of the nodes of the `count` worst units."""
         return list(dict.fromkeys(name for row in self.rows[:count] for name in row.nodes))
