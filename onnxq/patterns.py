@@ -32,7 +32,7 @@ def _module_path(name: str) -> str:
     return "/".join(kept)
 
 
-def _matches_text(pattern: str, text: str) -> bool:
+def matches_text(pattern: str, text: str) -> bool:
     pattern = _normal(pattern)
     forms = (_normal(text), _normal(_module_path(text)))
     return any(pattern in form or fnmatch.fnmatchcase(form, pattern) for form in forms)
@@ -45,8 +45,8 @@ def matches(pattern: str, node: Node) -> bool:
     if pattern.startswith("op:"):
         return fnmatch.fnmatchcase(node.op, pattern[3:])
     if pattern.startswith("tensor:"):
-        return any(_matches_text(pattern[7:], t.name) for t in node.outputs)
-    return _matches_text(pattern, node.name)
+        return any(matches_text(pattern[7:], t.name) for t in node.outputs)
+    return matches_text(pattern, node.name)
 
 
 def select(graph: Graph, patterns: Iterable[str]) -> dict[str, str]:
@@ -98,8 +98,12 @@ def _nothing_matches(graph: Graph, pattern: str) -> str:
         names = [t.name for node in within(graph.nodes) for t in node.outputs]
     else:
         names = [node.name for node in within(graph.nodes)]
+    return f"pattern '{pattern}' matches no node; the nearest names are {nearest(pattern, names)}"
+
+
+def nearest(pattern: str, names: Iterable[str]) -> str:
+    """The three names most like what `pattern` says, quoted, with commas between."""
     bare = pattern.removeprefix(EXACT).removeprefix("op:").removeprefix("tensor:").strip("*")
     by_normal = {_normal(n): n for n in names}
     near = difflib.get_close_matches(_normal(bare), list(by_normal), n=3, cutoff=0.0)
-    listed = ", ".join(f"'{by_normal[n]}'" for n in near)
-    return f"pattern '{pattern}' matches no node; the nearest names are {listed}"
+    return ", ".join(f"'{by_normal[n]}'" for n in near)

@@ -29,7 +29,9 @@ COMMANDS = (
     "search",
     "recipe",
     "compare",
+    "inspect",
     "lint",
+    "report",
     "plot",
     "merge-stats",
     "data",
@@ -99,7 +101,8 @@ def run(args: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str] | None) -> int:
     try:
-        result = cli.main(args=args, prog_name="onnxq", standalone_mode=False)
+        words = list(sys.argv[1:] if args is None else args)
+        result = cli.main(args=words, prog_name="onnxq", standalone_mode=False, obj=words)
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
         return _say("interrupted; nothing was written", 130)

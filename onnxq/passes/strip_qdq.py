@@ -1,6 +1,6 @@
 """Take Q/DQ out again: the float model that a quantized model stands for.
 
-    x -> Q -> DQ -> y                y becomes x
+    x -> Q (-> Clip) -> DQ -> y      y becomes x
     INT8 initializer -> DQ -> y      y becomes a float initializer, codes times scale
 
 A weight does not get back what rounding took; quantize from the float model where you have it.
@@ -47,6 +47,8 @@ def strip_qdq(graph: Graph, only: Collection[str] | None = None) -> int:
     chosen = [n for n in graph.nodes if n.op == "DequantizeLinear"]
     for node in chosen if only is None else [n for n in chosen if n.name in only]:
         before = producer(node.inputs[0])
+        while before is not None and before.op == "Clip":  # codes of fewer bits
+            before = producer(before.inputs[0])
         if before is not None and before.op == "QuantizeLinear":
             float_tensor = before.inputs[0]
         else:
@@ -69,12 +71,12 @@ def _dequantized(node: Node) -> Tensor:
                          "QuantizeLinear before it; start from the float model")  # fmt: skip
     codes, scale = values[0].astype(np.float64), values[1]
     zero = values[2] if len(values) > 2 and values[2] is not None else np.zeros_like(scale)
-    wide = [_spread(node, v.astype(np.float64), codes.shape) for v in (scale, zero)]
+    wide = [spread_for(node, v.astype(np.float64), codes.shape) for v in (scale, zero)]
     floats = ((codes - wide[1]) * wide[0]).astype(scale.dtype)
     return gs.Constant(f"{node.outputs[0].name}_float", floats)
 
 
-def _spread(node: Node, values: Array, shape: tuple[int, ...]) -> Array:
+def spread_for(node: Node, values: Array, shape: tuple[int, ...]) -> Array:
     """A scale or zero point (per tensor, per channel or per block) that broadcasts to `shape`."""
     if values.size == 1:
         return values.reshape(())

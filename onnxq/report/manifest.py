@@ -117,6 +117,8 @@ def describe(path: Path, config: Config, values: Values, remarks: Remarks) -> Ma
         "tensors": {name: asdict(r) for name, r in values.ranges.tensors.items()},
         "quantized_nodes": dict(plan.rules),
         "float_nodes": dict(plan.skipped),
+        "same_values": dict(plan.source),
+        "tied": [list(group) for group in plan.tied],
         "kept_fp32": dict(remarks.kept),
         "auto": dict(remarks.auto),
         "recovered": [dict(found) for found in remarks.recovered],

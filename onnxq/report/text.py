@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ from onnxq.calib.ranges import Ranges
 MB = 1e6
 SHOWN, NOTES = 5, 3  # rows of a table, notes of a recovery, that are an excerpt
 INDENT = "  "  # of the second line of a name
+KEY = 12  # least width of the words that `pairs` begins lines with
+ENDLESS = 100_000  # columns of a pipe
 
 
 class Name:
@@ -83,7 +86,7 @@ def nodes_table(counts: dict[str, Any]) -> RenderableType:
     kinds = counts["precisions"]
     width = max([len("float"), *(len(kind["precision"]) for kind in kinds)])
     rows = [(f"{k['precision']:{width}}  {k['op']}", k["nodes"]) for k in kinds]
-    rows += [(f"{'float':{width}}  {reason}", count) for reason, count in counts["float"].items()]
+    rows += [(f"{'float':{width}}  {reason}", n) for reason, n in counts["float"].items()]
     return table("Nodes", ("precision and why", "nodes"), rows)
 
 
@@ -91,7 +94,7 @@ def _agreement(manifest: dict[str, Any]) -> RenderableType:
     found = manifest["agreement"]
     scheme = manifest["config"].get("scheme", "w8a8")
     what = "INT8" if scheme == "w8a8" else scheme
-    title = f"FP32 against {what}: {_count(found['samples'], 'held-out sample')}, ONNX Runtime"
+    title = f"FP32 against {what}: {count(found['samples'], 'held-out sample')}, ONNX Runtime"
     rows = [
         (name, f"{a['sqnr_db']:.2f}", f"{a['cosine']:.5f}", a["max_abs"])
         for name, a in found["outputs"].items()
@@ -118,7 +121,7 @@ def _recovered(manifest: dict[str, Any]) -> list[RenderableType]:
             more = ", ..." if len(scores) > SHOWN else ""
             gained = f", {', '.join(scores[:SHOWN])}{more} dB on held-out samples" if kept else ""
             lines.append(
-                Text(f"{found['algorithm']}: {kept} of {_count(kept + left, 'node')}{gained}")
+                Text(f"{found['algorithm']}: {kept} of {count(kept + left, 'node')}{gained}")
             )
         notes = found.get("notes", ())
         lines += [Text(f"  {note}") for note in notes[:NOTES]]
@@ -136,24 +139,26 @@ def _clipping(manifest: dict[str, Any]) -> list[RenderableType]:
     """The tensors with the largest share of clipped values; nothing where none clips."""
     clipped = [(n, r) for n, r in manifest["tensors"].items() if r["sat_ratio"] > 0]
     worst = sorted(clipped, key=lambda item: -item[1]["sat_ratio"])[:SHOWN]
-    rows = [(n, r["amax"], _percent(r["sat_ratio"])) for n, r in worst]
-    title = f"Most clipping, of {_count(len(clipped), 'tensor')} that clip"
+    rows = [(n, r["amax"], percent(r["sat_ratio"])) for n, r in worst]
+    title = f"Most clipping, of {count(len(clipped), 'tensor')} that clip"
     return [table(title, ("tensor", "amax", "clipped %"), rows)] if rows else []
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share as a number of percent, without the sign."""
     return f"{100 * share:.4f}" if share == 0 or share >= 1e-6 else f"{100 * share:.1e}"
 
 
-def _count(n: int, noun: str) -> str:
+def count(n: int, noun: str) -> str:
+    """`1 node`, `2 nodes`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def ranges_table(ranges: Ranges, samples: int) -> RenderableType:
     """Every range, in the order of the graph's names."""
-    rows = [(name, r.amax, _percent(r.sat_ratio)) for name, r in ranges.tensors.items()]
+    rows = [(name, r.amax, percent(r.sat_ratio)) for name, r in ranges.tensors.items()]
     methods = ", ".join(sorted({r.method for r in ranges.tensors.values()}))
-    title = f"Ranges of {_count(len(rows), 'tensor')} from {_count(samples, 'sample')} by {methods}"
+    title = f"Ranges of {count(len(rows), 'tensor')} from {count(samples, 'sample')} by {methods}"
     return table(title, ("tensor", "amax", "clipped %"), rows)
 
 
@@ -164,9 +169,22 @@ def _files(manifest: dict[str, Any]) -> Text:
     return Text("\n".join(filter(None, (f"{model['path']} {sizes}", times))))
 
 
+def pairs(rows: Iterable[tuple[str, object]]) -> RenderableType:
+    """Lines of a word and what it says; long ones go on under their beginning."""
+    made = Table.grid(padding=(0, 2))
+    made.add_column(min_width=KEY)
+    made.add_column()
+    for key, value in rows:
+        made.add_row(Text(f"  {key}"), Name(str(value)))
+    return made
+
+
 def show(renderable: RenderableType) -> None:
-    """Print to stdout, 80 columns wide (or `COLUMNS`) where that is not a terminal."""
+    """Print to stdout, as wide as the terminal; into a pipe or a file as wide as the rows are, or
+    `COLUMNS`, so that a row is a line and a name can be searched for."""
     console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(highlight=False, width=ENDLESS)
     if console.is_terminal:
         console.print(renderable, crop=False)
         return

@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 from onnxq.graph import Graph, constant_of, is_output
 from onnxq.passes.apply import tidy
 from onnxq.passes.remove_identity import remove_identity, replace_tensor
-from onnxq.passes.strip_qdq import _spread
+from onnxq.passes.strip_qdq import spread_for
 from onnxq.trt.context import Array, Context, Quantizer, context_of
 from onnxq.trt.rules_numbers import CENTRE
 from onnxq.trt.rules_ops import concat_constants, scalar_constants
@@ -71,8 +71,8 @@ def _to_float(ctx: Context, nodes: set[int]) -> int:
         if is_output(ctx.graph, dq.out) or (codes.ndim == 0 and dq.per_channel):
             continue
         zero = 0 if dq.zero_point is None else dq.zero_point.astype(np.int32)
-        wide = _spread(dq.node, dq.scale, codes.shape)
-        zero = _spread(dq.node, np.broadcast_to(zero, dq.scale.shape), codes.shape)
+        wide = spread_for(dq.node, dq.scale, codes.shape)
+        zero = spread_for(dq.node, np.broadcast_to(zero, dq.scale.shape), codes.shape)
         floats = (codes.astype(np.int32) - zero).astype(dq.scale.dtype) * wide
         constant = gs.Constant(f"{dq.out.name}_float", np.asarray(floats, dq.scale.dtype))
         replace_tensor(dq.out, constant)
@@ -112,7 +112,7 @@ def _spreads(dq: Quantizer, codes: Array) -> bool:
 
 def _lift(dq: Quantizer, codes: Array) -> None:
     scale: Array = dq.scale  # type: ignore[assignment]
-    zero = np.asarray(_spread(dq.node, scale, codes.shape) == 0)
+    zero = np.asarray(spread_for(dq.node, scale, codes.shape) == 0)
     largest = scale[scale > 0].max() if (scale > 0).any() else 1
     _set(dq, 0, np.where(zero, 0, codes).astype(codes.dtype))
     _set(dq, 1, np.where(scale == 0, largest, scale).astype(scale.dtype))

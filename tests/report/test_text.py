@@ -42,3 +42,9 @@ def test_a_wide_terminal_shows_long_names_whole(printed):
 
 def test_markup_in_a_name_is_printed_as_it_is(printed):
     assert printed("[bold]x[/bold]", 80)[-2].startswith("[bold]x[/bold]")
+
+
+def test_into_a_pipe_a_row_is_a_line_however_long_its_name(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    show(table("Title", ("tensor", "amax"), [(NAME, 1.5), ("short", 2.5)]))
+    assert capsys.readouterr().out.splitlines()[3].split() == [NAME, "1.5"]

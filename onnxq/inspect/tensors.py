@@ -1,0 +1,218 @@
+"""The quantized tensors of a Q/DQ model, whichever tool wrote it.
+
+    x -> Q -> DQ                      an activation, or a weight kept in float
+    x -> Cast -> Q -> DQ -> Cast      the same in a half graph
+    x -> Q -> Clip -> DQ              codes of fewer bits than they are stored in (QCDQ)
+    codes -> DQ                       a weight stored as codes, or a bias as INT32
+
+A tensor goes by its name in the float model, as far as the quantized one keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+from onnx.helper import tensor_dtype_to_np_dtype
+
+from onnxq.graph import Node, Tensor, constant_of, producer
+from onnxq.passes.strip_qdq import spread_for
+from onnxq.trt.context import Context, Quantizer, is_constant
+
+Array = npt.NDArray[Any]
+Kind = Literal["activation", "weight", "bias"]
+
+THROUGH = ("Cast", "Identity")  # between a tensor and its Q, and between its DQ and a reader
+SUFFIXES = ("_quantized", "_QuantizeLinear_Input")  # what tools add to the name of a tensor
+LIMITS: dict[str, tuple[float, float]] = {
+    "INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-32768, 32767), "UINT16": (0, 65535),
+    "INT4": (-8, 7), "UINT4": (0, 15), "INT32": (-(2**31), 2**31 - 1),
+    "FLOAT8E4M3FN": (-448, 448), "FLOAT8E5M2": (-57344, 57344),
+}  # fmt: skip
+LABELS = {"FLOAT8E4M3FN": "FP8", "FLOAT8E5M2": "FP8 E5M2", "FLOAT4E2M1": "FP4"}
+FOUR_BITS = LIMITS["INT4"]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """One quantized tensor.
+
+    name: of the float tensor. storage: ONNX type of its codes. scale: None where it is computed;
+    zero_point: None where there is none. axis: None for one scale a tensor. block_size: 0 without
+    blocks. bounds: of a Clip between Q and DQ, else None. values: what is quantized, or, if
+    `stored`, the codes.
+    """
+
+    name: str
+    kind: Kind
+    storage: str
+    scale: Array | None
+    zero_point: Array | None
+    axis: int | None
+    block_size: int
+    stored: bool
+    bounds: tuple[float, float] | None
+    values: Tensor = field(repr=False)
+    dequantize: Node = field(repr=False)
+
+    @property
+    def granularity(self) -> str:
+        """tensor, channel or block."""
+        return "tensor" if self.axis is None else "block" if self.block_size else "channel"
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Least and largest code; None for a type that has no limits known here."""
+        return self.bounds or LIMITS.get(self.storage)
+
+    @cached_property
+    def label(self) -> str:
+        """Its type as people write it: INT8, FP8; INT4 whatever it is stored in."""
+        if self.storage == "INT16" and self.scale is not None and np.all(self.scale == 1 / 256):
+            return "Q8.8"
+        if self.storage in ("INT8", "FLOAT8E4M3FN") and self._has_four_bits():
+            return "INT4"
+        return LABELS.get(self.storage, self.storage)
+
+    @property
+    def spec(self) -> str:
+        """`INT8 per-channel axis 0`, as plans are written."""
+        if self.axis is None:
+            return f"{self.label} per-tensor"
+        size = f" {self.block_size}" if self.block_size else ""
+        return f"{self.label} per-{self.granularity}{size} axis {self.axis}"
+
+    @cached_property
+    def codes(self) -> Array | None:
+        """The codes of a constant, float64, of its shape; None for what is computed."""
+        values = constant_of(self.values)
+        if values is None or self.scale is None:
+            return None
+        if self.stored:
+            return values.astype(np.float64)
+        low, high = self.limits or (-np.inf, np.inf)
+        zero = np.zeros_like(self.scale) if self.zero_point is None else self.zero_point
+        scale, zero = (
+            spread_for(self.dequantize, v.astype(np.float64), values.shape)
+            for v in (self.scale, zero)
+        )
+        steps = values.astype(np.float64) / scale
+        if not self.storage.startswith("FLOAT"):
+            return np.asarray(np.clip(np.rint(steps) + zero, low, high))
+        kind = tensor_dtype_to_np_dtype(TensorProto.DataType.Value(self.storage))
+        return np.clip(steps, low, high).astype(np.float32).astype(kind).astype(np.float64)
+
+    @property
+    def at_end(self) -> float | None:
+        """Share of a constant's codes that are the least or the largest; None if not known."""
+        if self.codes is None or self.limits is None or not self.codes.size:
+            return None
+        low, high = self.limits
+        return float(np.mean((self.codes <= max(low, -high)) | (self.codes >= high)))
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """What a tensor with one scale can hold, low and high; symmetric where it has no zero
+        point. None for other tensors."""
+        if self.scale is None or self.scale.size != 1 or self.limits is None:
+            return None
+        (low, high), scale = self.limits, float(self.scale.reshape(()))
+        zero = 0.0 if self.zero_point is None else float(self.zero_point.reshape(-1)[0])
+        least = low if zero else max(low, -high)
+        return (least - zero) * scale, (high - zero) * scale
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for two Q/DQ that do the same to the same tensor."""
+        numbers = (None if v is None else v.tobytes() for v in (self.scale, self.zero_point))
+        return (self.name, self.storage, self.bounds, self.axis, self.block_size, *numbers)
+
+    def same_grid(self, other: Quantized) -> bool:
+        """Whether both round to the same steps: type, scale and zero point."""
+        mine, theirs = self.key, other.key
+        return mine[1:] == theirs[1:]
+
+    def _has_four_bits(self) -> bool:
+        if self.bounds is not None or self.kind != "weight" or self.codes is None:
+            return self.bounds == FOUR_BITS
+        low, high = FOUR_BITS
+        codes = self.codes
+        inside = bool(codes.any()) and low <= codes.min() and codes.max() <= high
+        return inside and bool(np.all(codes == np.rint(codes)))
+
+
+def quantized_by(context: Context, dequantizer: Quantizer) -> Quantized:
+    """The tensor that a DequantizeLinear gives."""
+    tensor, bounds = dequantizer.data, None
+    node = producer(tensor)
+    while node is not None and node.op in ("Clip", *THROUGH):
+        bounds = _bounds(node) if node.op == "Clip" else bounds
+        tensor = node.inputs[0]
+        node = producer(tensor)
+    before = context.quantizer(tensor)
+    stored = before is None or not before.quantizes
+    if before is not None and before.quantizes:
+        tensor = before_casts(before.data)
+    scale, zero_point = dequantizer.scale, dequantizer.zero_point
+    if scale is None and before is not None:
+        scale = before.scale
+    several = scale is not None and scale.size > 1
+    axis = dequantizer.axis if dequantizer.axis is not None else 1
+    storage = dequantizer.dtype or (before.dtype if before else None) or "unknown"
+    constant = is_constant(tensor)
+    kind: Kind = "activation"
+    if constant:
+        kind = "bias" if storage == "INT32" else "weight"
+    return Quantized(
+        _plain(tensor.name) if stored else tensor.name, kind, storage, scale, zero_point,
+        axis if several else None, dequantizer.block_size, stored, bounds, tensor,
+        dequantizer.node,
+    )  # fmt: skip
+
+
+def before_casts(tensor: Tensor) -> Tensor:
+    """The tensor that Casts and Identities before a Q started from."""
+    node = producer(tensor)
+    while node is not None and node.op in THROUGH:
+        tensor = node.inputs[0]
+        node = producer(tensor)
+    return tensor
+
+
+def between(context: Context) -> Iterator[Node]:
+    """The nodes that are part of quantization: Q, DQ, and the Casts and Clips that go with them."""
+    for quantizer in context.quantizers:
+        yield quantizer.node
+        node = producer(quantizer.data)
+        inner = THROUGH if quantizer.quantizes else ("Clip", *THROUGH)
+        while node is not None and node.op in inner and _serves_alone(node):
+            yield node
+            node = producer(node.inputs[0])
+        if not quantizer.quantizes:
+            yield from (n for n in quantizer.out.outputs if n.op in THROUGH)
+
+
+def _serves_alone(node: Node) -> bool:
+    """Whether only Q/DQ, or what goes with them, read `node`: no output of a graph does either."""
+    readers = node.outputs[0].outputs
+    inner = ("QuantizeLinear", "DequantizeLinear", "Clip", *THROUGH)
+    return bool(readers) and all(n.op in inner for n in readers)
+
+
+def _bounds(clip: Node) -> tuple[float, float] | None:
+    ends = [constant_of(t) for t in clip.inputs[1:3] if not t.is_empty()]
+    if len(ends) != 2 or any(e is None for e in ends):
+        return None
+    low, high = (float(e.astype(np.float64)) for e in ends if e is not None)
+    return low, high
+
+
+def _plain(name: str) -> str:
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
