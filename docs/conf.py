@@ -1,0 +1,84 @@
+"""How the site is built: `python -m sphinx -W docs build/docs` (pip install "onnxq[docs]").
+
+The pages are Markdown that reads as well without the site. The command line's reference is made
+from the commands themselves, the Python reference from the docstrings.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from onnxq import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
+from list_errors import listing
+
+project = "onnxq"
+release = version = __version__
+copyright = "The onnxq authors"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click"]
+myst_heading_anchors = 4
+exclude_patterns = ["_build"]
+suppress_warnings = [  # tests/docs/test_links.py sees to both, and says what to do
+    "myst.xref_missing",  # links out of docs/
+    "toc.not_included",
+]
+
+html_theme = "furo"
+html_title = f"onnxq {release}"
+html_show_sphinx = False
+html_copy_source = False
+pygments_style = "default"
+pygments_dark_style = "monokai"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_class_signature = "mixed"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+
+SPAN = re.compile(r"(`[^`]+`)")
+
+
+def as_rst(text: str) -> str:
+    """A docstring's line as reStructuredText: `code` stays code, nothing else is markup."""
+    parts = SPAN.split(text)
+    return "".join(
+        f"``{part[1:-1]}``" if i % 2 else re.sub(r"([*|_\\])", r"\\\1", part)
+        for i, part in enumerate(parts)
+    )
+
+
+def show_docstring(
+    _app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]
+) -> None:
+    """What is indented is shown as it is, a formula or an example; the rest is text."""
+    shown: list[str] = []
+    literal = False
+    for line in lines:
+        if line.startswith("    ") and not literal and (not shown or not shown[-1]):
+            shown += ["::", ""]
+            literal = True
+        elif line and not line.startswith(" "):
+            literal = False
+        elif line.startswith("    ") and not literal:  # a line that goes on
+            line = line.lstrip()
+        shown.append(line if literal else as_rst(line))
+    lines[:] = shown
+
+
+def list_errors(_app: Any, name: str, source: list[str]) -> None:
+    """The page of errors ends with the list that the code gives."""
+    if name == "errors":
+        source[0] += listing()
+
+
+def setup(app: Any) -> None:
+    """Sphinx calls this."""
+    app.connect("source-read", list_errors)
+    app.connect("autodoc-process-docstring", show_docstring)

@@ -1,0 +1,77 @@
+"""Every message that ends a command, by part of the program, as Markdown, read from the code.
+
+The site has it on the page errors.md; `python docs/list_errors.py` prints it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+KINDS = {"OnnxqError", "ModelError", "DataError", "PlanError", "WorkerError", "RuntimeMissing",
+         "UsageError", "BadParameter"}  # fmt: skip
+AREAS = {
+    "The model": ("graph", "source", "stored", "passes", "segments", "numerics", "steps", "api"),
+    "Calibration data": ("calib/data", "calib/program"),
+    "Statistics and ranges": ("calib",),
+    "Patterns, plans and options": ("patterns", "plan", "spec", "schemes", "config", "targets"),
+    "Running models": ("runtime", "providers", "python_ops", "accuracy"),
+    "Recovery": ("recover",),
+    "Sensitivity": ("sensitivity",),
+    "Search and recipe": ("search",),
+    "Clusters": ("cluster",),
+    "TensorRT": ("trt",),
+    "Inspect, reports and plots": ("inspect", "report"),
+    "The command line": ("onnxq_cli",),
+}
+
+
+def template(node: ast.expr) -> str:
+    """The text of a message with … for what is filled in; … alone where it is made elsewhere."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template(part) for part in node.values)
+    if isinstance(node, ast.IfExp):
+        return f"{template(node.body)} / {template(node.orelse)}"
+    return "…"
+
+
+def messages(path: Path) -> Iterator[tuple[str, str]]:
+    """(message, class) of every error that a file makes, in its order."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and node.args:
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            text = " ".join(template(node.args[0]).split())
+            if name in KINDS and sum(c.isalpha() for c in text) > 12:
+                found.append((node.lineno, text, name))
+    yield from ((text, name) for _, text, name in sorted(found))
+
+
+def area_of(path: Path) -> str:
+    """The heading that a file's errors stand under."""
+    name = path.relative_to(ROOT).as_posix().removeprefix("onnxq/").removeprefix("cli/")
+    for area, prefixes in AREAS.items():
+        if any(name.startswith((f"{p}/", f"{p}.", f"{p}_")) for p in prefixes):
+            return area
+    raise ValueError(f"no area for '{name}'; add one to AREAS")
+
+
+def listing() -> str:
+    """The messages, each once, under the headings of AREAS."""
+    areas: dict[str, dict[str, str]] = {area: {} for area in AREAS}
+    for path in sorted([*(ROOT / "onnxq").rglob("*.py"), *(ROOT / "cli").rglob("*.py")]):
+        for text, name in messages(path):
+            areas[area_of(path)].setdefault(text, name)
+    parts = []
+    for area, found in areas.items():
+        lines = [f"- `{text}` ({name})" for text, name in found.items()]
+        parts += [f"\n## {area}\n\n", "\n".join(lines), "\n"] if lines else []
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    print(listing())

@@ -1,0 +1,191 @@
+"""Every command and every line of Python in the README and in docs/ runs, page by page, in order.
+
+A page's blocks run one after the other in one folder, which holds the files that `prepared` makes.
+A block of Python that begins with `# NAME.py` is that file too. What cannot run here says why in a
+comment in front of its block, `<!-- not run: reason -->`, or, for those of its commands that begin
+with some text, `<!-- not run, "trtexec": reason -->`. A block under `<!-- exits with 1 -->` ends
+with a command whose answer is no.
+"""
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx.numpy_helper import from_array
+from onnxq_cli.main import run
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^( *)(`{3,})([^\n`]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+COMMENT = re.compile(r"<!-- *((?:(?!-->).)*?) *-->\s*\Z", re.DOTALL)
+NOT_RUN = re.compile(r'not run(?:, "(.+)")?: *(.+)', re.DOTALL)
+LANGUAGES = {"sh", "python", "text", "yaml", "json", "{toctree}", "{eval-rst}"}
+# nodes by the names and types that the pages' patterns use
+NAMES = ("", "", "neck_deblocks", "depthwise", *("",))
+CONVS = "\n".join(
+    (f"[{name}] " if name else "")
+    + f"c{i} = Conv<pads = [1, 1, 1, 1]>({f'r{i - 1}' if i else 'x'}, w) r{i} = Relu(c{i})"
+    for i, name in enumerate(NAMES)
+)
+MODEL = f"""<ir_version: 8, opset_import: ["": 17]>
+g (float[N, 32, 4, 4] x) => (float[N, 32] y) {{
+    {CONVS}
+    m = GlobalAveragePool(r4)
+    rows = Flatten(m)
+    y = Gemm(rows, v)
+}}"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, what the comment in front of it says, its line."""
+
+    language: str
+    text: str
+    note: str
+    line: int
+
+    @property
+    def reason(self) -> str:
+        """Why nothing of it is run, or nothing."""
+        found = NOT_RUN.match(self.note)
+        return found[2] if found and not found[1] else ""
+
+    @property
+    def left_out(self) -> str:
+        """What the commands begin with that are not run, where others of the block are."""
+        found = NOT_RUN.match(self.note)
+        return (found[1] or "") if found else ""
+
+    @property
+    def code(self) -> int:
+        """The exit code of its last command."""
+        return int(self.note.removeprefix("exits with ")) if "exits with " in self.note else 0
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    found = []
+    for match in FENCE.finditer(text):
+        comment = COMMENT.search(text, 0, match.start())
+        note = " ".join(comment[1].split()) if comment else ""
+        line = text.count("\n", 0, match.start()) + 1
+        found.append(Block(match[3].strip().split(" ")[0], match[4], note, line))
+    return found
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a block: lines joined at a backslash and parted at &&."""
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part and not part.startswith("#")]
+
+
+def title(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def is_written(page: Path) -> bool:
+    """Whether a benchmark writes the page: its commands take hours and data that is not here."""
+    return "do not edit" in page.read_text("utf-8")
+
+
+RUNNABLE = [p for p in PAGES if any(b.language in ("sh", "python") for b in blocks(p))]
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """A folder with the files that pages read without making them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rng = np.random.default_rng(0)
+    model = onnx.parser.parse_model(MODEL)
+    arrays = {
+        "w": 0.08 * rng.normal(size=(32, 32, 3, 3)).astype(np.float32),
+        "v": rng.normal(size=(32, 32)).astype(np.float32),
+    }
+    model.graph.initializer.extend(from_array(x, name) for name, x in arrays.items())
+    onnx.save(model, "model.onnx")
+    samples = rng.normal(size=(12, 32, 4, 4)).astype(np.float32)
+    for name in ("calib", "data", "images"):
+        np.save(f"{name}.npy", samples)
+    np.save("labels.npy", rng.integers(32, size=12))
+    Path("skip.txt").write_text("Conv_0  # the first\n")
+    for name in ("docs", "fixtures"):
+        shutil.copytree(ROOT / name, name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def execute(command: str) -> int:
+    """Run a command, onnxq in this process; returns its exit code."""
+    if command.startswith("onnxq ") and not re.search(r" [|<>]", command.split(" # ")[0]):
+        return run(shlex.split(command, comments=True)[1:])
+    shown = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    shown["PYTHONPATH"] = f"{ROOT}:{ROOT / 'cli'}"
+    return subprocess.run(["bash", "-c", command], env=shown, check=False).returncode
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=title)
+def test_the_blocks_of_a_page_run(page, prepared, capfd):
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks(page):
+        if block.reason:
+            continue
+        where = f"{title(page)}:{block.line}"
+        if module := re.match(r"# (\w+\.py)\n", block.text):
+            Path(module[1]).write_text(block.text)
+        if block.language == "python" and "__main__" in block.text:
+            Path("script.py").write_text(block.text)
+            assert execute("python script.py") == 0, where
+        elif block.language == "python":
+            exec(compile(block.text, where, "exec"), names)
+        elif block.language == "sh":
+            todo = commands(block.text)
+            kept = [c for c in todo if not (block.left_out and c.startswith(block.left_out))]
+            for command in kept:
+                code = execute(command)
+                said = capfd.readouterr()
+                if "no TensorRT can be imported" in said.err:
+                    continue  # a machine without it; elsewhere the command is run
+                expected = block.code if command == kept[-1] else 0
+                assert code == expected, f"{where}: {command}\n{said.out[-2000:]}{said.err}"
+
+
+def test_what_is_not_run_has_a_reason_and_is_the_lesser_part(capsys):
+    found = [(p, b) for p in PAGES for b in blocks(p) if b.language in ("sh", "python")]
+    left = [(p, b) for p, b in found if NOT_RUN.match(b.note)]
+    with capsys.disabled():
+        print(f"\n{len(left)} of {len(found)} blocks of the pages are not run, or not wholly:")
+        for page, block in left:
+            note = block.note.removeprefix("not run").lstrip(":, ")
+            print(f"  {title(page)}:{block.line}: {note[:90]}")
+    assert len(left) < len(found) / 3
+    for page, block in left:
+        named = block.left_out
+        assert not named or any(c.startswith(named) for c in commands(block.text)), title(page)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if not is_written(p)], ids=title)
+def test_a_page_has_no_code_that_escapes(page):
+    text = page.read_text("utf-8")
+    assert {b.language for b in blocks(page)} <= LANGUAGES, "a block without a known language"
+    plain = FENCE.sub("", text)
+    assert not re.search(
+        r"\n\n(?: {4,}|\t)\S", re.sub(r"(?m)^( *[-*]|\d+\.) .*(\n+ +.*)*", "", plain)
+    )
+    markers = re.findall(r"<!-- *(not run|exits with)", text)
+    notes = [b.note for b in blocks(page) if b.note.startswith(("not run", "exits with"))]
+    assert len(markers) == len(notes), "a comment about running that stands before no block"
+    for block in blocks(page):
+        if block.language == "python":
+            ast.parse(block.text)
