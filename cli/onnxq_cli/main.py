@@ -30,6 +30,7 @@ COMMANDS = (
     "recipe",
     "compare",
     "inspect",
+    "diff",
     "lint",
     "report",
     "plot",

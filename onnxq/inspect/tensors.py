@@ -87,33 +87,44 @@ class Quantized:
         size = f" {self.block_size}" if self.block_size else ""
         return f"{self.label} per-{self.granularity}{size} axis {self.axis}"
 
-    @cached_property
+    @property
     def codes(self) -> Array | None:
-        """The codes of a constant, float64, of its shape; None for what is computed."""
+        """The codes of a constant, of its shape, integers or float32; None for what is computed.
+
+        Not kept: a model may have gigabytes of them.
+        """
         values = constant_of(self.values)
         if values is None or self.scale is None:
             return None
         if self.stored:
-            return values.astype(np.float64)
+            return values if values.dtype.kind in "iu" else values.astype(np.float32)
         low, high = self.limits or (-np.inf, np.inf)
         zero = np.zeros_like(self.scale) if self.zero_point is None else self.zero_point
-        scale, zero = (
-            spread_for(self.dequantize, v.astype(np.float64), values.shape)
-            for v in (self.scale, zero)
-        )
+        scale, zero = (self._spread(v, values.shape) for v in (self.scale, zero))
         steps = values.astype(np.float64) / scale
         if not self.storage.startswith("FLOAT"):
-            return np.asarray(np.clip(np.rint(steps) + zero, low, high))
+            return np.asarray(np.clip(np.rint(steps) + zero, low, high), np.float32)
         kind = tensor_dtype_to_np_dtype(TensorProto.DataType.Value(self.storage))
-        return np.clip(steps, low, high).astype(np.float32).astype(kind).astype(np.float64)
+        return np.clip(steps, low, high).astype(np.float32).astype(kind).astype(np.float32)
+
+    @property
+    def floats(self) -> Array | None:
+        """The values that the codes of a constant stand for, float64; None for what is computed."""
+        codes = self.codes
+        if codes is None or self.scale is None:
+            return None
+        zero = np.zeros_like(self.scale) if self.zero_point is None else self.zero_point
+        scale, zero = (self._spread(v, codes.shape) for v in (self.scale, zero))
+        return np.asarray((codes - zero) * scale)
 
     @property
     def at_end(self) -> float | None:
         """Share of a constant's codes that are the least or the largest; None if not known."""
-        if self.codes is None or self.limits is None or not self.codes.size:
+        codes = self.codes
+        if codes is None or self.limits is None or not codes.size:
             return None
         low, high = self.limits
-        return float(np.mean((self.codes <= max(low, -high)) | (self.codes >= high)))
+        return float(np.mean((codes <= max(low, -high)) | (codes >= high)))
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -137,11 +148,14 @@ class Quantized:
         mine, theirs = self.key, other.key
         return mine[1:] == theirs[1:]
 
+    def _spread(self, values: Array, shape: tuple[int, ...]) -> Array:
+        return spread_for(self.dequantize, values.astype(np.float64), shape)
+
     def _has_four_bits(self) -> bool:
-        if self.bounds is not None or self.kind != "weight" or self.codes is None:
+        codes = self.codes if self.kind == "weight" and self.bounds is None else None
+        if codes is None or not codes.size:
             return self.bounds == FOUR_BITS
         low, high = FOUR_BITS
-        codes = self.codes
         inside = bool(codes.any()) and low <= codes.min() and codes.max() <= high
         return inside and bool(np.all(codes == np.rint(codes)))
 

@@ -1,0 +1,86 @@
+"""`onnxq diff`: two quantized models, node by node and scale by scale."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnxq.errors import DataError
+from onnxq_cli.configuring import config_of
+from onnxq_cli.options import IN, data_options, ort_library_option, provider_option
+from onnxq_cli.progress import Bars
+
+if TYPE_CHECKING:
+    from onnxq.accuracy import Agreement
+    from onnxq.config import Config
+
+
+@click.command(
+    name="diff",
+    short_help="Show how two quantized models differ.",
+    epilog="Example: onnxq diff model.int8.onnx quantized.onnx",
+)
+@click.argument("a", type=IN)
+@click.argument("b", type=IN)
+@data_options(required=False)
+@click.option("--reference", metavar="FLOAT", type=IN, help="With --calib: measure A and B against "
+              "this float model too.")  # fmt: skip
+@provider_option
+@ort_library_option
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True,
+              help="Rows of each table, the largest changes first.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables: every row.")
+def command(
+    a: Path, b: Path, reference: Path | None, top: int, as_json: bool, **options: Any
+) -> int:
+    """Show how the models A and B differ in placement, scales, weights and constants.
+
+    Nodes are matched by name, whichever tools wrote the models. --calib also runs both and says
+    how far B's outputs are from A's. Exit code 0 where nothing differs, 1 where something does.
+    """
+    from onnxq.inspect.difference import difference
+    from onnxq.inspect.reading import read
+    from onnxq.report import difference as report
+    from onnxq.report import text
+
+    calib = options.pop("calib")
+    if reference is not None and not calib:
+        raise DataError("--reference is measured on data: give --calib DATA too")
+    found = difference(read(a), read(b))
+    if calib:
+        config = config_of(options)
+        found = replace(found, effect=_effect(a, b, reference, calib, config))
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=1))
+    else:
+        text.show(report.render(found, top))
+    return 0 if found.equal else 1
+
+
+def _effect(
+    a: Path, b: Path, reference: Path | None, calib: tuple[str, ...], config: Config
+) -> dict[str, dict[str, Agreement]]:
+    """Which models -> output -> how far they are from each other on data."""
+    from onnxq import accuracy, api
+
+    dataset = api.data(api.open_model(reference or a), calib, config)
+    pairs = {"B against A": (a, b)}
+    if reference is not None:
+        pairs |= {"A against FLOAT": (reference, a), "B against FLOAT": (reference, b)}
+    found = {}
+    runtime, total = api.runtime_of(config), 2 * len(dataset)
+    with Bars() as bars:
+        for pair, models in pairs.items():
+            tick = partial(_tick, bars, pair, iter(range(1, total + 1)), total)
+            found[pair] = accuracy.measure(*models, dataset, tick, runtime)
+    return found
+
+
+def _tick(bars: Bars, stage: str, steps: Iterator[int], total: int) -> None:
+    bars(stage, next(steps), total)
