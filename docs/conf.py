@@ -6,6 +6,7 @@ from the commands themselves, the Python reference from the docstrings.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ suppress_warnings = [  # tests/docs/test_links.py sees to both, and says what to
     "toc.not_included",
 ]
 
+smartquotes = False  # they make one dash of the two of an option
 html_theme = "furo"
 html_title = f"onnxq {release}"
 html_show_sphinx = False
@@ -45,8 +47,13 @@ python_maximum_signature_line_length = 88
 SPAN = re.compile(r"(`[^`]+`)")
 
 
-def as_rst(text: str) -> str:
-    """A docstring's line as reStructuredText: `code` stays code, nothing else is markup."""
+def as_rst(text: str, fields: str) -> str:
+    """A docstring's line as reStructuredText: `code` and a field that is explained are code.
+
+    fields: pattern of the fields' names. Nothing else is markup.
+    """
+    if fields:
+        text = re.sub(rf"(?<![\w`])({fields})(?=(?:, \w+)*:(?: |$))", r"`\1`", text)
     parts = SPAN.split(text)
     return "".join(
         f"``{part[1:-1]}``" if i % 2 else re.sub(r"([*|_\\])", r"\\\1", part)
@@ -55,9 +62,11 @@ def as_rst(text: str) -> str:
 
 
 def show_docstring(
-    _app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]
+    _app: Any, _what: str, _name: str, shown_object: Any, _options: Any, lines: list[str]
 ) -> None:
     """What is indented is shown as it is, a formula or an example; the rest is text."""
+    own = dataclasses.fields(shown_object) if dataclasses.is_dataclass(shown_object) else ()
+    fields = "|".join(field.name for field in own)
     shown: list[str] = []
     literal = False
     for line in lines:
@@ -68,8 +77,15 @@ def show_docstring(
             literal = False
         elif line.startswith("    ") and not literal:  # a line that goes on
             line = line.lstrip()
-        shown.append(line if literal else as_rst(line))
+        shown.append(line if literal else as_rst(line, fields))
     lines[:] = shown
+
+
+def show_signature(
+    _app: Any, _what: str, _name: str, _object: Any, _options: Any, signature: str | None, end: Any
+) -> tuple[str | None, Any]:
+    """A default that is made anew each time is no Python as dataclasses print it."""
+    return signature and signature.replace("<factory>", "..."), end
 
 
 def list_errors(_app: Any, name: str, source: list[str]) -> None:
@@ -82,3 +98,4 @@ def setup(app: Any) -> None:
     """Sphinx calls this."""
     app.connect("source-read", list_errors)
     app.connect("autodoc-process-docstring", show_docstring)
+    app.connect("autodoc-process-signature", show_signature)
