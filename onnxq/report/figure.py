@@ -24,7 +24,7 @@ Axis: TypeAlias = Any  # matplotlib.axes.Axes
 
 FORMS = (".png", ".svg", ".pdf")
 DPI = 200  # of a PNG
-LEAST, MOST = 2.0, 40.0  # inches
+LEAST, MOST = 3.0, 40.0  # inches
 BLUE, ORANGE, GREEN, RED, PINK, SKY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
 )  # fmt: skip
@@ -99,7 +99,7 @@ def figure_of(width: float, height: float) -> Figure:
 
 def entitle(figure: Figure, title: str, look: Look) -> None:
     """Put the title of `look` over a figure, or else `title`, shortened to what fits."""
-    text = shortened(title, int(15 * look.width)) if look.title is None else look.title
+    text = shortened(title, int(13.5 * look.width)) if look.title is None else look.title
     if text:
         figure.suptitle(text, x=0.01, ha="left", fontsize=9)
 

@@ -75,8 +75,15 @@ def mark(stats: Stats, tensor: str, name: str, chosen: Range, spec: QuantSpec) -
     return Mark(name, chosen, expected_sqnr(stats[tensor], chosen.limit, spec))
 
 
-def draw(stats: Stats, tensor: str, marks: Sequence[Mark], spec: QuantSpec, look: Look) -> Figure:
+def draw(
+    stats: Stats,
+    tensor: str,
+    marks: Sequence[Mark],
+    spec: QuantSpec,
+    look: Look | None = None,
+) -> Figure:
     """The figure. Raises DataError for a tensor without values, or with none but zero."""
+    look = look or Look()
     histogram = stats[tensor]
     if not histogram.amax:
         seen = "is all zeros" if histogram.count else "has no values"

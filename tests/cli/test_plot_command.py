@@ -62,7 +62,7 @@ def test_the_examples_run_on_what_the_other_commands_write(done, classifier, ima
     [
         (("histogram", "stats.npz", "imago", "-o", "h.svg"), "the nearest names are 'image'"),
         (("histogram", "stats.npz", "image", "-o", "h.gif"), "choose .png, .svg, .pdf"),
-        (("histogram", "stats.npz", "image", "-o", "h.svg", "--width", 0), "from 2 to 40"),
+        (("histogram", "stats.npz", "image", "-o", "h.svg", "--width", 0), "from 3 to 40"),
         (("histogram", "stats.npz", "image", "-o", "h.svg", "--method", "mean"), "unknown method"),
         (("histogram", "stats.npz", "image", "-o", "h.svg", "--method", "entropy", "--dtype",
           "fp8"), "not fp8; choose mse or max"),

@@ -257,7 +257,7 @@ def test_a_form_that_is_not_known_is_refused():
 
 @pytest.mark.parametrize("width", [0.0, -1.0, 100.0, math.nan])
 def test_a_width_that_no_page_has_is_refused(width):
-    with pytest.raises(PlanError, match="give inches from 2 to 40"):
+    with pytest.raises(PlanError, match="give inches from 3 to 40"):
         Look(width=width)
 
 
