@@ -10,11 +10,14 @@ import click
 
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, data_options, ort_library_option, provider_option
+from onnxq_cli.paths import keep_apart
 from onnxq_cli.progress import Bars
+from onnxq_cli.report_option import command_line, report_option
 
 
 @click.command(
     name="compare",
+    short_help="Compare a quantized model or engine with the float model.",
     epilog="Example: onnxq compare fixtures/classifier/classifier.onnx model.int8.onnx "
     "--calib fixtures/classifier/calib.npy --min-sqnr 20",
 )
@@ -33,6 +36,7 @@ from onnxq_cli.progress import Bars
 @click.option("--min-sqnr", type=float, help="Least SQNR of an output, in dB.")
 @click.option("--min-cosine", type=float, help="Least cosine similarity of an output.")
 @click.option("--min-agreement", type=float, help="Least share of equal top classes, 0 to 1.")
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def command(reference: Path, quantized: Path, **options: Any) -> int:
     """Compare QUANTIZED (a model or an engine) with FLOAT over DATA, sample by sample.
@@ -44,6 +48,8 @@ def command(reference: Path, quantized: Path, **options: Any) -> int:
     from onnxq.trt import compare as trt
 
     calib, as_json = options.pop("calib"), options["as_json"]
+    page: Path | None = options.pop("report")
+    keep_apart((page,), (reference, quantized, *calib))
     config = config_of(options)
     dataset = api.data(api.open_model(reference), calib, config)
     thresholds = trt.Thresholds(
@@ -55,6 +61,10 @@ def command(reference: Path, quantized: Path, **options: Any) -> int:
             reference, quantized, dataset, thresholds, per_tensor=options["per_tensor"],
             runtime=api.runtime_of(config), progress=bars,
         )  # fmt: skip
+    if page is not None:
+        from onnxq.report.html import verbs, write_page
+
+        write_page(verbs.compared(reference, quantized, found, command_line()), page)
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=1))
     else:

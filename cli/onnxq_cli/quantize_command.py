@@ -24,12 +24,14 @@ from onnxq_cli.options import (
 from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.repeat import lines
+from onnxq_cli.report_option import command_line, report_option
 
 SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 
 
 @click.command(
     name="quantize",
+    short_help="Quantize MODEL: the whole pipeline.",
     epilog="Example: onnxq quantize fixtures/centerpoint/backbone_neck_head.onnx "
     "--calib fixtures/centerpoint/calib.npy --skip deblocks",
 )
@@ -49,6 +51,7 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 @click.option("--save-ranges", type=OUT, help="Write the ranges (JSON).")
 @click.option("--save-config", type=OUT, help="Write the composed configuration (YAML).")
 @max_memory_option("what a recovery may keep")
+@report_option
 @click.option("--dry-run", is_flag=True, help="Stop after the plan and print it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of tables.")
 def command(**options: Any) -> int:
@@ -68,7 +71,8 @@ def command(**options: Any) -> int:
     suffix = "int8" if config.placement.scheme == "w8a8" else config.placement.scheme
     out = options["out"] or model.with_name(f"{model.stem}.{suffix}.onnx")
     saved = {key: options[key] for key in SAVED}
-    keep_apart((out, *saved.values()), (model, options["plan_path"], options["stats_path"], *calib))
+    written = (out, options["report"], *saved.values())
+    keep_apart(written, (model, options["plan_path"], options["stats_path"], *calib))
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
     if options["dry_run"]:
         source = api.prepare(model, config, plan)
@@ -90,6 +94,10 @@ def command(**options: Any) -> int:
             SAVED, (result.plan, result.stats, result.ranges, config), strict=True
         ):
             _save(value, saved[key])
+        if options["report"] is not None:
+            from onnxq.report.html import verbs, write_page
+
+            write_page(verbs.quantized(result, out.name, command_line()), options["report"])
     if options["as_json"]:
         click.echo(json.dumps(result.manifest, indent=1))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from onnxq_cli.options import (
 )
 from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
+from onnxq_cli.report_option import command_line, report_option
 from onnxq_cli.searching import (
     budget_options,
     measuring,
@@ -34,6 +36,7 @@ from onnxq_cli.searching import (
 
 @click.command(
     name="search",
+    short_help="Find the cheapest mixed-precision plan that scores well.",
     epilog="Example: onnxq search fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --min-sqnr 30 -o plan.yaml",
 )
@@ -62,7 +65,8 @@ from onnxq_cli.searching import (
 @click.option("--stats", "stats_path", type=IN, help="Use these statistics: no calibration.")
 @click.option("-o", "--out", type=OUT, help="The plan. Default: MODEL with .plan.yaml.")
 @click.option("--pareto", type=OUT, multiple=True,
-              help="What was measured, as .csv, .json, .md, .png or .svg. Repeatable.")  # fmt: skip
+              help="What was measured: .csv, .json, .md, .png, .svg, .pdf. Repeatable.")  # fmt: skip
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def command(**options: Any) -> int:
     """Choose how each node of MODEL is quantized, if at all: the cheapest plan that scores well.
@@ -82,8 +86,9 @@ def command(**options: Any) -> int:
     out = options["out"] or model.with_name(f"{model.stem}.plan.yaml")
     for path in options["pareto"]:
         pareto.check_path(path)
-    keep_apart((out, *options["pareto"]), (model, options["plan_path"], options["stats_path"],
-               options["labels_path"], *options["calib"], *options["scored"]))  # fmt: skip
+    keep_apart((out, *options["pareto"], options["report"]),
+               (model, options["plan_path"], options["stats_path"], options["labels_path"],
+                *options["calib"], *options["scored"]))  # fmt: skip
     if model.is_file():  # if it is not, that is what is said
         check_folder(out)
     config, choices = search_config(options)
@@ -106,6 +111,12 @@ def command(**options: Any) -> int:
             pareto.save(found, path)
         if found.plan is not None:
             found.plan.save(out)
+        if options["report"] is not None:
+            from onnxq.report.html import verbs, write_page
+
+            shown = found.plan or palette.everything
+            evidence = verbs.foreseen(source, shown, stats, config, command_line())
+            write_page(replace(evidence, search=found), options["report"])
     if options["as_json"]:
         click.echo(found.to_json(), nl=False)
     else:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+# what quantize has in common with a search, but is told anew
+NOT_SAID = {"out", "plan_path", "as_json", "stats_path", "report"}
+
 _BUDGET = (
     click.option("--max-drop", metavar="DROP",
                  help="Largest drop of the score: 0.5% of the float model's, or 0.5 of its units."),
@@ -110,7 +113,7 @@ def quantize_line(plan: Path, high: str) -> str:
     from onnxq_cli.quantize_command import command
 
     context = click.get_current_context()
-    shared = {p.name for p in command.params} - {"out", "plan_path", "as_json", "stats_path"}
+    shared = {p.name for p in command.params} - NOT_SAID
     words = ["onnxq", "quantize", str(context.params["model"])]
     for param in context.command.params:
         name = param.name or ""

@@ -24,6 +24,7 @@ from onnxq_cli.options import (
 )
 from onnxq_cli.paths import keep_apart
 from onnxq_cli.progress import Bars
+from onnxq_cli.report_option import command_line, report_option
 
 if TYPE_CHECKING:
     from onnxq.api import Source
@@ -44,6 +45,7 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 
 @click.command(
     name="sensitivity",
+    short_help="Rank the nodes by the damage that quantizing each does.",
     epilog="Example: onnxq sensitivity fixtures/centerpoint/backbone_neck_head.onnx "
     "--calib fixtures/centerpoint/calib.npy --deconv per-tensor --top 5 -o ranking.csv",
 )
@@ -153,8 +155,9 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     "outs",
     type=OUT,
     multiple=True,
-    help="Ranking as .csv, .json, .md, .png or .svg. Repeatable.",
+    help="Ranking as .csv, .json, .md, .png, .svg or .pdf. Repeatable.",
 )
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def command(**options: Any) -> int:
     """Rank the nodes of MODEL by the damage that quantizing each does.
@@ -172,7 +175,7 @@ def command(**options: Any) -> int:
     for out in outs:
         report.check_path(out)
     sources = (options["plan_path"], options["stats_path"], options["labels_path"])
-    keep_apart((*outs, skip, options["resume"]),
+    keep_apart((*outs, skip, options["resume"], options["report"]),
                (options["model"], *sources, *options["calib"], *options["scored"]))  # fmt: skip
     config = config_of(options)
     source = api.prepare(options["model"], config)
@@ -196,6 +199,11 @@ def command(**options: Any) -> int:
         if skip is not None:
             with replacing(skip) as temporary:
                 temporary.write_text(ranking.skip_list(options["top"]), "utf-8")
+        if options["report"] is not None:
+            from onnxq.report.html import verbs, write_page
+
+            evidence = verbs.foreseen(source, plan, stats, config, command_line())
+            write_page(replace(evidence, ranking=ranking), options["report"])
     if options["as_json"]:
         click.echo(ranking.to_json(), nl=False)
     else:

@@ -1,0 +1,42 @@
+"""`onnxq report`: one HTML page of a quantized model and what is known of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnxq_cli.options import IN, OUT
+from onnxq_cli.paths import check_folder, keep_apart
+from onnxq_cli.report_option import command_line
+
+
+@click.command(
+    name="report",
+    epilog="Example: onnxq report model.int8.onnx -o report.html",
+)
+@click.argument("model", type=IN)
+@click.option("--manifest", type=IN, help="Default: MODEL.manifest.json, where there is one.")
+@click.option("--stats", type=IN, help="Statistics (npz): histograms, and every method's range.")
+@click.option("--ranking", type=IN, help="What 'onnxq sensitivity -o ranking.json' wrote.")
+@click.option("--search", type=IN, help="What 'onnxq search --pareto search.json' wrote.")
+@click.option("--engine", type=IN, help="What 'onnxq build --json' printed, or the engine itself.")
+@click.option("--comparison", type=IN, help="What 'onnxq compare --json' printed.")
+@click.option("-o", "--out", type=OUT, help="The page. Default: MODEL with .html.")
+def command(model: Path, **options: Any) -> int:
+    """Write one self-contained HTML page about MODEL, which has Q/DQ.
+
+    The graph, every node and tensor, and a section for whatever else is given. The page needs no
+    network, and is readable on a phone and in print.
+    """
+    from onnxq.report.html import write_page
+    from onnxq.report.html.gathering import Sources, gather
+
+    out: Path = options.pop("out") or model.with_suffix(".html")
+    keep_apart((out,), (model, *options.values()))
+    if model.is_file():  # if it is not, that is what is said
+        check_folder(out)
+    write_page(gather(model, Sources(**options), command_line()), out)
+    click.echo(f"wrote {out}")
+    return 0

@@ -1,0 +1,77 @@
+// Pan by dragging, zoom by two fingers, Ctrl and the wheel, keys or buttons.
+
+const CLOSEST = 2.5, FARTHEST = 0.02, READABLE = 0.75, SMALL = 0.48;
+
+function viewport(canvas, layer) {
+  const view = { x: 0, y: 0, k: 1, size: { w: 1, h: 1 } };
+  const fingers = new Map();
+  let moved = 0;
+
+  function apply() {
+    layer.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.k})`);
+  }
+  function zoom(factor, cx, cy) {
+    const k = Math.min(CLOSEST, Math.max(FARTHEST, view.k * factor));
+    view.x = cx - (cx - view.x) * k / view.k;
+    view.y = cy - (cy - view.y) * k / view.k;
+    view.k = k;
+    apply();
+  }
+  const middle = () => [canvas.clientWidth / 2, canvas.clientHeight / 2];
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+
+  canvas.addEventListener("pointerdown", (event) => {
+    fingers.set(event.pointerId, place(event));
+    moved = fingers.size > 1 ? 99 : 0;
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const before = fingers.get(event.pointerId);
+    if (!before) return;
+    const now = place(event), others = [...fingers].filter(([id]) => id !== event.pointerId);
+    fingers.set(event.pointerId, now);
+    moved += Math.hypot(now[0] - before[0], now[1] - before[1]);
+    if (others.length) {
+      const other = others[0][1], gap = (p) => Math.hypot(p[0] - other[0], p[1] - other[1]) || 1;
+      zoom(gap(now) / gap(before), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
+    } else if (moved > 4) {
+      canvas.setPointerCapture(event.pointerId);
+      view.x += now[0] - before[0];
+      view.y += now[1] - before[1];
+      apply();
+    }
+  });
+  for (const end of ["pointerup", "pointercancel", "pointerleave"]) {
+    canvas.addEventListener(end, (event) => fingers.delete(event.pointerId));
+  }
+  canvas.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) return; // the page scrolls
+    event.preventDefault();
+    zoom(Math.exp(-event.deltaY / 300), ...place(event));
+  }, { passive: false });
+
+  return {
+    view, apply,
+    dragged: () => moved > 4,
+    by: (factor) => zoom(factor, ...middle()),
+    pan: (dx, dy) => { view.x += dx; view.y += dy; apply(); },
+    // All of it; where that would be too small to read, its upper end.
+    fit(readable = true) {
+      const w = canvas.clientWidth || 800, h = canvas.clientHeight || 500;
+      const whole = Math.min(1.2, (w - 20) / view.size.w, (h - 20) / view.size.h);
+      view.k = readable && whole < SMALL ? Math.min(READABLE, Math.max(SMALL, (w - 20) / view.size.w)) : whole;
+      view.x = (w - view.size.w * view.k) / 2;
+      view.y = view.size.h * view.k > h ? 10 : (h - view.size.h * view.k) / 2;
+      apply();
+    },
+    center(x, y) {
+      const [cx, cy] = middle();
+      view.k = Math.max(view.k, READABLE);
+      view.x = cx - x * view.k;
+      view.y = cy - y * view.k;
+      apply();
+    },
+  };
+}

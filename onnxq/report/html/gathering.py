@@ -1,0 +1,129 @@
+"""Evidence from files, checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxq import graph as graphs
+from onnxq.calib.ranges import Range
+from onnxq.calib.stats import Stats
+from onnxq.errors import DataError
+from onnxq.graph import Graph
+from onnxq.inspect.reading import read_graph
+from onnxq.inspect.reasons import reasons_of
+from onnxq.passes.apply import apply
+from onnxq.passes.infer_shapes import infer_shapes
+from onnxq.passes.name_nodes import name_nodes
+from onnxq.report.html import sections
+from onnxq.report.html.documents import (
+    COMPARISON,
+    ENGINE,
+    MANIFEST,
+    check_model,
+    check_readable,
+    load_document,
+)
+from onnxq.report.html.evidence import Document, Evidence
+from onnxq.report.html.provenance import told
+from onnxq.report.html.summary import manifest_cards
+from onnxq.search.result import Result
+from onnxq.sensitivity.ranking import Ranking
+from onnxq.trt.engine import load_engine
+from onnxq.trt.verdict import judge
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files beside the model; None is not given."""
+
+    manifest: Path | None = None
+    stats: Path | None = None
+    ranking: Path | None = None
+    search: Path | None = None
+    engine: Path | None = None
+    comparison: Path | None = None
+
+
+def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evidence:
+    """What is known of a model file; its manifest is looked for beside it.
+
+    Raises OnnxqError for files that are not what they should be, or were made for another model.
+    """
+    graph = apply(graphs.load(model), name_nodes, infer_shapes)
+    metadata = graphs.read_metadata(model)
+    reading = read_graph(graph, model, metadata=metadata)
+    manifest = _manifest(model, sources.manifest)
+    given = metadata.get("onnxq.source_model")
+    float_model = given if manifest is None else str(manifest["model"]["sha256"])
+    stats = Stats.load(sources.stats) if sources.stats else None
+    ranking = Ranking.load(sources.ranking) if sources.ranking else None
+    search = Result.load(sources.search) if sources.search else None
+    for value, what in ((ranking, f"the ranking '{sources.ranking}' was"),
+                        (search, f"the search '{sources.search}' was")):  # fmt: skip
+        if value is not None:
+            check_model(float_model, value.model, what)
+    if stats is not None and not _reshaped(manifest):
+        check_model(float_model, stats.model, f"the statistics '{sources.stats}' were")
+    return Evidence(
+        model.name,
+        graph,
+        reading,
+        reasons_of(reading, sources.manifest),
+        manifest,
+        stats,
+        ranking,
+        search,
+        _engine(graph, sources.engine) if sources.engine else None,
+        _comparison(sources.comparison) if sources.comparison else None,
+        commands,
+    )
+
+
+def _manifest(model: Path, given: Path | None) -> Document | None:
+    """The manifest that is named, or beside the model; None where there is none."""
+    path = given or model.with_name(f"{model.name}.manifest.json")
+    if given is None and not path.is_file():
+        return None
+    return load_manifest(path)
+
+
+def load_manifest(path: Path) -> Document:
+    """A manifest; raises DataError for any other file."""
+    document = load_document(path, MANIFEST, "onnxq quantize")
+
+    def read() -> None:
+        for entry in document["tensors"].values():
+            Range(**entry)
+        manifest_cards(document)
+        told(document)
+        sections.agreement(document)
+
+    check_readable(path, "onnxq quantize", read)
+    return document
+
+
+def _reshaped(manifest: Document | None) -> bool:
+    """Whether the statistics are of a graph that a recovery had changed."""
+    done = {r.get("algorithm", "") for r in (manifest or {}).get("recovered", ())}
+    return any(name.startswith(("smooth", "equaliz")) for name in done)
+
+
+def _engine(graph: Graph, path: Path) -> Document:
+    """The document of `onnxq build --json`, or one made of the engine itself."""
+    if path.suffix == ".json":
+        document = load_document(path, ENGINE, "onnxq build --json")
+        check_readable(path, "onnxq build --json", lambda: sections.engine(document))
+        return document
+    if not path.is_file():
+        raise DataError(f"no engine at '{path}'; 'onnxq build' makes one")
+    verdict = judge(graph, load_engine(path)).as_dict()
+    build: dict[str, Any] = {"engine": path.name, "bytes": path.stat().st_size}
+    return {"ok": True, "build": build, "verdict": verdict}
+
+
+def _comparison(path: Path) -> Document:
+    document = load_document(path, COMPARISON, "onnxq compare --json")
+    check_readable(path, "onnxq compare --json", lambda: sections.comparison(document))
+    return document

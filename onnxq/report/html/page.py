@@ -1,0 +1,54 @@
+"""The page: one HTML file with its style, its script and its data. It needs no network.
+
+The data is JSON in an element of its own. In it `<` is written `\\u003c`, so that no name of a
+model can end the element; the script puts names into the page as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from onnxq.graph import replacing
+from onnxq.report.html.content import content
+from onnxq.report.html.evidence import Evidence
+
+STYLES = ("page.css", "graph.css", "tables.css")
+SCRIPTS = ("dom.js", "layout.js", "places.js", "drawing.js", "viewport.js", "graph.js",
+           "details.js", "table.js", "charts.js", "histogram.js", "sections.js",
+           "main.js")  # fmt: skip
+
+
+def write_page(evidence: Evidence, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    text = render(content(evidence))
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def render(data: dict[str, Any]) -> str:
+    """The page that shows a `content` value."""
+    scripts = "\n".join(_asset(name) for name in SCRIPTS)
+    parts = {
+        "title": html.escape(data["title"]),
+        "style": "\n".join(_asset(name) for name in STYLES),
+        "data": _embedded(data),
+        "script": f'"use strict";\n(() => {{\n{scripts}\n}})();',
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset("page.html"))
+
+
+def _embedded(data: dict[str, Any]) -> str:
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate cannot be written
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+@cache
+def _asset(name: str) -> str:
+    return (resources.files(__package__) / "assets" / name).read_text("utf-8")

@@ -1,0 +1,142 @@
+"""The sections beside graph, nodes and tensors: each from the value it shows, as JSON data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from onnxq.report.html.evidence import Document
+from onnxq.report.html.numbers import finite
+from onnxq.report.ranking import UNITS
+from onnxq.search.result import Result, Trial
+from onnxq.sensitivity.ranking import Ranking, Row
+
+Section = dict[str, Any]
+AGREEMENT = ("sqnr_db", "psnr_db", "cosine", "mean_abs", "max_abs", "top1_agreement")
+
+
+def sensitivity(ranking: Ranking) -> Section:
+    """Bars of the units, the worst first, and the curve of leaving the worst float."""
+    return Section(
+        finite(
+            {
+                "metric": ranking.metric,
+                "unit": UNITS.get(ranking.metric, ""),
+                "mode": ranking.mode,
+                "granularity": ranking.granularity,
+                "at": ranking.at,
+                "samples": ranking.samples,
+                "float_score": ranking.float_score,
+                "quantized_score": ranking.quantized_score,
+                "rows": [_unit(row) for row in ranking.rows],
+                "curve": [list(point) for point in ranking.curve],
+            }
+        )
+    )
+
+
+def _unit(row: Row) -> dict[str, Any]:
+    damage, error = row.overall.damage, row.overall.stderr
+    spread = row.share * error / damage if error is not None and damage > 0 else None
+    return {
+        "name": row.name,
+        "op": row.op,
+        "nodes": list(row.nodes) if row.nodes != (row.name,) else [],
+        "rank": row.rank,
+        "tied": row.tied,
+        "score": row.overall.score,
+        "share": row.share,
+        "spread": spread,
+        "parts": {part: score.score for part, score in row.parts.items()},
+        "macs": row.macs,
+        "parameters": row.parameters,
+    }
+
+
+def search(found: Result) -> Section:
+    """Points of cost against score; `chosen` is the index of a trial."""
+    return Section(
+        finite(
+            {
+                "metric": found.metric,
+                "unit": UNITS.get(found.metric, ""),
+                "cost": found.cost,
+                "budget": found.budget,
+                "samples": found.samples,
+                "float_score": found.reference,
+                "chosen": None if found.chosen is None else found.trials.index(found.chosen),
+                "trials": [_trial(trial) for trial in found.trials],
+            }
+        )
+    )
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "cost": trial.cost,
+        "score": trial.score,
+        "stderr": trial.stderr,
+        "quantized_macs": trial.share,
+        "front": trial.front,
+        "holds": trial.holds,
+        "float": list(trial.floats),
+    }
+
+
+def engine(document: Document) -> Section:
+    """What was built and what it runs, of an `onnxq build` document."""
+    build = document["build"]
+    found: Section = {
+        "ok": document["ok"],
+        "problems": [str(p) for p in document.get("problems", ())],
+        "explained": [str(line) for line in document.get("explained", ())],
+        "remove": [str(name) for name in document.get("remove", ())],
+        "build": {key: build.get(key) for key in ("engine", "bytes", "seconds", "backend",
+                                                  "version", "arch")},
+    }  # fmt: skip
+    if verdict := document.get("verdict"):
+        kept = ("readable", "reason", "kernels", "quantize_kernels", "move_kernels", "bytes_moved",
+                "meant", "covered")  # fmt: skip
+        nodes = verdict["nodes"]
+        groups = Counter((n["meant"], n["real"], n["kernel"] or "-") for n in nodes.values())
+        found["verdict"] = {key: verdict[key] for key in kept}
+        found["kinds"] = [
+            {"meant": meant, "real": real, "kernel": kernel, "nodes": count}
+            for (meant, real, kernel), count in groups.most_common()
+        ]
+        found["nodes"] = [
+            {"name": name, "meant": n["meant"], "real": n["real"], "kernel": n["kernel"] or "-",
+             "fused": list(n["fused_with"]), "missed": n["real"] not in (n["meant"], "unknown",
+                                                                         "folded")}
+            for name, n in nodes.items()
+        ]  # fmt: skip
+    return Section(finite(found))
+
+
+def comparison(document: Document) -> Section:
+    """Outputs, and inner tensors in graph order, of an `onnxq compare` document."""
+    return Section(
+        finite(
+            {
+                "samples": document["samples"],
+                "outputs": [_compared(n, t) for n, t in document["outputs"].items()],
+                "tensors": [
+                    {"name": n, "sqnr_db": float(t["sqnr_db"]), "cosine": float(t["cosine"])}
+                    for n, t in document["tensors"].items()
+                ],
+                "first_offender": document.get("first_offender"),
+                "failures": [str(f) for f in document["failures"]],
+            }
+        )
+    )
+
+
+def _compared(name: str, figures: Document) -> dict[str, Any]:
+    return {"name": name} | {key: float(figures[key]) for key in AGREEMENT if key in figures}
+
+
+def agreement(manifest: Document) -> Section:
+    """The outputs on held-out samples, of a manifest."""
+    found = manifest["agreement"]
+    outputs = [_compared(name, figures) for name, figures in found["outputs"].items()]
+    return Section(finite({"samples": found["samples"], "outputs": outputs}))

@@ -1,0 +1,124 @@
+"""The cards at the top of the page: what one looks at first."""
+
+from __future__ import annotations
+
+import math
+
+from onnxq.report.html.evidence import Document, Evidence
+from onnxq.report.html.nodes import FLOAT, NONE, Row
+from onnxq.report.html.numbers import count
+from onnxq.report.ranking import UNITS
+
+MB = 1e6
+Card = dict[str, str]
+
+
+def cards(evidence: Evidence, rows: list[Row]) -> list[Card]:
+    """label, value, note; `state` is good or bad where there is a verdict."""
+    found = _agreement(evidence) + _metric(evidence) + _size(evidence.manifest)
+    found += _coverage(evidence, rows) + _engine(evidence.engine) + _clipping(evidence.manifest)
+    return found
+
+
+def manifest_cards(manifest: Document) -> list[Card]:
+    """The cards that a manifest fills."""
+    return [*_manifest_agreement(manifest), *_size(manifest), *_clipping(manifest)]
+
+
+def _card(label: str, value: str, note: str = "", state: str = "") -> Card:
+    return {"label": label, "value": value, "note": note, "state": state}
+
+
+def _agreement(evidence: Evidence) -> list[Card]:
+    """The worst output, of the comparison if there is one, else of the manifest."""
+    compared = evidence.comparison
+    if compared is None:
+        return _manifest_agreement(evidence.manifest) if evidence.manifest else []
+    where = f"{count(compared['samples'], 'sample')} compared"
+    return _worst(compared["outputs"], where, "bad" if compared["failures"] else "")
+
+
+def _manifest_agreement(manifest: Document) -> list[Card]:
+    found = manifest["agreement"]
+    return _worst(found["outputs"], count(found["samples"], "held-out sample"), "")
+
+
+def _worst(outputs: Document, where: str, state: str) -> list[Card]:
+    if not outputs:
+        return []
+    name, worst = min(outputs.items(), key=lambda o: _order(float(o[1]["sqnr_db"])))
+    which = f"worst of {len(outputs)} outputs, '{name}'" if len(outputs) > 1 else f"of '{name}'"
+    value = float(worst["sqnr_db"])
+    shown = f"{value:.1f} dB" if math.isfinite(value) else "equal" if value > 0 else str(value)
+    note = f"{which}; {where}, cosine {float(worst['cosine']):.5f}"
+    return [_card("SQNR", shown, note, state)]
+
+
+def _order(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _metric(evidence: Evidence) -> list[Card]:
+    """What the metric says of the float and of the quantized model."""
+    ranking, search = evidence.ranking, evidence.search
+    found = []
+    if ranking is not None and ranking.quantized_score is not None:
+        floats = "" if ranking.float_score is None else f"float {ranking.float_score:.4g}; "
+        note = f"{floats}{count(ranking.samples, 'sample')} of the ranking"
+        value = f"{ranking.quantized_score:.4g} {UNITS.get(ranking.metric, '')}".strip()
+        found.append(_card(f"{ranking.metric}, all quantized", value, note))
+    if search is not None and search.chosen is None:
+        found.append(_card("search", "none", f"no plan keeps to a {search.budget}", "bad"))
+    elif search is not None and search.chosen is not None:
+        score = f"{search.metric} {search.chosen.score:.4g}"
+        note = f"of float; {score}, chosen for a {search.budget}"
+        found.append(_card("cost", f"{100 * search.chosen.cost:.0f} %", note, "good"))
+    return found
+
+
+def _size(manifest: Document | None) -> list[Card]:
+    if manifest is None or "output" not in manifest:
+        return []
+    before, after = manifest["model"]["bytes"], manifest["output"]["bytes"]
+    note = f"was {before / MB:.2f} MB: {before / after:.1f} x smaller" if after else ""
+    return [_card("size", f"{after / MB:.2f} MB", note)]
+
+
+def _coverage(evidence: Evidence, rows: list[Row]) -> list[Card]:
+    weighted = [row for node, row in zip(evidence.reading.nodes, rows, strict=True)
+                if node.weighted]  # fmt: skip
+    if not weighted:
+        return []
+    done = sum(row["kind"] not in (FLOAT, NONE) for row in weighted)
+    others = sum(row["kind"] not in (FLOAT, NONE) for row in rows) - done
+    ops = ", ".join(sorted({row["op"] for row in weighted}))
+    note = f"{ops} nodes quantized" + (f", and {others} others" if others else "")
+    return [_card("coverage", f"{done} of {len(weighted)}", note)]
+
+
+def _engine(document: Document | None) -> list[Card]:
+    if document is None:
+        return []
+    build = document["build"]
+    where = " ".join(filter(None, (build.get("backend"), build.get("version")))) or "TensorRT"
+    if not document["ok"]:
+        return [_card("engine", "refused", f"by {where}", "bad")]
+    verdict = document.get("verdict", {})
+    if not verdict.get("readable"):
+        return [_card("engine", "built", f"by {where}; what runs is unknown", "good")]
+    nodes = verdict["nodes"].values()
+    missed = sum(n["real"] not in (n["meant"], "unknown", "folded") for n in nodes)
+    note = f"nodes with Q/DQ run as meant; {verdict['kernels']} kernels, {where}"
+    value = f"{verdict['covered']} of {verdict['meant']}"
+    return [_card("engine", value, note, "bad" if missed else "good")]
+
+
+def _clipping(manifest: Document | None) -> list[Card]:
+    ranges = (manifest or {}).get("tensors", {})
+    if not ranges:
+        return []
+    name, worst = max(ranges.items(), key=lambda r: float(r[1]["sat_ratio"]))
+    share = 100 * worst["sat_ratio"]
+    if not share:
+        return [_card("clipping", "none", "no value of any tensor is beyond its range")]
+    return [_card("most clipped", f"{share:.2g} %", f"of the values of '{name}'")]

@@ -1,0 +1,61 @@
+"""The page of what a verb has in hand, for its `--report`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxq.calib.observed import settle
+from onnxq.calib.stats import Stats
+from onnxq.config import Config
+from onnxq.inspect.reading import read_graph
+from onnxq.plan import Plan
+from onnxq.report.html.evidence import Evidence, planned
+from onnxq.report.html.gathering import Sources, gather
+from onnxq.source import Source
+from onnxq.steps import insert, read
+
+if TYPE_CHECKING:
+    from onnxq.api import Quantized
+    from onnxq.trt.compare import Comparison
+
+ENGINES = (".engine", ".plan", ".trt")
+
+
+def quantized(result: Quantized, name: str, commands: tuple[str, ...]) -> Evidence:
+    """What `quantize` has, after `write` has put the size into its manifest."""
+    manifest, plan = result.manifest, result.plan
+    reasons = replace(
+        planned(plan, result.ranges),
+        note="as its manifest says",
+        config=manifest["config"],
+        recovered=manifest["recovered"],
+        samples=result.stats.samples,
+    )
+    reading = read_graph(result.graph, Path(name))
+    return Evidence(name, result.graph, reading, reasons, manifest, result.stats, commands=commands)
+
+
+def foreseen(
+    source: Source, plan: Plan, stats: Stats, config: Config, commands: tuple[str, ...]
+) -> Evidence:
+    """What `sensitivity` and `search` have: the model as `plan` would make it, unrecovered.
+
+    Raises OnnxqError as `read` and `insert` do.
+    """
+    ranges = read(source, plan, stats, config.method)
+    settled, _ = settle(source.graph, plan, ranges)
+    graph = insert(source, settled, ranges, config)
+    name = source.path.name
+    reading = read_graph(graph, source.path)
+    return Evidence(name, graph, reading, planned(settled, ranges), None, stats, commands=commands)
+
+
+def compared(
+    reference: Path, model: Path, found: Comparison, commands: tuple[str, ...]
+) -> Evidence:
+    """What `compare` has: the quantized model with its manifest, the float one for an engine."""
+    shown = reference if model.suffix in ENGINES else model
+    evidence = gather(shown, Sources(), commands)
+    return replace(evidence, name=model.name, comparison=found.as_dict())
