@@ -28,8 +28,8 @@ BINS, POINTS = 200, 160
 NARROW = 5.0  # inches
 OCTAVES = 4  # of amax that the curve spans at least
 COLOURS = (RED, BLUE, GREEN, ORANGE, PINK, "black")
-DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
-MARKERS = "osD^vP"
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+MARKERS = "osD^vPX"  # cycles of other lengths: no two of many lines look the same
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def methods_for(spec: QuantSpec) -> list[str]:
 
 
 def marks_of(stats: Stats, tensor: str, methods: Sequence[str], spec: QuantSpec) -> list[Mark]:
-    """What each method reads off a tensor's histogram, by falling amax.
+    """What each method reads off a tensor's histogram, in the order given: a method then has the
+    same colour in the plots of all tensors.
 
     Raises PlanError for a method that is unknown or does not fit the type.
     """
@@ -67,7 +68,7 @@ def marks_of(stats: Stats, tensor: str, methods: Sequence[str], spec: QuantSpec)
             raise PlanError("method 'auto' compares whole models and reads no histogram; leave it "
                             "out here")  # fmt: skip
         found.append(mark(stats, tensor, text, read_ranges(alone, method, spec)[tensor], spec))
-    return sorted(found, key=lambda m: -m.range.amax)
+    return found
 
 
 def mark(stats: Stats, tensor: str, name: str, chosen: Range, spec: QuantSpec) -> Mark:

@@ -92,6 +92,21 @@ def test_every_method_is_a_line_at_each_end_of_its_range_and_a_point_on_the_curv
         assert f"expected error {mark.range.expected_error:.2g}" in point.get_label()
 
 
+def test_no_two_of_many_methods_look_the_same(stats):
+    methods = ["max", "mse", *(f"percentile:{p}" for p in range(90, 100))]
+    _, _, lower = drawn(stats, methods=methods)
+    looks = {(p.get_color(), p.get_linestyle(), p.get_marker()) for p in lower.get_lines()[1:]}
+    assert len(looks) == len(methods)
+
+
+def test_a_method_has_the_same_colour_for_every_tensor(stats):
+    def colours(tensor):
+        points = drawn(stats, tensor, plot_histogram.METHODS)[2].get_lines()[1:]
+        return [(p.get_label().partition(":")[0], p.get_color()) for p in points]
+
+    assert colours("x") == colours("relu")
+
+
 def test_a_tensor_without_negative_values_has_one_line_a_method(stats):
     marks, upper, _ = drawn(stats, "relu")
     assert len(upper.get_lines()) == len(marks) == 2
