@@ -134,9 +134,11 @@ def measuring(options: dict[str, Any]) -> SearchOptions:
     """What to look for and to score; labels come with the samples."""
     from onnxq.search import SearchOptions, budget_of, solve
 
-    solve.require()
+    recipe = "top" in options  # which solves nothing, and needs no budget
+    if not recipe:
+        solve.require()
     bounds = (options["max_drop"], options["min_sqnr"], options.get("max_cost"))
-    free = "top" in options and all(bound is None for bound in bounds)  # a recipe needs none
+    free = recipe and all(bound is None for bound in bounds)
     asked = SearchOptions(
         None if free else budget_of(*bounds),
         cost=options["cost"], metric=options["metric"], direction=options["direction"],

@@ -260,3 +260,9 @@ def test_the_line_to_go_on_with_can_be_run(done, classifier, images):
     done(*words, "-o", "q.onnx")
     config = json.loads(Path("q.onnx.manifest.json").read_text())["config"]
     assert (config["recover"], config["high_precision"]) == ("none", "fp16")
+
+
+def test_a_recipe_needs_no_solver(done, classifier, images, monkeypatch):
+    for name in ("scipy", "scipy.optimize", "scipy.sparse"):
+        monkeypatch.setitem(sys.modules, name, None)  # as where scipy is not installed
+    done("recipe", classifier, "--calib", images, "--top", "0,1", "-o", "made")
