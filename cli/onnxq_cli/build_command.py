@@ -15,6 +15,7 @@ from onnxq_cli.progress import Bars
 
 @click.command(
     name="build",
+    short_help="Build an engine, and say what runs in which precision.",
     epilog="Example: onnxq build fixtures/centerpoint/backbone_neck_head.onnx -o model.engine",
 )
 @click.argument("model", type=IN)

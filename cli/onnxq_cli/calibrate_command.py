@@ -46,6 +46,7 @@ def _shard(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
 
 @click.command(
     name="calibrate",
+    short_help="Write the ranges of MODEL's tensors to ranges.json.",
     epilog="Example: onnxq calibrate fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --stats stats.npz -o ranges.json",
 )
@@ -73,7 +74,8 @@ def _shard(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
 @dask_option
 @click.option("--from-stats", type=IN, help="Read a method off saved statistics; no model is run.")
 @click.option("-o", "--out", type=OUT, required=True, help="Where ranges.json goes.")
-def command(model: Path, out: Path, **options: Any) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print the ranges as JSON, not as a table.")
+def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Run MODEL over calibration data once and read the range of every tensor that needs one."""
     from onnxq import api
     from onnxq.calib.stats import Stats
@@ -106,5 +108,8 @@ def command(model: Path, out: Path, **options: Any) -> int:
         if options["stats_path"]:
             stats.save(options["stats_path"])
         ranges.save(out)
-    text.show(text.ranges_table(ranges, stats.samples))
+    if as_json:
+        click.echo(ranges.to_json(), nl=False)
+    else:
+        text.show(text.ranges_table(ranges, stats.samples))
     return 0

@@ -15,6 +15,7 @@ from onnxq_cli.paths import keep_apart
 
 @click.command(
     name="data",
+    short_help="Write calibration data in another tool's form.",
     epilog="Example: onnxq data --model fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --samples 4 -o inputs.json",
 )

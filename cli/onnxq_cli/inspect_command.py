@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from onnxq_cli.completion import complete_nodes
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, data_options, ort_library_option, provider_option
 from onnxq_cli.progress import Bars
@@ -19,7 +20,8 @@ from onnxq_cli.progress import Bars
     epilog="Example: onnxq inspect model.int8.onnx layer1",
 )
 @click.argument("model", type=IN)
-@click.argument("pattern", metavar="[NODE|TENSOR]", required=False)
+@click.argument("pattern", metavar="[NODE|TENSOR]", required=False,
+                shell_complete=complete_nodes)  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="List every node, not only those that are "
               "quantized or have weights.")  # fmt: skip
 @click.option("--manifest", type=IN, help="Take the reasons from this manifest. Default: the one "

@@ -12,6 +12,7 @@ from onnxq_cli.options import IN, OUT
 
 @click.command(
     name="lint",
+    short_help="Say what TensorRT will refuse or run slowly, and the fix.",
     epilog="Example: onnxq lint quantized.onnx --fix -o mended.onnx --sarif lint.sarif",
 )
 @click.argument("model", type=IN)

@@ -12,12 +12,14 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
 from onnxq import __version__
 from onnxq.errors import OnnxqError
+from onnxq_cli.verbosity import add_verbosity, listen
 
 COMMANDS = (
     "quantize",
@@ -53,6 +55,7 @@ class Commands(click.Group):
             return None
         module = importlib.import_module(f"onnxq_cli.{cmd_name.replace('-', '_')}_command")
         command: click.Command = module.command
+        add_verbosity(command)
         return command
 
 
@@ -63,24 +66,11 @@ class Commands(click.Group):
     "--calib fixtures/centerpoint/calib.npy --skip deblocks",
 )
 @click.version_option(__version__, prog_name="onnxq")
-@click.option("-v", "--verbose", count=True, help="Log what the passes do (-vv: and why not).")
-@click.option("-q", "--quiet", is_flag=True, help="Log errors only.")
-def cli(verbose: int, quiet: bool) -> None:
+def cli() -> None:
     """Quantize exported ONNX graphs for TensorRT."""
-    level = (
-        logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    )
-    log = logging.getLogger("onnxq")
-    log.setLevel(level)
-    if not any(isinstance(handler, _Stderr) for handler in log.handlers):
-        log.addHandler(_Stderr())
 
 
-class _Stderr(logging.Handler):
-    """Writes a line to stderr as it is now, so that it goes above a progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"onnxq: {record.levelname.lower()}: {record.getMessage()}", err=True)
+add_verbosity(cli)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -93,6 +83,7 @@ def run(args: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code, and leaves logging as it was."""
     log = logging.getLogger("onnxq")
     level, handlers = log.level, log.handlers[:]
+    listen()
     try:
         return _run(args)
     finally:
@@ -120,6 +111,8 @@ def _run(args: Sequence[str] | None) -> int:
     except click.ClickException as e:
         return _say(e.format_message(), 2)
     except OnnxqError as e:
+        if logging.getLogger("onnxq").isEnabledFor(logging.DEBUG):
+            traceback.print_exc()
         return _say(str(e), 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

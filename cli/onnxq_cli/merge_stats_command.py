@@ -11,7 +11,11 @@ from onnxq_cli.options import IN, OUT
 from onnxq_cli.paths import keep_apart
 
 
-@click.command(name="merge-stats", epilog="Example: onnxq merge-stats a.npz b.npz -o all.npz")
+@click.command(
+    name="merge-stats",
+    short_help="Add up the statistics of shards.",
+    epilog="Example: onnxq merge-stats a.npz b.npz -o all.npz",
+)
 @click.argument("stats", type=IN, nargs=-1, required=True)
 @click.option("-o", "--out", type=OUT, required=True, help="Where the sum goes.")
 def command(stats: tuple[Path, ...], out: Path) -> int:

@@ -14,6 +14,7 @@ from onnxq.config import Config
 from onnxq.errors import PlanError
 from onnxq.schemes import BLOCK_SIZES, SCHEMES
 from onnxq.targets.options import PlanOptions
+from onnxq_cli.completion import complete_nodes
 from onnxq_cli.paths import OutFile
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -60,10 +61,11 @@ config_option = click.option(
 )  # fmt: skip
 
 _PLACEMENT = (
-    click.option("--skip", multiple=True, metavar="PATTERN",
+    click.option("--skip", multiple=True, metavar="PATTERN", shell_complete=complete_nodes,
                  help="Leave these nodes float: a substring or glob of the name, op:TYPE, "
                  "tensor:NAME or @FILE. Repeatable."),
-    click.option("--only", multiple=True, metavar="PATTERN", help="Quantize these nodes alone."),
+    click.option("--only", multiple=True, metavar="PATTERN", shell_complete=complete_nodes,
+                 help="Quantize these nodes alone."),
     click.option("--skip-op", multiple=True, metavar="TYPE", help="Leave an op type float."),
     click.option("--skip-between", multiple=True, metavar="FROM:TO",
                  help="Leave every node on a path between two patterns float."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from onnxq_cli.paths import keep_apart
 
 @click.command(
     name="plan",
+    short_help="Write where MODEL is quantized and why to plan.yaml.",
     epilog="Example: onnxq plan fixtures/centerpoint/backbone_neck_head.onnx -o plan.yaml",
 )
 @click.argument("model", type=IN)
 @placement_options
 @config_option
 @click.option("-o", "--out", type=OUT, required=True, help="Where plan.yaml goes.")
-def command(model: Path, out: Path, **options: Any) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Decide where MODEL is quantized, and write why (and why not) to plan.yaml."""
     from onnxq import api
     from onnxq.report import manifest, text
@@ -30,5 +33,9 @@ def command(model: Path, out: Path, **options: Any) -> int:
     source = api.prepare(model, config)
     made = api.plan(source, config)
     made.save(out)
-    text.show(text.nodes_table(manifest.node_counts(source.graph, made)))
+    counts = manifest.node_counts(source.graph, made)
+    if as_json:
+        click.echo(json.dumps(counts, indent=1))
+    else:
+        text.show(text.nodes_table(counts))
     return 0

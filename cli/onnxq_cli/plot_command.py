@@ -28,7 +28,11 @@ def shared_options(command: F) -> F:
     return command
 
 
-@click.group(name="plot", epilog="Example: onnxq plot histogram a.npz image -o image.png")
+@click.group(
+    name="plot",
+    short_help="Draw a histogram, a ranking or a search for papers.",
+    epilog="Example: onnxq plot histogram a.npz image -o image.png",
+)
 def command() -> None:
     """Draw a histogram, a ranking or a search for papers and reports.
 

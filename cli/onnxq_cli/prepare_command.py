@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from onnxq_cli.paths import keep_apart
 
 @click.command(
     name="prepare",
+    short_help="Fold BatchNorm and constants: MODEL as it is planned.",
     epilog="Example: onnxq prepare fixtures/classifier/classifier.onnx -o prepared.onnx",
 )
 @click.argument("model", type=IN)
 @click.option("-o", "--out", type=OUT, required=True, help="Where the prepared model goes.")
 @click.option("--requantize", is_flag=True, help="Take out the Q/DQ of a quantized MODEL first.")
-def command(model: Path, out: Path, requantize: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
     """Fold BatchNorm and constants, name every node, raise the opset: MODEL as it is planned."""
     from onnxq import api, graph
     from onnxq.config import Config
@@ -29,6 +32,10 @@ def command(model: Path, out: Path, requantize: bool) -> int:
     source = api.prepare(model, Config(requantize=requantize))
     graph.save(source.graph, out)
     ops = (Counter(n.op for n in before.nodes), Counter(n.op for n in source.graph.nodes))
+    if as_json:
+        document = {"before": dict(ops[0]), "after": dict(ops[1]), "notes": list(source.notes)}
+        click.echo(json.dumps(document, indent=1))
+        return 0
     changed = [(op, ops[0][op], ops[1][op]) for op in sorted(ops[0] | ops[1])]
     rows = [row for row in changed if row[1] != row[2]]
     rows.append(("all nodes", len(before.nodes), len(source.graph.nodes)))

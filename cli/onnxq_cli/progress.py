@@ -1,7 +1,12 @@
-"""Progress on stderr: a bar with time left per stage, silent where stderr is not a terminal."""
+"""Progress on stderr: a bar with time left per stage, silent where stderr is not a terminal.
+
+With -v a line for each stage that is through, with the time it took, terminal or not.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -14,6 +19,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from onnxq_cli.verbosity import is_quiet
+
+log = logging.getLogger("onnxq.progress")
 
 
 class Bars:
@@ -29,15 +38,20 @@ class Bars:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=is_quiet() or not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._begun: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that `done` of `total` steps of `stage` are through."""
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
+            self._begun[stage] = time.perf_counter()
         self._progress.update(self._tasks[stage], completed=done, total=total)
+        if done == total:
+            seconds = time.perf_counter() - self._begun[stage]
+            log.info("%s: %d of %d, %.1f s", stage, done, total, seconds)
 
     def __enter__(self) -> Bars:
         if not self._progress.disable:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 @click.command(
     name="recipe",
+    short_help="Leave the worst nodes float, as few as are needed.",
     epilog="Example: onnxq recipe fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --top 0,1,3 --min-sqnr 41 -o classifier-int8",
 )
@@ -69,6 +70,8 @@ def command(**options: Any) -> int:
     configuration, manifest and reports to one folder. Exit code 1 where no K is within the bound;
     the best is written all the same.
     """
+    from rich.text import Text
+
     from onnxq import api
     from onnxq.plan import Plan
     from onnxq.report import recipe as report
@@ -98,7 +101,8 @@ def command(**options: Any) -> int:
         click.echo(found.to_json(), nl=False)
     else:
         text.show(report.render(found))
-        click.echo(f"written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+        names = ", ".join(sorted(p.name for p in folder.iterdir()))
+        text.show(Text(f"written to {folder}: {names}"))
     if not found.holds:
         click.echo(f"onnxq: {report.summary(found)}", err=True)
     return 0 if found.holds else 1

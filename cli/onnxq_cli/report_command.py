@@ -14,6 +14,7 @@ from onnxq_cli.report_option import command_line
 
 @click.command(
     name="report",
+    short_help="Write one self-contained HTML page about a model.",
     epilog="Example: onnxq report model.int8.onnx -o report.html",
 )
 @click.argument("model", type=IN)

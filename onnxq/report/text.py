@@ -47,7 +47,7 @@ class Name:
             while len(lines[-1].rstrip()) > width:
                 lines[-1], rest = lines[-1][:width], lines[-1][width:]
                 lines.append(INDENT + rest)
-        yield Text("\n".join(lines), no_wrap=True)
+        yield Text("\n".join(line.rstrip() for line in lines), no_wrap=True)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> RenderableType:

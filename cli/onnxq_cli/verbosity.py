@@ -1,0 +1,61 @@
+"""`-v` and `-q`, before or after the command's name: what goes to stderr beside the results.
+
+-q   errors alone: no progress, no warnings
+     warnings and, on a terminal, progress
+-v   how long each stage took, and what the passes left alone and why
+-vv  every pass with its number of rewrites, and the traceback of an error
+"""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+VERBOSE = ("Also say how long each stage took and what was left alone; -vv: every pass, and the "
+           "traceback of an error. Default: warnings alone.")  # fmt: skip
+QUIET = "Errors alone on stderr: no progress, no warnings."
+
+log = logging.getLogger("onnxq")
+
+
+def add_verbosity(command: click.Command) -> None:
+    """Give a command `-v` and `-q`, unless it has them."""
+    if any(param.name == "verbose" for param in command.params):
+        return
+    command.params += [
+        click.Option(["-v", "--verbose"], count=True, default=0, show_default=False,
+                     expose_value=False, callback=_louder, help=VERBOSE),
+        click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quieter,
+                     help=QUIET),
+    ]  # fmt: skip
+
+
+def listen() -> None:
+    """Print what is logged to stderr, warnings and worse until an option says otherwise."""
+    log.setLevel(logging.WARNING)
+    if not any(isinstance(handler, _Stderr) for handler in log.handlers):
+        log.addHandler(_Stderr())
+
+
+def is_quiet() -> bool:
+    """Whether `-q` was given."""
+    return log.level >= logging.ERROR
+
+
+def _louder(_: click.Context, __: click.Parameter, count: int) -> None:
+    if count:
+        log.setLevel(LEVELS[min(count, 2)])
+
+
+def _quieter(_: click.Context, __: click.Parameter, given: bool) -> None:
+    if given:
+        log.setLevel(logging.ERROR)
+
+
+class _Stderr(logging.Handler):
+    """Writes a line to stderr as it is now, so that it goes above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"onnxq: {record.levelname.lower()}: {record.getMessage()}", err=True)
