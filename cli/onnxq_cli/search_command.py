@@ -65,7 +65,7 @@ from onnxq_cli.searching import (
 @click.option("--stats", "stats_path", type=IN, help="Use these statistics: no calibration.")
 @click.option("-o", "--out", type=OUT, help="The plan. Default: MODEL with .plan.yaml.")
 @click.option("--pareto", type=OUT, multiple=True,
-              help="What was measured: .csv, .json, .md, .png, .svg, .pdf. Repeatable.")  # fmt: skip
+              help="What was measured: .csv, .json, .md, .png, .svg or .pdf.")  # fmt: skip
 @report_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def command(**options: Any) -> int:
