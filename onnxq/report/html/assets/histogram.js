@@ -59,7 +59,7 @@ function tensorsSection(data) {
       ...(tensor.histogram ? [el("div", { class: "beside" }, histogramChart(tensor), readingsTable(tensor))]
         : [el("p", {}, tensor.used ? `amax ${digits(tensor.used.amax)} by ${methodName(tensor.used.method)}, ${percent(tensor.used.sat_ratio)} % clipped, mean squared error ${digits(tensor.used.expected_error, 3)}.` : "No range is known."),
           drawn ? null : el("p", { class: "dim" }, "Give the statistics (--stats) to see histograms and what other methods read off them.")]).filter(Boolean));
-    if (scroll) made.scrollIntoView({ behavior: "smooth", block: "start" });
+    if (scroll) made.scrollIntoView({ block: "start" });
   }
   const has = (key) => data.tensors.some((tensor) => tensor.used && tensor.used[key] !== undefined);
   const best = (tensor) => {

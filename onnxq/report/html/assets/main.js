@@ -28,7 +28,7 @@ function start() {
   const data = JSON.parse(document.getElementById("data").textContent);
   const main = document.getElementById("main"), nav = document.getElementById("nav"), made = [];
   const bus = {
-    node(index) { graph.choose(index); graph.made.scrollIntoView({ behavior: "smooth", block: "start" }); },
+    node(index) { graph.choose(index); graph.made.scrollIntoView({ block: "start" }); },
     tensor(place, scroll) { tensors.show(place, scroll); },
     details(index) { document.getElementById("details").replaceChildren(detailsOf(index, data, bus)); },
   };

@@ -1,0 +1,121 @@
+"""A quantized CenterPoint with all that is known of it, and graphs by the thousand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import pytest
+
+import onnxq
+from onnxq.api import Quantized
+from onnxq.config import Config
+from onnxq.graph import Graph
+from onnxq.inspect.reading import read_graph
+from onnxq.passes.name_nodes import name_nodes
+from onnxq.report.html import verbs
+from onnxq.report.html.content import content
+from onnxq.report.html.evidence import Evidence
+from onnxq.sensitivity.ranking import Ranking, Row, Score
+from onnxq.targets.options import PlanOptions
+
+FIXTURES = Path(__file__).resolve().parents[3] / "fixtures" / "centerpoint"
+MODEL, DATA = FIXTURES / "backbone_neck_head.onnx", str(FIXTURES / "calib.npy")
+
+
+@pytest.fixture(scope="session")
+def centerpoint() -> Quantized:
+    """The fixture with its deblocks left float."""
+    config = Config(placement=PlanOptions(skip=("deblocks",)), recover="none")
+    return onnxq.quantize(MODEL, [DATA], config)
+
+
+@pytest.fixture(scope="session")
+def ranking(centerpoint) -> Ranking:
+    """Made up: the damage of each quantized node is 2 to the power of minus its rank."""
+    nodes = centerpoint.plan.nodes
+    rows = tuple(
+        Row(
+            rank=i + 1, tied=False, name=name, op="Conv", nodes=(name,),
+            overall=Score(30.0 + i, 2.0**-i, 0.1 * 2.0**-i), outputs={}, share=2.0 ** -(i + 1),
+            parts={}, sat_ratio=0.0, parameters=1, macs=1, samples=8,
+        )
+        for i, name in enumerate(nodes)
+    )  # fmt: skip
+    return Ranking(
+        centerpoint.plan.model, "one-on", "node", "sqnr", True, "outputs", 8, rows, None, 29.0,
+        ((0, 29.0), (1, float("inf"))),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def evidence(centerpoint, ranking) -> Evidence:
+    """The CenterPoint with its manifest, statistics and a ranking."""
+    return replace(verbs.quantized(centerpoint, "model.onnx", ("onnxq quantize",)), ranking=ranking)
+
+
+@pytest.fixture(scope="session")
+def shown(evidence) -> dict:
+    """What its page shows, as it comes out of the page."""
+    return json.loads(json.dumps(content(evidence), allow_nan=False))
+
+
+def plain(graph: Graph, name: str = "model.onnx") -> Evidence:
+    """A graph of which nothing else is known."""
+    name_nodes(graph)
+    return Evidence(name, graph, read_graph(graph, Path(name)))
+
+
+@pytest.fixture(scope="session")
+def of_graph() -> Callable[..., Evidence]:
+    """`of_graph(graph)`: evidence with nothing but a graph."""
+    return plain
+
+
+def chain(names: list[str]) -> Graph:
+    """Relus of these names one after the other; every seventh joined with the one five before."""
+    tensors = [gs.Variable("x", np.float32, [1])]
+    nodes = []
+    for i, name in enumerate(names):
+        out = gs.Variable(f"t{i}", np.float32, [1])
+        joined = i % 7 == 6
+        inputs = [tensors[-1], tensors[-6]] if joined else [tensors[-1]]
+        nodes.append(gs.Node("Add" if joined else "Relu", name, {}, inputs, [out]))
+        tensors.append(out)
+    return gs.Graph(nodes, [tensors[0]], [tensors[-1]], opset=17)
+
+
+@pytest.fixture(scope="session")
+def large() -> Evidence:
+    """2,000 nodes in 20 stages of 20 blocks of 5."""
+    parts = ("conv1", "relu", "conv2", "add", "relu_1")
+    names = [f"/stage.{s}/block.{b}/{p}/Op" for s in range(20) for b in range(20) for p in parts]
+    return plain(chain(names), "large.onnx")
+
+
+@pytest.fixture(scope="session")
+def quantized_model() -> Callable[[str], Graph]:
+    """`quantized_model(name)`: a quantized Conv of that name, as another tool would write it."""
+
+    def make(name: str) -> Graph:
+        model = onnx.parser.parse_model(
+            """<ir_version: 8, opset_import: ["": 17]>
+            g (float[1, 16, 4, 4] x) => (float[1, 16, 4, 4] y)
+            <float s = {0.5}, int8 z = {0}, float w = {0.25}> {
+                q = QuantizeLinear(x, s, z)
+                d = DequantizeLinear(q, s, z)
+                k = DequantizeLinear(codes, w, z)
+                y = Conv(d, k)
+            }"""
+        )
+        codes = np.arange(-128, 128).astype(np.int8).reshape(16, 16, 1, 1)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(codes, "codes"))
+        model.graph.node[-1].name = name
+        return gs.import_onnx(model)
+
+    return make
