@@ -4,7 +4,7 @@ A page's blocks run one after the other in one folder, which holds the files tha
 A block of Python that begins with `# NAME.py` is that file too. What cannot run here says why in a
 comment in front of its block, `<!-- not run: reason -->`, or, for those of its commands that begin
 with some text, `<!-- not run, "trtexec": reason -->`. A block under `<!-- exits with 1 -->` ends
-with a command whose answer is no.
+with a command whose answer is no. What the tutorial shows of their output, they print.
 """
 
 import ast
@@ -106,7 +106,7 @@ RUNNABLE = [p for p in PAGES if any(b.language in ("sh", "python") for b in bloc
 def prepared(tmp_path, monkeypatch):
     """A folder with the files that pages read without making them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("COLUMNS", raising=False)  # rows are whole then
     monkeypatch.syspath_prepend(str(tmp_path))
     rng = np.random.default_rng(0)
     model = onnx.parser.parse_model(MODEL)
@@ -126,6 +126,11 @@ def prepared(tmp_path, monkeypatch):
     return tmp_path
 
 
+def shape(line: str) -> str:
+    """A printed line without its widths and digits, which differ between machines."""
+    return " ".join(re.sub(r"\d[\d.]*", "#", line).split())
+
+
 def execute(command: str) -> int:
     """Run a command, onnxq in this process; returns its exit code."""
     if command.startswith("onnxq ") and not re.search(r" [|<>]", command.split(" # ")[0]):
@@ -138,6 +143,7 @@ def execute(command: str) -> int:
 @pytest.mark.parametrize("page", RUNNABLE, ids=title)
 def test_the_blocks_of_a_page_run(page, prepared, capfd):
     names: dict[str, object] = {"__name__": "page"}
+    printed: set[str] = set()
     for block in blocks(page):
         if block.reason:
             continue
@@ -155,10 +161,14 @@ def test_the_blocks_of_a_page_run(page, prepared, capfd):
             for command in kept:
                 code = execute(command)
                 said = capfd.readouterr()
+                printed |= set(map(shape, said.out.splitlines()))
                 if "no TensorRT can be imported" in said.err:
                     continue  # a machine without it; elsewhere the command is run
                 expected = block.code if command == kept[-1] else 0
                 assert code == expected, f"{where}: {command}\n{said.out[-2000:]}{said.err}"
+        elif block.language == "text" and page.stem == "tutorial":
+            shown = {shape(line): line for line in block.text.splitlines() if line != "..."}
+            assert [line for form, line in shown.items() if form not in printed] == []
 
 
 def test_what_is_not_run_has_a_reason_and_is_the_lesser_part(capsys):
