@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +112,20 @@ def _reshaped(manifest: Document | None) -> bool:
 
 def _engine(graph: Graph, path: Path) -> Document:
     """The document of `onnxq build --json`, or one made of the engine itself."""
-    if path.suffix == ".json":
+    if not path.is_file():
+        raise DataError(f"no engine at '{path}'; 'onnxq build' makes one")
+    with path.open("rb") as file:
+        is_document = file.read(1) in (b"{", b"[", b"")
+    if is_document:
         document = load_document(path, ENGINE, "onnxq build --json")
         check_readable(path, "onnxq build --json", lambda: sections.engine(document))
         return document
-    if not path.is_file():
-        raise DataError(f"no engine at '{path}'; 'onnxq build' makes one")
-    verdict = judge(graph, load_engine(path)).as_dict()
+    engine = load_engine(path)
     build: dict[str, Any] = {"engine": path.name, "bytes": path.stat().st_size}
-    return {"ok": True, "build": build, "verdict": verdict}
+    build["arch"] = " ".join(engine.accelerators)
+    listing = [asdict(kernel) for kernel in engine.kernels]
+    verdict = judge(graph, engine).as_dict()
+    return {"ok": True, "build": build, "verdict": verdict, "listing": listing}
 
 
 def _comparison(path: Path) -> Document:

@@ -110,6 +110,17 @@ def engine(document: Document) -> Section:
                                                                          "folded")}
             for name, n in nodes.items()
         ]  # fmt: skip
+    if listing := document.get("listing"):
+        found["listing"] = [
+            {
+                "name": k["name"],
+                "kind": k["kind"],
+                "types": f"{' '.join(k['inputs'])} → {' '.join(k['outputs'])}",
+                "layers": list(k["layers"]),
+                "bytes": k["traffic"],
+            }
+            for k in listing
+        ]
     return Section(finite(found))
 
 

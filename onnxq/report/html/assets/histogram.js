@@ -43,7 +43,7 @@ function readingsTable(tensor) {
   if (tensor.used) rows.unshift({ ...tensor.used, name: `used: ${methodName(tensor.used.method)}`, className: "m-used" });
   const best = Math.max(...rows.map((r) => number(r.sqnr)).filter((v) => !Number.isNaN(v)));
   return el("div", { class: "scroll" }, el("table", { class: "readings", id: "readings" },
-    el("thead", {}, el("tr", {}, ["method", "amax", "expected SQNR, dB", "mean squared error", "clipped %"].map((name, k) => el("th", { scope: "col", class: k ? "number" : "" }, name)))),
+    el("thead", {}, el("tr", {}, ["method", "amax", "SQNR, dB", "MSE", "clipped %"].map((name, k) => el("th", { scope: "col", class: k ? "number" : "" }, name)))),
     el("tbody", {}, rows.map((r) => el("tr", { class: number(r.sqnr) === best ? "best" : "" },
       el("th", { scope: "row" }, el("span", { class: `key ${r.className}` }), r.name),
       el("td", { class: "number" }, r.low !== undefined ? `${digits(r.low)} – ${digits(r.high)}` : digits(r.amax)),
@@ -78,7 +78,7 @@ function tensorsSection(data) {
   ].filter(Boolean);
   const table = sortable("tensors", columns, data.tensors, { noun: "tensor", hint: "Find a tensor", onrow: (i) => show(i, true), page: 12, sort: has("sqnr") ? "sqnr" : "sat", down: !has("sqnr") });
   const made = section("tensors", "Tensors", el("p", { class: "dim" }, drawn
-    ? "What each range clips and rounds away, as the calibration's histograms foretell it. Choose a tensor to see it; each method reads the tensor's own values, where the used range may be shared with others."
+    ? "What each range clips and rounds away: SQNR and mean squared error that the calibration's histograms foretell. Choose a tensor to see it; each method reads the tensor's own values, where the used range may be shared with others."
     : "The range of each tensor, what it clips, and the error it is expected to make."), view, table);
   const worst = data.tensors.map((t, i) => [t.used && t.used.sqnr !== undefined ? number(t.used.sqnr) : Infinity, i]).sort((a, b) => a[0] - b[0])[0];
   show(worst[1]);

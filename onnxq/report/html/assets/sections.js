@@ -97,18 +97,25 @@ function engineSection(data, bus) {
   const found = data.engine, build = found.build, verdict = found.verdict;
   const list = (title, lines) => (lines.length ? [el("h3", {}, title), el("ul", {}, lines.map((line) => el("li", {}, breakable(line))))] : null);
   const index = new Map(data.nodes.map((node, i) => [node.name, i]));
-  const where = `${build.backend} ${build.version} for ${build.arch}${build.bytes ? `: ${(build.bytes / 1e6).toFixed(2)} MB in ${digits(build.seconds, 3)} s` : ""}`;
   const word = (key, name) => ({ key, name, value: (n) => n[key], search: (n) => n[key], show: (n) => n[key] });
+  const parts = [build.backend && `by ${build.backend} ${build.version}`, build.arch && `for ${build.arch}`];
+  const size = build.bytes ? `: ${(build.bytes / 1e6).toFixed(2)} MB${build.seconds ? ` in ${digits(build.seconds, 3)} s` : ""}` : "";
+  const where = `${parts.filter(Boolean).join(" ")}${size}`;
+  const kernels = [{ key: "name", name: "kernel", value: (k) => k.name, search: (k) => k.name, show: (k) => el("code", {}, breakable(k.name || "–")) },
+    word("kind", "kind"), word("types", "types"),
+    { key: "bytes", name: "MB read and written", numeric: true, value: (k) => (k.bytes === null ? undefined : k.bytes), show: (k) => (k.bytes === null ? "" : (k.bytes / 1e6).toFixed(3)) },
+    { key: "layers", name: "nodes in it", value: (k) => k.layers.length, search: (k) => k.layers.join(" "), show: (k) => breakable(k.layers.join(", ")) }];
   const columns = [{ key: "name", name: "node", value: (n) => n.name, search: (n) => n.name, show: (n) => el("code", {}, breakable(n.name)) },
     word("meant", "meant"), { key: "real", name: "runs in", value: (n) => n.real, search: (n) => `${n.real} ${n.missed ? "missed" : ""}`, show: (n) => text(n.missed ? "bad" : "", n.real) }, word("kernel", "kernel"),
     { key: "fused", name: "fused with", value: (n) => n.fused.length, search: (n) => n.fused.join(" "), show: (n) => breakable(n.fused.join(", ")) }];
   const readable = verdict && verdict.readable;
-  return section("engine", "Engine", el("p", {}, `${found.ok ? "Built by" : "Refused by"} ${where}.`),
+  return section("engine", "Engine", el("p", {}, `${found.ok ? "Built" : "Refused"} ${where}.`),
     list("Why", found.problems), list("What explains it", found.explained), list("It builds without these Q/DQ", found.remove),
     verdict && !readable ? el("p", {}, `What runs in INT8 is unknown: ${verdict.reason}.`) : null,
     readable ? [
       el("p", {}, `${verdict.covered} of ${verdict.meant} nodes with Q/DQ run as meant. ${plural(verdict.kernels, "kernel")}: ${verdict.quantize_kernels} only quantize, ${verdict.move_kernels} only move data${verdict.bytes_moved ? `; ${(verdict.bytes_moved / 1e6).toFixed(1)} MB moved` : ""}.`),
       sortable("kinds", [word("meant", "meant"), { key: "real", name: "runs in", value: (k) => k.real, show: (k) => k.real }, word("kernel", "kernel"), { key: "nodes", name: "nodes", numeric: true, value: (k) => k.nodes, show: (k) => String(k.nodes) }], found.kinds, { plain: true, noun: "kernel" }),
       sortable("engine-nodes", columns, found.nodes, { noun: "node", hint: "Find a node; \"missed\" for those not as meant", page: 12, onrow: (i) => index.has(found.nodes[i].name) && bus.node(index.get(found.nodes[i].name)) }),
+      found.listing ? [el("h3", {}, "Kernels"), sortable("kernels", kernels, found.listing, { noun: "kernel", hint: "Find a kernel or a node in it", page: 12, sort: "bytes" })] : null,
     ] : null);
 }
