@@ -112,4 +112,5 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
         click.echo(ranges.to_json(), nl=False)
     else:
         text.show(text.ranges_table(ranges, stats.samples))
+        click.echo(f"written to {out}")
     return 0

@@ -38,4 +38,5 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
         click.echo(json.dumps(counts, indent=1))
     else:
         text.show(text.nodes_table(counts))
+        click.echo(f"written to {out}")
     return 0

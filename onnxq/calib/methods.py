@@ -5,6 +5,7 @@ A method is a frozen dataclass that reads a range off a histogram; its repr is i
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,18 @@ class Method(Protocol):
 @dataclass(frozen=True)
 class Auto:
     """Ask for the method that does best at the model's outputs. It reads no histogram itself."""
+
+
+def method_name(written: str) -> str:
+    """A method as `--method` takes it, of its repr: `Percentile(p=99.9)` is percentile:99.9.
+
+    What is no repr of a method stays as it is.
+    """
+    found = re.fullmatch(r"(\w+)\((?:\w+=)?([\d.]*).*\)", written)
+    if found is None:
+        return written
+    name, number = found[1].lower().removeprefix("gated"), found[2]
+    return f"{name}:{number}" if name == "percentile" and number else name
 
 
 def parse_method(text: str) -> Method | Auto:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from onnxq.calib.methods import method_name
 from onnxq.config import Config
 from onnxq.errors import DataError, OnnxqError
 from onnxq.inspect.reading import NodeReading, Reading
@@ -93,7 +93,7 @@ class Reasons:
         found, source = self.range_of(tensor), self.same_values.get(tensor.name)
         if found is None:
             return "not known: the model does not say, and no manifest does"
-        origin = f"method {method_of(found['method'])}"
+        origin = f"method {method_name(found['method'])}"
         if self.samples:
             origin += f" over {self.samples} sample{'s' * (self.samples != 1)}"
         if source:
@@ -114,15 +114,6 @@ class Reasons:
             for found in self.recovered
             if node.name in found.get("gain_db", ())
         }
-
-
-def method_of(text: str) -> str:
-    """A method as the command line has it, of its repr: `Percentile(99.9)` is percentile:99.9."""
-    found = re.fullmatch(r"(\w+)\((?:\w+=)?([\d.]*).*\)", text)
-    if found is None:
-        return text
-    name, number = found[1].lower(), found[2]
-    return f"{name}:{number}" if name == "percentile" and number else name
 
 
 def reasons_of(reading: Reading, manifest: Path | None = None) -> Reasons:

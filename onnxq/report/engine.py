@@ -11,6 +11,10 @@ from rich.text import Text
 from onnxq.report.text import table
 
 MB = 1e6
+KERNELS = {  # as an engine calls a kernel -> as people do
+    "corrltn": "convolution", "fully_connected": "matrix product", "function": "fused ops",
+    "runtime_fusion": "fused ops",
+}  # fmt: skip
 
 
 def render(document: dict[str, Any], top: int = 20) -> RenderableType:
@@ -37,9 +41,13 @@ def _headline(build: dict[str, Any]) -> str:
     return f"{build['engine']}: {build['bytes'] / MB:.2f} MB in {build['seconds']:.1f} s, {where}"
 
 
+def _kernel(kind: str | None) -> str:
+    return "-" if kind is None else KERNELS.get(kind, kind)
+
+
 def _verdict(verdict: dict[str, Any], top: int) -> list[RenderableType]:
     nodes = verdict["nodes"].items()
-    pairs = Counter((n["meant"], n["real"], n["kernel"] or "-") for _, n in nodes)
+    pairs = Counter((n["meant"], n["real"], _kernel(n["kernel"])) for _, n in nodes)
     rows = [(meant, real, kernel, count) for (meant, real, kernel), count in pairs.most_common()]
     moved = verdict["bytes_moved"]
     parts: list[RenderableType] = [

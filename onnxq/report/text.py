@@ -14,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from onnxq.calib.methods import method_name
 from onnxq.calib.ranges import Ranges
 
 MB = 1e6
@@ -157,7 +158,7 @@ def count(n: int, noun: str) -> str:
 def ranges_table(ranges: Ranges, samples: int) -> RenderableType:
     """Every range, in the order of the graph's names."""
     rows = [(name, r.amax, percent(r.sat_ratio)) for name, r in ranges.tensors.items()]
-    methods = ", ".join(sorted({r.method for r in ranges.tensors.values()}))
+    methods = ", ".join(sorted({method_name(r.method) for r in ranges.tensors.values()}))
     title = f"Ranges of {count(len(rows), 'tensor')} from {count(samples, 'sample')} by {methods}"
     return table(title, ("tensor", "amax", "clipped %"), rows)
 

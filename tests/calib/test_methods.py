@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onnxq.calib.entropy import LINEAR_BINS, Entropy, divergences, linear_counts
+from onnxq.calib.gated import GatedMse
 from onnxq.calib.histogram import EMPTY, histogram_of
 from onnxq.calib.max import Max
-from onnxq.calib.methods import Auto, parse_method
+from onnxq.calib.methods import Auto, method_name, parse_method
 from onnxq.calib.mse import Mse
 from onnxq.calib.percentile import Percentile
 from onnxq.calib.quant_error import expected_error
@@ -213,3 +214,13 @@ def test_a_percentile_that_is_no_number_or_out_of_range_is_refused():
 
 def test_the_repr_of_a_method_is_its_configuration():
     assert [repr(m) for m in (Percentile(99.9), Mse())] == ["Percentile(p=99.9)", "Mse()"]
+
+
+@pytest.mark.parametrize("text", ["max", "mse", "entropy", "percentile:99.9", "percentile:99.99"])
+def test_the_name_of_a_method_is_what_the_command_line_takes(text):
+    assert method_name(repr(parse_method(text))) == text
+
+
+def test_a_method_of_the_pipeline_and_a_text_that_is_none_have_names_too():
+    assert method_name(repr(GatedMse())) == "mse"
+    assert method_name("by hand") == "by hand"

@@ -13,7 +13,7 @@ from onnxq import Config, PlanOptions
 from onnxq.errors import DataError
 from onnxq.inspect.clipping import clipping
 from onnxq.inspect.reading import read
-from onnxq.inspect.reasons import method_of, reasons_of
+from onnxq.inspect.reasons import reasons_of
 from onnxq.steps import data, open_model
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -97,9 +97,3 @@ def test_what_a_scale_clips_is_measured_on_data(saved):
     config = Config(workers=1)
     dataset = data(open_model(path), [str(path.with_name("x.npy"))], config)
     assert clipping(read(path), dataset, config) == {"x": 1 / 32}
-
-
-def test_a_method_is_written_as_the_command_line_has_it():
-    assert method_of("Mse()") == "mse"
-    assert method_of("Percentile(p=99.9)") == method_of("Percentile(99.9)") == "percentile:99.9"
-    assert method_of("a thing of its own") == "a thing of its own"
