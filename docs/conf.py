@@ -88,14 +88,15 @@ def show_signature(
     return signature and signature.replace("<factory>", "..."), end
 
 
-def list_errors(_app: Any, name: str, source: list[str]) -> None:
-    """The page of errors ends with the list that the code gives."""
+def read_page(_app: Any, name: str, source: list[str]) -> None:
+    """Links that are called like their file get its title; the list of errors is the code's."""
+    source[0] = re.sub(r"\[[\w-]+\.md\]\(", "[](", source[0])
     if name == "errors":
         source[0] += listing()
 
 
 def setup(app: Any) -> None:
     """Sphinx calls this."""
-    app.connect("source-read", list_errors)
+    app.connect("source-read", read_page)
     app.connect("autodoc-process-docstring", show_docstring)
     app.connect("autodoc-process-signature", show_signature)
