@@ -102,11 +102,22 @@ def test_without_a_manifest_the_reasons_are_those_of_the_rules(done, quantized, 
     assert any("own rules" in note for note in shown["provenance"]["notes"])
 
 
+def test_the_manifest_of_another_model_is_not_believed(done, quantized, classifier, images, folder):
+    options = ("--recover", "none", "--samples", 4, "--skip", "conv1")
+    done("quantize", classifier, "--calib", images, *options, "-o", "other.onnx")
+    shutil.copy("other.onnx.manifest.json", "q.onnx.manifest.json")
+    done("report", quantized, "-o", "page.html")
+    shown = data_of(folder / "page.html")
+    assert "agreement" not in shown
+    assert any("is of another model" in note for note in shown["provenance"]["notes"])
+
+
 @pytest.mark.parametrize(
     ("option", "text", "said"),
     [
-        ("--manifest", "{}", "is not what 'onnxq quantize' writes"),
-        ("--manifest", "[1", "is not JSON or is cut short"),
+        ("--manifest", "{}", "is not a manifest"),
+        ("--manifest", "[1", "is not a manifest"),
+        ("--comparison", "[1", "is not JSON or is cut short"),
         ("--ranking", "{}", "is not a ranking that can be read"),
         ("--search", "[]", "is not a search result that can be read"),
         ("--engine", '{"ok": true, "build": {}, "verdict": {"a": 1}}', "KeyError"),

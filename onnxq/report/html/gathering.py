@@ -54,7 +54,10 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
     graph = apply(graphs.load(model), name_nodes, infer_shapes)
     metadata = graphs.read_metadata(model)
     reading = read_graph(graph, model, metadata=metadata)
-    manifest = _manifest(model, sources.manifest)
+    reasons = reasons_of(reading, sources.manifest)
+    manifest = None
+    if reasons.source == "manifest":  # one that is the model's
+        manifest = load_manifest(sources.manifest or model.with_name(f"{model.name}.manifest.json"))
     given = metadata.get("onnxq.source_model")
     float_model = given if manifest is None else str(manifest["model"]["sha256"])
     stats = Stats.load(sources.stats) if sources.stats else None
@@ -70,7 +73,7 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
         model.name,
         graph,
         reading,
-        reasons_of(reading, sources.manifest),
+        reasons,
         manifest,
         stats,
         ranking,
@@ -79,14 +82,6 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
         _comparison(sources.comparison) if sources.comparison else None,
         commands,
     )
-
-
-def _manifest(model: Path, given: Path | None) -> Document | None:
-    """The manifest that is named, or beside the model; None where there is none."""
-    path = given or model.with_name(f"{model.name}.manifest.json")
-    if given is None and not path.is_file():
-        return None
-    return load_manifest(path)
 
 
 def load_manifest(path: Path) -> Document:

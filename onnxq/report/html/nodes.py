@@ -61,7 +61,7 @@ def _row(node: NodeReading, evidence: Evidence, facts: Facts, known: Known) -> R
     found: Row = {
         "name": node.name,
         "op": node.op,
-        "precision": node.precision,
+        "precision": "INT8 attributes" if _has_attributes(node, evidence) else node.precision,
         "kind": kind_of(node, evidence),
         "why": _why(node, evidence),
         "told": evidence.reasons.why(node),
@@ -92,10 +92,15 @@ def kind_of(node: NodeReading, evidence: Evidence) -> str:
     """The class of a node's precision, which is its colour: int8, int4, fp8, int16, float, none."""
     if node.quantized:
         return next((kind for mark, kind in KINDS if mark in node.precision), "int8")
-    reasons = evidence.reasons
-    if reasons.source == "manifest" and node.name in reasons.quantized:
-        return "int8"  # its ranges are attributes
-    return FLOAT if node.weighted or node.name in reasons.left else NONE
+    if _has_attributes(node, evidence):
+        return "int8"
+    return FLOAT if node.weighted or node.name in evidence.reasons.left else NONE
+
+
+def _has_attributes(node: NodeReading, evidence: Evidence) -> bool:
+    """Whether the ranges of a node are in its attributes."""
+    rule = evidence.reasons.quantized.get(node.name, "")
+    return evidence.reasons.source == "manifest" and rule.startswith("attribute")
 
 
 def _scale(grids: list[Quantized]) -> list[float] | None:

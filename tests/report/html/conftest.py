@@ -21,6 +21,8 @@ from onnxq.passes.name_nodes import name_nodes
 from onnxq.report.html import verbs
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
+from onnxq.search.cost import Share
+from onnxq.search.result import Result, Trial
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 from onnxq.targets.options import PlanOptions
 
@@ -57,6 +59,34 @@ def ranking(centerpoint) -> Ranking:
 def evidence(centerpoint, ranking) -> Evidence:
     """The CenterPoint with its manifest, statistics and a ranking."""
     return replace(verbs.quantized(centerpoint, "model.onnx", ("onnxq quantize",)), ranking=ranking)
+
+
+@pytest.fixture(scope="session")
+def full(evidence) -> Evidence:
+    """The same with a search, an engine and a comparison, made up, infinite scores among them."""
+    names = evidence.ranking.worst(3)
+    none = {"float": Share(1.0, 1.0)}
+    trials = tuple(
+        Trial({}, tuple(names[:k]), 0.3 + 0.1 * k, 0.3, none, 0.0, score, 0.5, {}, k > 0, True)
+        for k, score in enumerate((20.0, 30.0, float("inf")))
+    )
+    search = Result("", "sqnr", True, float("inf"), "SQNR of at least 25 dB", "ops", ("int8",), 8,
+                    trials, trials[1], None, None)  # fmt: skip
+    runs = {name: {"meant": "int8", "real": "int8", "kernel": "corrltn", "fused_with": []}
+            for name in names}  # fmt: skip
+    runs[names[0]] |= {"real": "fp32"}
+    verdict = {"readable": True, "reason": "", "kernels": 9, "quantize_kernels": 1,
+               "move_kernels": 2, "bytes_moved": 1e6, "meant": 3, "covered": 2,
+               "nodes": runs}  # fmt: skip
+    kernel = {"name": "__myl_Move", "kind": "function", "layers": [], "inputs": ["int8"],
+              "outputs": ["half"], "traffic": None}  # fmt: skip
+    engine = {"ok": True, "build": {"engine": "m.engine", "bytes": 9}, "verdict": verdict,
+              "listing": [kernel]}  # fmt: skip
+    figures = {"sqnr_db": 20.0, "cosine": 0.9, "psnr_db": 30.0, "max_abs": 1.0, "mean_abs": 0.1}
+    equal = {"sqnr_db": float("inf"), "cosine": 1.0}
+    comparison = {"samples": 8, "outputs": {"reg_0": figures}, "failures": ["'reg_0': too low"],
+                  "tensors": {"a": equal, "b": figures}, "first_offender": "b"}  # fmt: skip
+    return replace(evidence, search=search, engine=engine, comparison=comparison)
 
 
 @pytest.fixture(scope="session")

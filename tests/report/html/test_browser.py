@@ -37,10 +37,10 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def pages(tmp_path_factory, evidence, large, of_graph, quantized_model) -> dict[str, Path]:
+def pages(tmp_path_factory, evidence, full, large, of_graph, quantized_model) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     evil = of_graph(quantized_model("<script>alert(1)</script>"), "<img src=x onerror=alert(2)>")
-    made = {"centerpoint": evidence, "large": large, "evil": evil}
+    made = {"centerpoint": evidence, "full": full, "large": large, "evil": evil}
     for name, one in made.items():
         write_page(one, folder / f"{name}.html")
     return {name: folder / f"{name}.html" for name in made}
@@ -88,6 +88,19 @@ def test_the_page_opens_whole_and_asks_for_nothing(opened):
     titles = [h.text for h in page.find_elements(By.TAG_NAME, "h2")]
     assert titles == ["Summary", "Graph", "Nodes", "Sensitivity", "Tensors", "Provenance"]
     assert page.execute_script("return performance.getEntriesByType('resource').length") == 0
+
+
+def test_every_section_is_drawn_where_all_is_known(opened):
+    page = opened("full")
+    titles = [h.text for h in page.find_elements(By.TAG_NAME, "h2")]
+    assert titles == ["Summary", "Graph", "Nodes", "Sensitivity", "Search", "Comparison",
+                      "Tensors", "Engine", "Provenance"]  # fmt: skip
+    assert page.find_element(By.CSS_SELECTOR, ".failed").text == "Failed: 'reg_0': too low"
+    assert column(page, "plan", "trials") == ["front", "chosen", "front"]
+    assert "∞" in column(page, "sqnr dB", "trials")[2]
+    assert "fp32" in column(page, "runs in", "engine-nodes")
+    for chart in ("curve", "pareto", "drift", "histogram"):
+        assert page.find_element(By.ID, chart).rect["height"] > 100
 
 
 def test_a_node_that_is_searched_is_shown_with_its_details(opened):

@@ -120,6 +120,18 @@ def test_a_graph_alone_has_no_sections_but_those_of_graphs(of_graph, quantized_m
     )
 
 
+def test_cards_have_a_verdict_where_there_is_one(full):
+    states = {card["label"]: card["state"] for card in content(full)["summary"]}
+    assert states == {
+        "SQNR": "bad",  # the comparison failed
+        "sqnr, all quantized": "",
+        "cost": "good",
+        "coverage": "",
+        "engine": "bad",  # a node runs in another type
+        "most clipped": "",
+    }
+
+
 def test_commands_are_shown_once_and_in_order(shown):
     assert shown["provenance"]["commands"] == ["onnxq quantize"]
 

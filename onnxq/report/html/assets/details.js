@@ -26,8 +26,8 @@ function readOf(read, data, bus) {
   const tensor = read.place === undefined ? null : data.tensors[read.place];
   const used = tensor && tensor.used;
   return [
-    `${read.kind}, ${read.type}, ${scale} `,
-    used && `amax ${digits(used.amax)}, ${percent(used.sat_ratio)} % clipped `,
+    `${read.kind}, ${read.type}, ${scale}`,
+    used && `, amax ${digits(used.amax)}, ${percent(used.sat_ratio)} % clipped`, ": ",
     el("code", {}, breakable(read.tensor)), " ",
     tensor && button("histogram", `Histogram of ${tensor.name}`, () => bus.tensor(read.place, true), { class: "plain" }),
   ];
