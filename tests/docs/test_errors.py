@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from onnxq import errors
+from onnxq.trt.lint import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
@@ -34,6 +35,14 @@ def test_each_message_with_a_cure_is_one_that_the_code_says():
     found = rows("it says")
     assert len(found) > 30
     assert [m for m in found if not any(m in text for text in texts)] == []
+
+
+def test_the_lint_rules_on_their_page_are_those_of_the_code():
+    table = (ROOT / "docs" / "lint.md").read_text("utf-8").partition("## The rules")[2]
+    named = re.findall(
+        r"^\| `([a-z0-9-]+)` \| (?:refused|inaccurate|slow|info)", table, re.MULTILINE
+    )
+    assert named == [rule.name for rule in RULES]
 
 
 def test_the_classes_are_those_of_the_code():
