@@ -27,7 +27,9 @@ from onnxq_cli.progress import Bars
 @calib_option(required=False)
 @click.option("--arch", help="TensorRT-RTX without a GPU: what to build for. Default: sm89.")
 @click.option("--timing-cache", type=OUT, help="Read if there, and written back.")
-@click.option("--workspace", type=click.IntRange(min=1), help="MiB that kernels may use.")
+@click.option(
+    "--workspace", type=click.IntRange(min=1), metavar="MIB", help="MiB that kernels may use."
+)
 @click.option("--plugin", "plugins", type=IN, multiple=True, help="Plugin library. Repeatable.")
 @click.option("--bisect", is_flag=True, help="If refused: find the fewest Q/DQ to take out.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")

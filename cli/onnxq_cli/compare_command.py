@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnxq_cli.configuring import config_of
-from onnxq_cli.options import IN, data_options, ort_library_option, provider_option
+from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
 from onnxq_cli.paths import keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.report_option import command_line, report_option
@@ -23,11 +23,11 @@ from onnxq_cli.report_option import command_line, report_option
 )
 @click.argument("reference", metavar="FLOAT", type=IN)
 @click.argument("quantized", metavar="QUANTIZED", type=IN)
-@data_options()
+@sample_options()
 @provider_option
 @ort_library_option
 @click.option("--per-tensor", is_flag=True, help="Compare every tensor both graphs have, in order.")
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True,
+@click.option("--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True,
               help="Rows of the --per-tensor table, worst first.")  # fmt: skip
 @click.option("--tolerance", type=float, help="Absolute and relative, per sample (Polygraphy).")
 @click.option("--error-stat", type=click.Choice(["mean", "max", "median", "elemwise"]),

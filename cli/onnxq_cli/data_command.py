@@ -9,7 +9,7 @@ import click
 
 from onnxq.errors import DataError
 from onnxq_cli.configuring import config_of
-from onnxq_cli.options import IN, OUT, data_options
+from onnxq_cli.options import IN, OUT, sample_options
 from onnxq_cli.paths import keep_apart
 
 
@@ -20,10 +20,11 @@ from onnxq_cli.paths import keep_apart
     "--calib fixtures/classifier/calib.npy --samples 4 -o inputs.json",
 )
 @click.option("--model", type=IN, required=True, help="The model the data is for.")
-@data_options()
+@sample_options()
 @click.option(
     "--check-samples",
     type=click.IntRange(min=1),
+    metavar="N",
     help="Only those that 'onnxq quantize --check-samples N' holds out. Default: all.",
 )
 @click.option(
@@ -43,6 +44,7 @@ def command(model: Path, out: Path, **options: Any) -> int:
     from onnxq import api
     from onnxq.calib.holdout import held_out
     from onnxq.graph import replacing
+    from onnxq.report.text import count
     from onnxq.trt import polygraphy_data
 
     calib, check_samples = options.pop("calib"), options.pop("check_samples")
@@ -64,5 +66,5 @@ def command(model: Path, out: Path, **options: Any) -> int:
         stacked = {name: np.concatenate([s[name] for s in samples]) for name in samples[0]}
         with replacing(out) as temporary, open(temporary, "wb") as file:
             np.savez(file, **stacked)  # type: ignore[arg-type]
-    click.echo(f"{len(dataset)} samples -> {out}")
+    click.echo(f"{count(len(dataset), 'sample')} written to {out}")
     return 0

@@ -13,7 +13,7 @@ import click
 
 from onnxq.errors import DataError
 from onnxq_cli.configuring import config_of
-from onnxq_cli.options import IN, data_options, ort_library_option, provider_option
+from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
 from onnxq_cli.progress import Bars
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 )
 @click.argument("a", type=IN)
 @click.argument("b", type=IN)
-@data_options(required=False)
+@sample_options(required=False)
 @click.option("--reference", metavar="FLOAT", type=IN, help="With --calib: measure A and B against "
               "this float model too.")  # fmt: skip
 @provider_option
 @ort_library_option
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True,
+@click.option("--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True,
               help="Rows of each table, the largest changes first.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables: every row.")
 def command(

@@ -10,7 +10,7 @@ import click
 
 from onnxq_cli.completion import complete_nodes
 from onnxq_cli.configuring import config_of
-from onnxq_cli.options import IN, data_options, ort_library_option, provider_option
+from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
 from onnxq_cli.progress import Bars
 
 
@@ -26,7 +26,7 @@ from onnxq_cli.progress import Bars
               "quantized or have weights.")  # fmt: skip
 @click.option("--manifest", type=IN, help="Take the reasons from this manifest. Default: the one "
               "beside MODEL.")  # fmt: skip
-@data_options(required=False)
+@sample_options(required=False)
 @provider_option
 @ort_library_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")

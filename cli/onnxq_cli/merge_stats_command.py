@@ -21,9 +21,12 @@ from onnxq_cli.paths import keep_apart
 def command(stats: tuple[Path, ...], out: Path) -> int:
     """Add up STATS of one model: exactly the statistics of one run over all the data."""
     from onnxq.calib.stats import Stats, merge
+    from onnxq.report.text import count
 
     keep_apart([out], stats)
     merged = reduce(merge, (Stats.load(path) for path in stats))
     merged.save(out)
-    click.echo(f"{len(stats)} files, {merged.samples} samples, {len(merged.histograms)} tensors")
+    found = {"file": len(stats), "sample": merged.samples, "tensor": len(merged.histograms)}
+    counted = ", ".join(count(n, noun) for noun, n in found.items())
+    click.echo(f"{counted}; written to {out}")
     return 0

@@ -93,23 +93,26 @@ _PLACEMENT = (
     click.option("--block-size", type=click.Choice([str(n) for n in BLOCK_SIZES]), default=None,
                  callback=lambda _c, _p, n: n and int(n),
                  help="Weights of MatMul and Gemm that share a scale. Default for INT4: 64."),
-    click.option("--min-channels", type=click.IntRange(min=1), default=16, show_default=True,
-                 help="Narrower Conv, Gemm and MatMul stay float."),
+    click.option("--min-channels", type=click.IntRange(min=1), metavar="N", default=16,
+                 show_default=True, help="Narrower Conv, Gemm and MatMul stay float."),
     click.option("--attribute-op", multiple=True, metavar="TYPE",
                  help="Write the ranges of this op type, such as SparseConvolution, into its "
                  "attributes instead of Q/DQ. Repeatable."),
 )  # fmt: skip
 
-_DATA = (
-    click.option("--samples", type=click.IntRange(min=1), default=None,
+_SAMPLES = (
+    click.option("--samples", type=click.IntRange(min=1), metavar="N", default=None,
                  help="Use this many samples, evenly spread, or drawn with --seed. Default: all."),
     click.option("--seed", type=int, default=None,
                  help="Draw --samples, and random data, with this seed. Default: do not draw."),
     click.option("--allow-nonfinite", is_flag=True, help="Drop samples that hold NaN or Inf."),
+)  # fmt: skip
+
+_COUNTING = (
     click.option("--cache", type=click.Path(file_okay=False), default=None, metavar="DIR",
                  help="Keep statistics in this folder, and take from it what the model and the "
                  "data have counted before."),
-    click.option("--workers", type=click.IntRange(min=1), default=None,
+    click.option("--workers", type=click.IntRange(min=1), metavar="N", default=None,
                  help="Samples in flight; the ranges do not depend on it. Default: all cores."),
 )  # fmt: skip
 
@@ -145,10 +148,16 @@ def calib_option(required: bool) -> Callable[[Command], Command]:
     )  # fmt: skip
 
 
-def data_options(required: bool = True) -> Callable[[Command], Command]:
-    """Add the options that say what to calibrate on."""
+def sample_options(required: bool = True) -> Callable[[Command], Command]:
+    """Add the options that say which data to run a model on."""
     calib = calib_option(required)
-    return lambda command: calib(_all(command, _DATA))
+    return lambda command: calib(_all(command, _SAMPLES))
+
+
+def data_options(required: bool = True) -> Callable[[Command], Command]:
+    """Add the options that say what to calibrate on, and how to count."""
+    calib = calib_option(required)
+    return lambda command: calib(_all(command, (*_SAMPLES, *_COUNTING)))
 
 
 def max_memory_option(bounds: str) -> Callable[[Command], Command]:
@@ -184,7 +193,8 @@ _RANGES = (
                  help="none, all, or some of equalize, smooth, scales, round, bias with commas "
                  "between; each is kept where it helps held-out samples. auto: bias, and "
                  "round for weights of 4 bits."),
-    click.option("--check-samples", type=click.IntRange(min=0), default=8, show_default=True,
+    click.option("--check-samples", type=click.IntRange(min=0), metavar="N", default=8,
+                 show_default=True,
                  help="Samples held out of calibration to compare FP32 with INT8."),
     click.option("--requantize", is_flag=True, help="Take the Q/DQ out of MODEL first."),
     click.option("--external-data", is_flag=True, help="Weights in a file beside the model."),

@@ -43,6 +43,7 @@ def command() -> None:
 
 @command.command(
     name="histogram",
+    short_help="Draw a tensor's values and the range of each method.",
     epilog="Example: onnxq plot histogram stats.npz image --method max --method mse -o image.pdf",
 )
 @click.argument("stats", type=IN)
@@ -79,10 +80,12 @@ def histogram(stats: Path, tensor: str, out: Path, **options: Any) -> None:
 
 
 @command.command(
-    name="sensitivity", epilog="Example: onnxq plot sensitivity ranking.csv --top 20 -o ranking.svg"
+    name="sensitivity",
+    short_help="Draw the bars of a ranking.",
+    epilog="Example: onnxq plot sensitivity ranking.csv --top 20 -o ranking.svg",
 )
 @click.argument("ranking", type=IN)
-@click.option("--top", type=click.IntRange(min=1), default=30, show_default=True,
+@click.option("--top", type=click.IntRange(min=1), metavar="N", default=30, show_default=True,
               help="Bars: the worst so many.")  # fmt: skip
 @shared_options
 def sensitivity(ranking: Path, top: int, out: Path, **options: Any) -> None:
@@ -97,7 +100,11 @@ def sensitivity(ranking: Path, top: int, out: Path, **options: Any) -> None:
     figure.write(plot_ranking.draw(plot_ranking.read(ranking), top, look), out)
 
 
-@command.command(name="pareto", epilog="Example: onnxq plot pareto result.json -o front.svg")
+@command.command(
+    name="pareto",
+    short_help="Draw the cost against the score of a search.",
+    epilog="Example: onnxq plot pareto result.json -o front.svg",
+)
 @click.argument("result", type=IN)
 @shared_options
 def pareto(result: Path, out: Path, **options: Any) -> None:

@@ -50,9 +50,9 @@ from onnxq_cli.searching import (
               help="Precisions to choose of: int8, int4 (4-bit weights, INT8 activations), fp8 "
               "or any scheme; float, fp16 or bf16 for what stays float. Default: --scheme, "
               "float.")  # fmt: skip
-@click.option("--points", type=click.IntRange(min=0), default=5, show_default=True,
+@click.option("--points", type=click.IntRange(min=0), metavar="N", default=5, show_default=True,
               help="Measure plans at this many evenly spread costs besides.")  # fmt: skip
-@click.option("--trials", type=click.IntRange(min=1), default=10, show_default=True,
+@click.option("--trials", type=click.IntRange(min=1), metavar="N", default=10, show_default=True,
               help="Plans to measure at most in pursuit of the budget.")  # fmt: skip
 @dask_option
 @placement_options

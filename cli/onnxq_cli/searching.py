@@ -53,8 +53,8 @@ _METRIC = (
                  "classes, each on its own."),
     click.option("--rank-by", type=click.Choice(["sqnr", "mse", "cosine", "kl"]), default="sqnr",
                  show_default=True, help="What ranks the nodes; needs no labels."),
-    click.option("--rank-samples", type=click.IntRange(min=1), default=16, show_default=True,
-                 help="Calibration samples to rank the nodes on."),
+    click.option("--rank-samples", type=click.IntRange(min=1), metavar="N", default=16,
+                 show_default=True, help="Calibration samples to rank the nodes on."),
 )  # fmt: skip
 
 

@@ -117,6 +117,7 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @click.option(
     "--eval-samples",
     type=click.IntRange(min=1),
+    metavar="N",
     help=f"Score on this many samples. Default: {FEW}, with labels or a function all.",
 )
 @click.option(
@@ -144,6 +145,7 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 @click.option(
     "--top",
     type=click.IntRange(min=1),
+    metavar="N",
     default=10,
     show_default=True,
     help="How many rows to print, and to write to --write-skip.",

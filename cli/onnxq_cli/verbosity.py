@@ -13,19 +13,21 @@ import logging
 import click
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
-VERBOSE = ("Also say how long each stage took and what was left alone; -vv: every pass, and the "
-           "traceback of an error. Default: warnings alone.")  # fmt: skip
+VERBOSE = "Stage times and what was left alone too (-vv: every pass, tracebacks)."
 QUIET = "Errors alone on stderr: no progress, no warnings."
 
 log = logging.getLogger("onnxq")
 
 
 def add_verbosity(command: click.Command) -> None:
-    """Give a command `-v` and `-q`, unless it has them."""
+    """Give a command, and those within it, `-v` and `-q`, unless it has them."""
+    if isinstance(command, click.Group) and type(command) is click.Group:
+        for inner in command.commands.values():
+            add_verbosity(inner)
     if any(param.name == "verbose" for param in command.params):
         return
     command.params += [
-        click.Option(["-v", "--verbose"], count=True, default=0, show_default=False,
+        click.Option(["-v", "--verbose"], count=True, default=None,
                      expose_value=False, callback=_louder, help=VERBOSE),
         click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quieter,
                      help=QUIET),
@@ -44,7 +46,7 @@ def is_quiet() -> bool:
     return log.level >= logging.ERROR
 
 
-def _louder(_: click.Context, __: click.Parameter, count: int) -> None:
+def _louder(_: click.Context, __: click.Parameter, count: int | None) -> None:
     if count:
         log.setLevel(LEVELS[min(count, 2)])
 

@@ -7,14 +7,14 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.report.text import table
+from onnxq.report.text import count, table
 
 COLUMNS = ("output", "SQNR dB", "PSNR dB", "cosine", "mean |d|", "max |d|", "top-1 %")
 
 
 def render(document: dict[str, Any], top: int) -> RenderableType:
     """Tables of a `Comparison.as_dict()`; `top` inner tensors are shown."""
-    title = f"Outputs over {document['samples']} samples"
+    title = f"Outputs over {count(document['samples'], 'sample')}"
     parts: list[RenderableType] = [
         table(title, COLUMNS, (_row(n, t) for n, t in document["outputs"].items()))
     ]

@@ -12,7 +12,7 @@ from onnxq.errors import PlanError
 from onnxq.graph import replacing
 from onnxq.report import figure as figures
 from onnxq.report import plot_pareto
-from onnxq.report.text import table
+from onnxq.report.text import count, table
 from onnxq.search.result import Result, Trial
 
 SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
@@ -80,7 +80,8 @@ def markdown(result: Result) -> str:
 
 def _title(result: Result) -> str:
     reference = f"; float: {result.reference:.5g}" if math.isfinite(result.reference) else ""
-    return f"Cost ({result.cost}) against {result.metric} over {result.samples} samples{reference}"
+    samples = count(result.samples, "sample")
+    return f"Cost ({result.cost}) against {result.metric} over {samples}{reference}"
 
 
 def _columns(result: Result) -> list[str]:

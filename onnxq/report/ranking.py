@@ -12,7 +12,7 @@ from onnxq.errors import PlanError
 from onnxq.graph import replacing
 from onnxq.report import figure as figures
 from onnxq.report import plot_ranking
-from onnxq.report.text import table
+from onnxq.report.text import count, table
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 
 SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
@@ -86,7 +86,7 @@ def _footing(ranking: Ranking) -> str:
 def _samples(ranking: Ranking) -> str:
     fewest = min((row.samples for row in ranking.rows), default=ranking.samples)
     if fewest == ranking.samples:
-        return f"{ranking.samples} samples"
+        return count(ranking.samples, "sample")
     worst = sum(row.samples == ranking.samples for row in ranking.rows)
     return f"{ranking.samples} samples, for all but the worst {worst} units {fewest} of them"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.report.text import table
+from onnxq.report.text import count, table
 from onnxq.search.recipe import Recipe
 
 UNITS = {"sqnr": " dB", "top1": " %"}
@@ -39,7 +39,7 @@ def summary(found: Recipe) -> str:
 
 
 def _title(found: Recipe) -> str:
-    return f"The worst K nodes left float, over {found.samples} samples"
+    return f"The worst K nodes left float, over {count(found.samples, 'sample')}"
 
 
 def _columns(found: Recipe) -> list[str]:

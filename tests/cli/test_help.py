@@ -34,6 +34,15 @@ def test_every_option_says_what_it_does_and_its_default(name):
 def test_the_group_lists_every_command(done):
     text = done("--help").out
     assert all(re.search(rf"^  {name}  ", text, re.MULTILINE) for name in COMMANDS)
+    assert "..." not in text.partition("Commands:")[2]  # a line each, none cut short
+    assert "..." not in done("plot", "--help").out.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_louder_and_quieter(name):
+    command = command_of(name)
+    for one in (command, *getattr(command, "commands", {}).values()):
+        assert {"-v", "-q"} <= {text for option in one.params for text in option.opts}
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ def quantized(done, classifier, images, folder):
 def test_a_page_of_all_that_the_verbs_wrote(done, quantized, classifier, images, folder):
     few = ("--samples", 8)
     done("sensitivity", classifier, "--calib", images, *few, "-o", "ranking.json")
-    search = ("--check-samples", 4, "--min-sqnr", 15, "--points", 0, "--trials", 2)
+    search = ("--check-samples", 4, "--min-sqnr", 15, "--points", 0, "--trials", 2,
+              "-o", "plan.yaml")  # fmt: skip
     done("search", classifier, "--calib", images, *few, *search, "--pareto", "search.json")
     compared = done("compare", classifier, quantized, "--calib", images, *few, "--per-tensor",
                     "--json")  # fmt: skip
@@ -79,7 +80,8 @@ def test_sensitivity_shows_the_model_as_it_would_be(done, classifier, images, fo
 
 def test_search_shows_the_plan_it_chose(done, classifier, images, folder):
     done("search", classifier, "--calib", images, "--samples", 8, "--check-samples", 4,
-         "--min-sqnr", 15, "--points", 0, "--trials", 2, "--report", "page.html")  # fmt: skip
+         "--min-sqnr", 15, "--points", 0, "--trials", 2, "-o", "plan.yaml",
+         "--report", "page.html")  # fmt: skip
     shown = data_of(folder / "page.html")
     chosen = shown["search"]["trials"][shown["search"]["chosen"]]
     floats = {n["name"] for n in shown["nodes"] if n["kind"] == "float"}
