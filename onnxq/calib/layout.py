@@ -20,6 +20,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq import graph as graphs
 from onnxq import runtime as ort
+from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor
 
 NCHWC = "com.microsoft.nchwc"
@@ -49,7 +50,12 @@ def laid_out(part: Graph, runtime: ort.Runtime) -> Layout | None:
         return None
     if graphs.weight_bytes(part) > LARGEST:
         return None
-    graph = graphs.from_proto(ort.optimized(graphs.to_proto(part), runtime))
+    try:
+        graph = graphs.from_proto(ort.optimized(graphs.to_proto(part), runtime))
+    except ModelError:
+        return (
+            None  # something that cannot be written down; or a model that the segments show wrong
+        )
     if not any(node.domain == NCHWC for node in graph.nodes):
         return None
     _type_tokens(graph)
