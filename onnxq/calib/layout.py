@@ -58,6 +58,9 @@ def laid_out(part: Graph, runtime: ort.Runtime) -> Layout | None:
         )
     if not any(node.domain == NCHWC for node in graph.nodes):
         return None
+    # ONNX Runtime lists every domain that it knows, those of another model's custom ops as well.
+    used = {node.domain or "" for node in graph.nodes}
+    graph.import_domains = [d for d in graph.import_domains or () if d.domain in used]
     _type_tokens(graph)
     tensors = graph.tensors()
     place = {t.name: t.name for t in graph.outputs}

@@ -91,3 +91,11 @@ def test_a_graph_without_convolutions_is_left_as_it_is():
     """
     graph = graphs.from_proto(onnx.parser.parse_model(text))
     assert laid_out(restrict(graph, ["a"]), runtime.Runtime()) is None
+
+
+def test_a_laid_out_graph_asks_for_no_domain_that_it_does_not_use():
+    layout = laid_out(restrict(net(32), ["b"]), runtime.Runtime())
+    if layout is None:
+        pytest.skip("this processor has no blocked layout in ONNX Runtime")
+    used = {node.domain or "" for node in layout.graph.nodes}
+    assert {d.domain for d in graphs.to_proto(layout.graph).opset_import} <= {"", *used}
