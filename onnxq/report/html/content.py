@@ -57,7 +57,7 @@ def content(evidence: Evidence) -> dict[str, Any]:
     if evidence.search is not None:
         found["search"] = sections.search(evidence.search)
     if evidence.engine is not None:
-        found["engine"] = sections.engine(evidence.engine)
+        found["engine"] = sections.engine(evidence.engine, place)
     if evidence.comparison is not None:
         found["comparison"] = sections.comparison(evidence.comparison)
     return found

@@ -75,7 +75,7 @@ def _row(node: NodeReading, evidence: Evidence, facts: Facts, known: Known) -> R
         "score": facts.scores.get(node.name),
         "engine": engine.get("real"),
         "meant": engine.get("meant"),
-        "fused": engine.get("fused_with"),
+        "fused": [n for n in engine.get("fused_with", ()) if n in evidence.reading.by_name],
         "reads": [_read(r, r.quantized, known) for r in node.inputs if r.quantized],
         "outputs": list(node.outputs),
     }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from typing import Any
 
+from onnxq.report.engine import KERNELS
 from onnxq.report.html.evidence import Document
 from onnxq.report.html.numbers import finite
 from onnxq.report.ranking import UNITS
@@ -83,8 +85,9 @@ def _trial(trial: Trial) -> dict[str, Any]:
     }
 
 
-def engine(document: Document) -> Section:
-    """What was built and what it runs, of an `onnxq build` document."""
+def engine(document: Document, drawn: Container[str] = ()) -> Section:
+    """What was built and what it runs, of an `onnxq build` document; of what a kernel holds only
+    the nodes that are `drawn`, no Q/DQ."""
     build = document["build"]
     found: Section = {
         "ok": document["ok"],
@@ -98,30 +101,40 @@ def engine(document: Document) -> Section:
         kept = ("readable", "reason", "kernels", "quantize_kernels", "move_kernels", "bytes_moved",
                 "meant", "covered")  # fmt: skip
         nodes = verdict["nodes"]
-        groups = Counter((n["meant"], n["real"], n["kernel"] or "-") for n in nodes.values())
+        groups = Counter((n["meant"], n["real"], _kernel(n["kernel"])) for n in nodes.values())
         found["verdict"] = {key: verdict[key] for key in kept}
         found["kinds"] = [
             {"meant": meant, "real": real, "kernel": kernel, "nodes": count}
             for (meant, real, kernel), count in groups.most_common()
         ]
-        found["nodes"] = [
-            {"name": name, "meant": n["meant"], "real": n["real"], "kernel": n["kernel"] or "-",
-             "fused": list(n["fused_with"]), "missed": n["real"] not in (n["meant"], "unknown",
-                                                                         "folded")}
-            for name, n in nodes.items()
-        ]  # fmt: skip
+        found["nodes"] = [_run(name, n, drawn) for name, n in nodes.items()]
     if listing := document.get("listing"):
         found["listing"] = [
             {
                 "name": k["name"],
-                "kind": k["kind"],
+                "kind": _kernel(k["kind"]),
                 "types": f"{' '.join(k['inputs'])} → {' '.join(k['outputs'])}",
-                "layers": list(k["layers"]),
+                "layers": [x for x in k["layers"] if x in drawn],
                 "bytes": k["traffic"],
             }
             for k in listing
         ]
     return Section(finite(found))
+
+
+def _run(name: str, node: Document, drawn: Container[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "meant": node["meant"],
+        "real": node["real"],
+        "kernel": _kernel(node["kernel"]),
+        "fused": [other for other in node["fused_with"] if other in drawn],
+        "missed": node["real"] not in (node["meant"], "unknown", "folded"),
+    }
+
+
+def _kernel(kind: str | None) -> str:
+    return "-" if kind is None else KERNELS.get(kind, kind)
 
 
 def comparison(document: Document) -> Section:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxq.calib.histogram import Array, Histogram
-from onnxq.calib.methods import Auto, Method, parse_method
+from onnxq.calib.methods import Auto, Method, method_name, parse_method
 from onnxq.calib.quant_error import mean_square
 from onnxq.calib.ranges import Range, read_ranges
 from onnxq.calib.stats import Stats
@@ -95,7 +95,7 @@ def tensor_rows(evidence: Evidence, known: Known) -> list[dict[str, Any]]:
 
 
 def _entry(found: Range, sqnr: float | None) -> dict[str, Any]:
-    named = {**found.entry(), "sqnr": sqnr}
+    named = {**found.entry(), "method": method_name(found.method), "sqnr": sqnr}
     return {key: value for key, value in named.items() if value is not None}
 
 

@@ -134,6 +134,29 @@ def test_folders_fold_and_unfold(opened, shown):
     assert len(boxes(page)) == before
 
 
+def test_dragging_moves_the_drawing_and_the_wheel_zooms_with_ctrl_alone(opened):
+    page = opened("centerpoint")
+    canvas = page.find_element(By.ID, "graph-canvas")
+    page.find_element(By.ID, "fold-all").click()  # all that is left can be seen
+    page.execute_script("arguments[0].scrollIntoView()", canvas)
+    folder = page.find_element(By.CSS_SELECTOR, ".box.folder")
+    before, count = folder.rect, len(boxes(page))
+    place = page.execute_script("return arguments[0].getBoundingClientRect().toJSON()", folder)
+    x, y = place["x"] + 5, place["y"] + 5
+    moves = (("mousePressed", 0), ("mouseMoved", 10), ("mouseMoved", 40), ("mouseReleased", 40))
+    for kind, far in moves:
+        event = {"type": kind, "x": x + far, "y": y, "button": "left", "buttons": 1}
+        page.execute_cdp_cmd("Input.dispatchMouseEvent", {**event, "clickCount": 1})
+    assert folder.rect["x"] == pytest.approx(before["x"] + 40, abs=1)  # whole pixels
+    assert len(boxes(page)) == count  # a drag is no click
+    wheel = """arguments[0].dispatchEvent(
+        new WheelEvent('wheel', {deltaY: -300, ctrlKey: arguments[1]}))"""
+    page.execute_script(wheel, canvas, False)
+    assert folder.rect["width"] == pytest.approx(before["width"], abs=1)
+    page.execute_script(wheel, canvas, True)
+    assert folder.rect["width"] > 1.5 * before["width"]
+
+
 def test_no_two_boxes_overlap_and_edges_run_down(opened):
     page = opened("centerpoint")
     page.find_element(By.ID, "unfold-all").click()

@@ -2,14 +2,6 @@
 
 const METHOD_CLASS = { max: "m-max", percentile: "m-percentile", mse: "m-mse", entropy: "m-entropy" };
 
-// "Mse()" as people write it: mse; "Percentile(p=99.9)": percentile:99.9.
-function methodName(text) {
-  const found = /^(\w+)\((?:p=)?([^)]*)\)$/.exec(text || "");
-  if (!found) return text || "";
-  const name = found[1].toLowerCase();
-  return name === "percentile" ? `percentile:${found[2]}` : name;
-}
-
 function histogramChart(tensor) {
   const { low, high, counts } = tensor.histogram;
   const W = chartWidth(), H = 280, left = 52, right = 14, top = 64, bottom = 34;
@@ -40,7 +32,7 @@ function histogramChart(tensor) {
 
 function readingsTable(tensor) {
   const rows = tensor.readings.map((r) => ({ ...r, name: r.method, className: METHOD_CLASS[r.method] }));
-  if (tensor.used) rows.unshift({ ...tensor.used, name: `used: ${methodName(tensor.used.method)}`, className: "m-used" });
+  if (tensor.used) rows.unshift({ ...tensor.used, name: `used: ${tensor.used.method}`, className: "m-used" });
   const best = Math.max(...rows.map((r) => number(r.sqnr)).filter((v) => !Number.isNaN(v)));
   return el("div", { class: "scroll" }, el("table", { class: "readings", id: "readings" },
     el("thead", {}, el("tr", {}, ["method", "amax", "SQNR, dB", "MSE", "clipped %"].map((name, k) => el("th", { scope: "col", class: k ? "number" : "" }, name)))),
@@ -57,7 +49,7 @@ function tensorsSection(data) {
     const tensor = data.tensors[place];
     view.replaceChildren(el("h3", {}, el("code", {}, breakable(tensor.name)), tensor.type ? ` ${tensor.type}` : ""),
       ...(tensor.histogram ? [el("div", { class: "beside" }, histogramChart(tensor), readingsTable(tensor))]
-        : [el("p", {}, tensor.used ? `amax ${digits(tensor.used.amax)} by ${methodName(tensor.used.method)}, ${percent(tensor.used.sat_ratio)} % clipped, mean squared error ${digits(tensor.used.expected_error, 3)}.` : "No range is known."),
+        : [el("p", {}, tensor.used ? `amax ${digits(tensor.used.amax)} by ${tensor.used.method}, ${percent(tensor.used.sat_ratio)} % clipped, mean squared error ${digits(tensor.used.expected_error, 3)}.` : "No range is known."),
           drawn ? null : el("p", { class: "dim" }, "Give the statistics (--stats) to see histograms and what other methods read off them.")]).filter(Boolean));
     if (scroll) made.scrollIntoView({ block: "start" });
   }
