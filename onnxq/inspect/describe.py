@@ -11,6 +11,7 @@ from onnxq.inspect.reasons import Reasons
 from onnxq.inspect.tensors import Array, Quantized
 
 Document = dict[str, Any]
+NAMED = 20  # tensors of the same scale: in fixed point all have one
 
 
 def describe(
@@ -109,6 +110,7 @@ def tensor_entry(
     the largest |x| that it can hold, low and high where it has a zero point."""
     found = reasons.range_of(tensor) if tensor.kind == "activation" else None
     ends, largest = tensor.interval, _largest(tensor)
+    same = reading.sharing(tensor)
     lopsided = ends is not None and -ends[0] != ends[1]
     return {
         "name": tensor.name,
@@ -128,7 +130,8 @@ def tensor_entry(
         "sat_ratio": _clipping(tensor, found, clipped),
         "expected_error": found and found["expected_error"],
         "codes_at_end": tensor.at_end if tensor.kind == "weight" else None,
-        "same_scale": reading.sharing(tensor),
+        "same_scale": same[:NAMED],
+        "same_scale_count": len(same),
     }
 
 

@@ -107,8 +107,16 @@ class Reading:
         """Names of the other activations with the same type, scale and zero point."""
         if tensor.kind != "activation":
             return []
-        others = (t for t in self.tensors if t.kind == "activation" and t.name != tensor.name)
-        return list(dict.fromkeys(t.name for t in others if t.same_grid(tensor)))
+        return [name for name in self._by_grid[tensor.grid] if name != tensor.name]
+
+    @cached_property
+    def _by_grid(self) -> Mapping[tuple[object, ...], tuple[str, ...]]:
+        """Type, scale and zero point -> names of the activations that have them."""
+        found: dict[tuple[object, ...], dict[str, None]] = {}
+        for tensor in self.tensors:
+            if tensor.kind == "activation":
+                found.setdefault(tensor.grid, {})[tensor.name] = None
+        return {grid: tuple(names) for grid, names in found.items()}
 
 
 def read(path: str | Path) -> Reading:

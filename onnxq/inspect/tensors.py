@@ -137,16 +137,16 @@ class Quantized:
         least = low if zero else max(low, -high)
         return (least - zero) * scale, (high - zero) * scale
 
+    @cached_property
+    def grid(self) -> tuple[object, ...]:
+        """Equal for two that round to the same steps: type, scale and zero point."""
+        numbers = (None if v is None else v.tobytes() for v in (self.scale, self.zero_point))
+        return (self.storage, self.bounds, self.axis, self.block_size, *numbers)
+
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for two Q/DQ that do the same to the same tensor."""
-        numbers = (None if v is None else v.tobytes() for v in (self.scale, self.zero_point))
-        return (self.name, self.storage, self.bounds, self.axis, self.block_size, *numbers)
-
-    def same_grid(self, other: Quantized) -> bool:
-        """Whether both round to the same steps: type, scale and zero point."""
-        mine, theirs = self.key, other.key
-        return mine[1:] == theirs[1:]
+        return (self.name, *self.grid)
 
     def _spread(self, values: Array, shape: tuple[int, ...]) -> Array:
         return spread_for(self.dequantize, values.astype(np.float64), shape)

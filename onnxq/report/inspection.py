@@ -144,7 +144,8 @@ def _quantized(entry: Document) -> list[tuple[str, object]]:
     if entry["codes_at_end"] is not None:
         rows.append(("at the ends", f"{percent(entry['codes_at_end'])} % of its codes"))
     if same := entry["same_scale"]:
-        more = f" and {len(same) - SHOWN} more" if len(same) > SHOWN else ""
+        others = entry["same_scale_count"] - SHOWN
+        more = f" and {others} more" if others > 0 else ""
         rows.append(("same scale", f"{', '.join(same[:SHOWN])}{more}"))
     return rows
 

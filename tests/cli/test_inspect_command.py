@@ -25,12 +25,20 @@ class _Samples(CalibrationDataReader):
 
 
 @pytest.fixture
-def theirs(classifier, images, folder):
-    """The classifier by ONNX Runtime's static quantizer."""
-    samples = _Samples(images)
-    quantize_static(classifier, "theirs.onnx", samples, quant_format=QuantFormat.QDQ,
-                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)  # fmt: skip
-    return folder / "theirs.onnx"
+def quantized_by_ort(classifier, images, folder):
+    """The classifier by ONNX Runtime's static quantizer, in one of its forms."""
+
+    def quantize(form):
+        quantize_static(classifier, "theirs.onnx", _Samples(images), quant_format=form,
+                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)  # fmt: skip
+        return folder / "theirs.onnx"
+
+    return quantize
+
+
+@pytest.fixture
+def theirs(quantized_by_ort):
+    return quantized_by_ort(QuantFormat.QDQ)
 
 
 def test_a_model_shows_coverage_reasons_and_every_node_that_matters(done, ours):
@@ -99,3 +107,13 @@ def test_a_manifest_that_is_named_must_fit(refused, done, ours, classifier, imag
     done("quantize", classifier, "--calib", images, "--recover", "none", "-o", "other.onnx")
     shutil.copy("other.onnx.manifest.json", "m.json")
     assert "is of another model" in refused("inspect", ours, "--manifest", "m.json")
+
+
+def test_of_integer_ops_the_type_is_known_and_the_reason_is_not(done, quantized_by_ort):
+    found = json.loads(done("inspect", quantized_by_ort(QuantFormat.QOperator), "--json").out)
+    convs = [n for n in found["nodes"] if n["op"] == "QLinearConv"]
+    assert convs
+    assert {(n["precision"], n["quantized"], n["why"]) for n in convs} == {
+        ("UINT8", True, "not known")
+    }
+    assert "which has no float form" in found["reasons"]["note"]
