@@ -1,4 +1,4 @@
-"""Every link of the README and of docs/ leads to a file and a heading in it. Nothing is fetched."""
+"""Every link of the pages leads to a file, and to a heading in it. Nothing is fetched."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+BESIDE = [path for name in ("fixtures", "examples") for path in (ROOT / name).rglob("*.md")]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS, *sorted(BESIDE)]
 FENCE = re.compile(r"^( *)(`{3,})[^\n]*\n.*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!\\)\]\(([^)\s]+)\)")
 
@@ -40,7 +42,7 @@ def test_links_of_a_page_lead_somewhere(page):
             assert anchor in anchors(target), f"'{link}' in {title(page)}: no such heading"
 
 
-@pytest.mark.parametrize("page", PAGES[1:], ids=title)
+@pytest.mark.parametrize("page", DOCS, ids=title)
 def test_a_page_of_the_docs_is_in_the_table_of_contents(page):
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
     listed = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL)).split()
