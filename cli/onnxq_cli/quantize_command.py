@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.repeat import lines
 from onnxq_cli.report_option import command_line, report_option
+
+if TYPE_CHECKING:
+    from onnxq.plan import Plan
 
 SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 
@@ -53,7 +56,8 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 @max_memory_option("what a recovery may keep")
 @report_option
 @click.option("--dry-run", is_flag=True, help="Stop after the plan and print it.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of tables.")
+@click.option("--json", "as_json", is_flag=True,
+              help="Print JSON: the manifest, or with --dry-run the plan.")  # fmt: skip
 def command(**options: Any) -> int:
     """Quantize MODEL to an ONNX model with Q/DQ that TensorRT builds.
 
@@ -79,7 +83,7 @@ def command(**options: Any) -> int:
         made = plan or api.plan(source, config)
         made.check_model(source.sha256)
         _save(made, options["save_plan"])
-        click.echo(made.to_yaml(), nl=False)
+        click.echo(_plan_json(made) if options["as_json"] else made.to_yaml().rstrip("\n"))
         return 0
     if model.is_file():  # if it is not, that is what is said
         check_folder(out)
@@ -108,3 +112,10 @@ def command(**options: Any) -> int:
 def _save(value: Any, path: Path | None) -> None:
     if path is not None:
         value.save(path)
+
+
+def _plan_json(plan: Plan) -> str:
+    """What `plan.yaml` says, as JSON."""
+    import yaml
+
+    return json.dumps(yaml.safe_load(plan.to_yaml()), indent=1)

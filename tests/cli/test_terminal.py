@@ -19,6 +19,7 @@ TO_COPY = ("onnxq data ", "polygraphy run ", "now: onnxq ")  # commands keep to 
 TABLES = {  # command -> what it is run with, on the classifier
     "quantize": "{model} --calib {data} --recover none -o q.onnx",
     "quantize with bias": "{model} --calib {data} -o q.onnx",
+    "quantize to a plan": "{model} --calib {data} --dry-run",
     "prepare": "{model} -o p.onnx",
     "plan": "{model} -o plan.yaml",
     "calibrate": "{model} --calib {data} -o ranges.json",
