@@ -30,7 +30,7 @@ COMMENT = re.compile(r"<!-- *((?:(?!-->).)*?) *-->\s*\Z", re.DOTALL)
 NOT_RUN = re.compile(r'not run(?:, "(.+)")?: *(.+)', re.DOTALL)
 LANGUAGES = {"sh", "python", "text", "yaml", "json", "{toctree}", "{eval-rst}"}
 # nodes by the names and types that the pages' patterns use
-NAMES = ("", "", "neck_deblocks", "depthwise", *("",))
+NAMES = ("", "neck_deblocks", "depthwise")
 CONVS = "\n".join(
     (f"[{name}] " if name else "")
     + f"c{i} = Conv<pads = [1, 1, 1, 1]>({f'r{i - 1}' if i else 'x'}, w) r{i} = Relu(c{i})"
@@ -39,7 +39,7 @@ CONVS = "\n".join(
 MODEL = f"""<ir_version: 8, opset_import: ["": 17]>
 g (float[N, 32, 4, 4] x) => (float[N, 32] y) {{
     {CONVS}
-    m = GlobalAveragePool(r4)
+    m = GlobalAveragePool(r2)
     rows = Flatten(m)
     y = Gemm(rows, v)
 }}"""
