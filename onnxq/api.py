@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnxq import files
 from onnxq import graph as graphs
 from onnxq.accuracy import Agreement
 from onnxq.calib.data import Dataset
@@ -198,7 +199,7 @@ def write(result: Quantized, out: str | Path, config: Config | None = None) -> N
     config = config or Config()
     out = Path(out)
     external = config.external_data or bool(result.manifest["model"].get("external_data"))
-    with graphs.together():
+    with files.together():
         metadata = {**result.metadata, **manifests.digest(result.manifest)}
         size = graphs.save(result.graph, out, metadata, external)
         result.manifest["output"] = {"path": out.name, "bytes": size}

@@ -11,7 +11,7 @@ import yaml
 
 from onnxq.calib.methods import Auto, parse_method
 from onnxq.errors import PlanError
-from onnxq.graph import replacing
+from onnxq.files import replacing
 from onnxq.recover.choice import parse
 from onnxq.targets.options import PlanOptions
 

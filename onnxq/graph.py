@@ -1,7 +1,7 @@
 """Graphs: read, write, ask.
 
 A `Graph` is an onnx-graphsurgeon graph. Everything that reads or writes a model file goes through
-here, so that external data, truncated files and half-written outputs are handled in one place.
+here, so that external data and truncated files are handled in one place.
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,6 +26,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnxq import stored
 from onnxq.damage import broken_name, broken_tensor, stored_tensors
 from onnxq.errors import ModelError
+from onnxq.files import replacing
 from onnxq.stored import Stored
 
 Graph: TypeAlias = Any  # gs.Graph; onnx-graphsurgeon has no type hints
@@ -36,7 +34,6 @@ Node: TypeAlias = Any  # gs.Node
 Tensor: TypeAlias = Any  # gs.Tensor: gs.Variable or gs.Constant
 
 PROTOBUF_LIMIT = 2 * 1024**3 - 64 * 1024**2  # a protobuf message ends at 2 GB
-_FILES: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("files", default=None)
 PACKED = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.FLOAT4E2M1)
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -171,50 +168,6 @@ def save(
         stored.move(tensors, temporary_data, data.name, least=1024)
         written = temporary.write_bytes(model.SerializeToString())
         return written + temporary_data.stat().st_size
-
-
-@contextlib.contextmanager
-def together() -> Iterator[None]:
-    """Files that `replacing` writes within appear at the end, or, on an error, none of them."""
-    files: list[tuple[Path, Path]] = []
-    token = _FILES.set(files)
-    try:
-        yield
-        umask = os.umask(0)
-        os.umask(umask)
-        for temporary, path in files:
-            temporary.chmod(0o666 & ~umask)
-            temporary.replace(path)
-    finally:
-        _FILES.reset(token)
-        for temporary, _ in files:
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it at the end, or goes away on an error.
-
-    Within `together` the end is the end of that.
-    """
-    files = _FILES.get()
-    if files is None:
-        with together(), replacing(path) as temporary:
-            yield temporary
-        return
-    if path.is_dir():
-        raise ModelError(f"'{path}' is a folder; give a file name to write to")
-    if not path.parent.is_dir():
-        raise ModelError(f"no folder '{path.parent}' to write '{path.name}' to; make it first")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    files.append((temporary, path))
 
 
 def fingerprint(path: str | Path) -> str:

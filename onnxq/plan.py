@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from onnxq.errors import PlanError
-from onnxq.graph import replacing
+from onnxq.files import replacing
 from onnxq.spec import Edge, QuantSpec
 
 KIND, VERSION = "onnxq.plan", 1

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx.numpy_helper import from_array
 
-from onnxq import api, graph, numerics
+from onnxq import api, files, graph, numerics
 from onnxq.config import Config
 from onnxq.errors import ModelError, PlanError
 from onnxq.spec import QuantSpec
@@ -100,11 +100,11 @@ def test_files_written_together_appear_together(tmp_path):
     a.write_text("old")
 
     def write(fail):
-        with graph.together():
-            with graph.replacing(a) as temporary:
+        with files.together():
+            with files.replacing(a) as temporary:
                 temporary.write_text("new")
             assert a.read_text() == "old"
-            with graph.replacing(b) as temporary:
+            with files.replacing(b) as temporary:
                 temporary.write_text("new")
                 if fail:
                     raise KeyboardInterrupt

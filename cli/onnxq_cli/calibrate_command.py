@@ -79,7 +79,7 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Run MODEL over calibration data once and read the range of every tensor that needs one."""
     from onnxq import api
     from onnxq.calib.stats import Stats
-    from onnxq.graph import together
+    from onnxq.files import together
     from onnxq.plan import Plan
     from onnxq.report import text
 

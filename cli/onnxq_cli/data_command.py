@@ -43,7 +43,7 @@ def command(model: Path, out: Path, **options: Any) -> int:
 
     from onnxq import api
     from onnxq.calib.holdout import held_out
-    from onnxq.graph import replacing
+    from onnxq.files import replacing
     from onnxq.report.text import count
     from onnxq.trt import polygraphy_data
 

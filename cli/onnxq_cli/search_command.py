@@ -76,7 +76,7 @@ def command(**options: Any) -> int:
     """
     from onnxq import api
     from onnxq.calib.stats import Stats
-    from onnxq.graph import together
+    from onnxq.files import together
     from onnxq.plan import Plan
     from onnxq.report import pareto, text
     from onnxq.search import given, palette_of, search

@@ -168,7 +168,7 @@ def command(**options: Any) -> int:
     """
     from onnxq import api
     from onnxq.calib.stats import Stats
-    from onnxq.graph import replacing, together
+    from onnxq.files import replacing, together
     from onnxq.plan import Plan
     from onnxq.report import ranking as report
     from onnxq.report import text

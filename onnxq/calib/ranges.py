@@ -17,7 +17,7 @@ from onnxq.calib.methods import Method
 from onnxq.calib.quant_error import expected_error, limit_of, sat_ratio
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError, PlanError
-from onnxq.graph import replacing
+from onnxq.files import replacing
 from onnxq.numerics import Limit, magnitude_of
 from onnxq.spec import QuantSpec
 

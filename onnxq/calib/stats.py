@@ -25,7 +25,7 @@ from onnxq.calib import histogram
 from onnxq.calib.data_numpy import UNREADABLE
 from onnxq.calib.histogram import Array, Histogram
 from onnxq.errors import DataError
-from onnxq.graph import replacing
+from onnxq.files import replacing
 
 KIND, VERSION = "onnxq.stats", 1
 TYPES = {"offsets": "int64", "bins": "uint16", "counts": "int64", "minmax": "float32"}

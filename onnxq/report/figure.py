@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from onnxq.errors import PlanError, RuntimeMissing
-from onnxq.graph import replacing
+from onnxq.files import replacing
 
 Figure: TypeAlias = Any  # matplotlib.figure.Figure; matplotlib is an extra
 Axis: TypeAlias = Any  # matplotlib.axes.Axes

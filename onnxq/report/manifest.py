@@ -23,7 +23,8 @@ from onnxq.accuracy import Agreement
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.config import Config
-from onnxq.graph import Graph, external_files, replacing, within
+from onnxq.files import replacing
+from onnxq.graph import Graph, external_files, within
 from onnxq.plan import Plan
 
 KIND, VERSION = "onnxq.manifest", 1

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxq.errors import PlanError
-from onnxq.graph import replacing
+from onnxq.files import replacing
 from onnxq.report import figure as figures
 from onnxq.report import plot_ranking
 from onnxq.report.text import count, table

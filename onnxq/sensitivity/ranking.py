@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxq.errors import PlanError
-from onnxq.graph import replacing
+from onnxq.files import replacing
 
 KIND, VERSION = "onnxq.ranking", 1
 

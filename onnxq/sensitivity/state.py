@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxq.errors import PlanError
-from onnxq.graph import replacing
+from onnxq.files import replacing
 from onnxq.sensitivity.metrics import Array, Sums
 
 KIND, VERSION = "onnxq.sensitivity-state", 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnxq.calib.data import Dataset
-from onnxq.graph import replacing
+from onnxq.files import replacing
 
 _SCRIPT = '''"""Data loader for Polygraphy: `--data-loader-script {name}`. Written by onnxq."""
 

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from onnxq.graph import replacing
+from onnxq.files import replacing
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
 
