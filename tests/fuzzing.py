@@ -79,6 +79,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("quantize", "int8.onnx", "--calib", "x.npy", *SMALL, "-o", "out.onnx", "--requantize"),
         ("compare", "net.onnx", "int8.onnx", "--calib", "x.npy", "--per-tensor"),
         ("lint", "int8.onnx"),
+        ("inspect", "int8.onnx", "--calib", "x.npy"),
+        ("diff", "net.onnx", "int8.onnx"),
     ),
     "x.npy": (
         ("calibrate", "net.onnx", "--calib", "x.npy", "--min-channels", "1", "-o", "out.json"),
@@ -213,7 +215,7 @@ def attempt(seed: int, corpus: Path) -> Outcome:
         seconds = time.perf_counter() - start
         after = _content(folder)
         left = [str(p.relative_to(temporary)) for p in temporary.rglob("*")]
-    answered_no = code == 1 and command[0] in ("lint", "compare")
+    answered_no = code == 1 and command[0] in ("lint", "compare", "diff")
     fault = trace or _fault(0 if answered_no else code, said, before, after, left)
     line = next((s for s in said.splitlines() if "warning:" not in s), "")
     return Outcome(seed, name, " ".join(command), code, round(seconds, 3), line, fault)

@@ -45,14 +45,15 @@ def command(
     how far B's outputs are from A's. Exit code 0 where nothing differs, 1 where something does.
     """
     from onnxq.inspect.difference import difference
-    from onnxq.inspect.reading import read
+    from onnxq.inspect.reading import read, readable
     from onnxq.report import difference as report
     from onnxq.report import text
 
     calib = options.pop("calib")
     if reference is not None and not calib:
         raise DataError("--reference is measured on data: give --calib DATA too")
-    found = difference(read(a), read(b))
+    with readable(a, b):
+        found = difference(read(a), read(b))
     if calib:
         config = config_of(options)
         found = replace(found, effect=_effect(a, b, reference, calib, config))

@@ -49,7 +49,7 @@ def command(
     from onnxq.inspect import describe as documents
     from onnxq.inspect.choose import choose
     from onnxq.inspect.clipping import clipping
-    from onnxq.inspect.reading import read
+    from onnxq.inspect.reading import read, readable
     from onnxq.inspect.reasons import reasons_of
     from onnxq.report import inspection, text
 
@@ -62,22 +62,25 @@ def command(
         dataset = api.data(api.open_model(model), options["calib"], config)
         with Bars() as bars:
             clipped = clipping(reading, dataset, config, bars)
-    if pattern is None:
-        found = documents.describe(reading, reasons, clipped)
-        shown = inspection.model_text(found, everything)
-    elif len(nodes) == 1:
-        found = documents.describe_node(reading, nodes[0], reasons, clipped)
-        shown = inspection.node_text(found)
-    elif len(tensors) == 1:
-        found = documents.describe_tensor(reading, tensors[0], reasons, clipped)
-        shown = inspection.tensor_text(found)
-    elif nodes:
-        found = {"nodes": [documents.describe_node(reading, n, reasons, clipped) for n in nodes]}
-        shown = inspection.nodes_text(found["nodes"])
-    else:
-        all_of = [documents.describe_tensor(reading, t, reasons, clipped) for t in tensors]
-        found = {"tensors": all_of}
-        shown = inspection.tensors_text(all_of)
+    with readable(model):
+        if pattern is None:
+            found = documents.describe(reading, reasons, clipped)
+            shown = inspection.model_text(found, everything)
+        elif len(nodes) == 1:
+            found = documents.describe_node(reading, nodes[0], reasons, clipped)
+            shown = inspection.node_text(found)
+        elif len(tensors) == 1:
+            found = documents.describe_tensor(reading, tensors[0], reasons, clipped)
+            shown = inspection.tensor_text(found)
+        elif nodes:
+            found = {
+                "nodes": [documents.describe_node(reading, n, reasons, clipped) for n in nodes]
+            }
+            shown = inspection.nodes_text(found["nodes"])
+        else:
+            all_of = [documents.describe_tensor(reading, t, reasons, clipped) for t in tensors]
+            found = {"tensors": all_of}
+            shown = inspection.tensors_text(all_of)
     if as_json:
         click.echo(json.dumps(found, indent=1))
     else:

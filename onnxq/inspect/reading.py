@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import onnx
 
 from onnxq import graph as graphs
+from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor, producer
 from onnxq.inspect.tensors import LIMITS, THROUGH, Quantized, between, quantized_by
 from onnxq.passes.apply import apply
@@ -122,12 +124,23 @@ class Reading:
 def read(path: str | Path) -> Reading:
     """A model file, read; raises ModelError for one that cannot be."""
     path = Path(path)
-    model = onnx.load(str(path), load_external_data=False) if path.is_file() else None
     graph = apply(graphs.load(path), name_nodes, infer_shapes)
-    assert model is not None  # or load would have raised
+    model = onnx.load(str(path), load_external_data=False)
     made_by = " ".join(filter(None, (model.producer_name, model.producer_version)))
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return read_graph(graph, path, made_by, metadata)
+    with readable(path):
+        return read_graph(graph, path, made_by, metadata)
+
+
+@contextmanager
+def readable(*paths: Path) -> Iterator[None]:
+    """What a damaged model makes NumPy or onnx raise within it becomes a ModelError of a line."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as e:
+        named = " or ".join(f"'{path}'" for path in paths)
+        raise ModelError(f"{named} cannot be read and may be damaged ({type(e).__name__}: {e}); "
+                         "export it again") from e  # fmt: skip
 
 
 def read_graph(

@@ -117,3 +117,9 @@ def test_of_integer_ops_the_type_is_known_and_the_reason_is_not(done, quantized_
         ("UINT8", True, "not known")
     }
     assert "which has no float form" in found["reasons"]["note"]
+
+
+def test_a_model_that_is_cut_short_is_said_in_a_line(refused, ours):
+    ours.with_name("cut.onnx").write_bytes(ours.read_bytes()[:20_000])
+    for words in (("inspect", "cut.onnx"), ("diff", ours, "cut.onnx")):
+        assert refused(*words) == "'cut.onnx' is not an ONNX model or is cut short; export it again"
