@@ -13,7 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"OnnxqError", "ModelError", "DataError", "PlanError", "WorkerError", "RuntimeMissing",
          "UsageError", "BadParameter"}  # fmt: skip
 AREAS = {
-    "The model": ("graph", "source", "stored", "passes", "segments", "numerics", "steps", "api"),
+    "The model": (
+        "graph",
+        "files",
+        "source",
+        "stored",
+        "passes",
+        "segments",
+        "numerics",
+        "steps",
+        "api",
+    ),
     "Calibration data": ("calib/data", "calib/program"),
     "Statistics and ranges": ("calib",),
     "Patterns, plans and options": ("patterns", "plan", "spec", "schemes", "config", "targets"),
