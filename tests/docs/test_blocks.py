@@ -133,8 +133,12 @@ def shape(line: str) -> str:
 
 
 def execute(command: str) -> int:
-    """Run a command, onnxq in this process; returns its exit code."""
-    if command.startswith("onnxq ") and not re.search(r" [|<>]", command.split(" # ")[0]):
+    """Run a command, onnxq in this process where it can; returns its exit code.
+
+    Custom ops stay registered as long as a process lives, and a name only once.
+    """
+    own = re.search(r" [|<>]| --ort-extension", command.split(" # ")[0])
+    if command.startswith("onnxq ") and not own:
         return run(shlex.split(command, comments=True)[1:])
     shown = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     shown["PYTHONPATH"] = f"{ROOT}:{ROOT / 'cli'}"
