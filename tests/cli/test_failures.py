@@ -109,7 +109,7 @@ def test_without_onnxruntime_a_model_is_prepared_and_planned(classifier, images)
     assert command("prepare", classifier, "-o", "prepared.onnx").returncode == 0
     assert command("plan", classifier, "-o", "plan.yaml").returncode == 0
     assert command("quantize", classifier, "--calib", images, "--dry-run").returncode == 0
-    assert 'pip install "onnxq[cpu]"' in command("doctor").stdout.replace("\n", " ")
+    assert 'pip install "onnxq[cpu]"' in " ".join(command("doctor").stdout.split())
 
 
 @posix
