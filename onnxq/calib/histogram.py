@@ -76,10 +76,15 @@ class Accumulator:
         counts = self._counts.copy()
         if self._tables is not None:
             counts += _table_counts(self._tables)
-        counts[0] += counts[0x8000]  # negative zero
-        counts[0x8000] = 0
-        low, high = (float(v) + 0.0 for v in self._minmax)
-        return _sparse(counts, low, high)
+        return from_counts(counts, *map(float, self._minmax))
+
+
+def from_counts(counts: Int64, low: float, high: float) -> Histogram:
+    """The histogram of counts by bin number, shape (BINS,), which are changed: the negative zero is
+    zero. `low` and `high` are the exact minimum and maximum."""
+    counts[0] += counts[0x8000]
+    counts[0x8000] = 0
+    return _sparse(counts, low + 0.0, high + 0.0)
 
 
 def _is_plain(x: object) -> TypeGuard[Float32]:

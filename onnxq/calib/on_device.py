@@ -26,7 +26,16 @@ import onnx
 
 from onnxq import providers
 from onnxq import runtime as ort
-from onnxq.calib.histogram import BINS, EMPTY, Accumulator, Array, Histogram, histogram_of, merge
+from onnxq.calib.histogram import (
+    BINS,
+    EMPTY,
+    Accumulator,
+    Array,
+    Histogram,
+    from_counts,
+    histogram_of,
+    merge,
+)
 from onnxq.errors import ModelError
 from onnxq.segments import Segment
 
@@ -69,7 +78,6 @@ count_patterns (uint16[N] bits, int32[65536] counts) => (int32[65536] counts_out
 """
 FLOAT, HALF, BFLOAT = "tensor(float)", "tensor(float16)", "tensor(bfloat16)"
 NARROW: Mapping[str, Any] = {HALF: np.float16, BFLOAT: ml_dtypes.bfloat16}
-BY_VALUE = np.r_[0xFFFF:0x7FFF:-1, 0:0x8000].astype(np.uint16)  # bins, most negative first
 MOST = 2**31 - 1  # what a counter on the device holds
 SEGMENT_BYTES = 64 << 20  # observed output a segment: no cache to fit, and each run costs a wait
 
@@ -225,11 +233,8 @@ def _histogram(kind: str, counted: Mapping[str, Array]) -> Histogram:
         by_pattern, counts = counts[found], np.zeros(BINS, np.int64)
         np.add.at(counts, values.view(np.uint32) >> 16, by_pattern)
         low = high = values[~np.isnan(values)]
-    counts[0] += counts[0x8000]  # negative zero
-    counts[0x8000] = 0
-    bins = BY_VALUE[counts[BY_VALUE] > 0]
     least, greatest = np.min(low, initial=np.inf), np.max(high, initial=-np.inf)
-    return Histogram(bins, counts[bins], float(least) + 0.0, float(greatest) + 0.0)
+    return from_counts(counts, float(least), float(greatest))
 
 
 def steps(segments: Iterable[tuple[Segment, ort.Session]]) -> list[Step]:
