@@ -11,9 +11,10 @@ A cut is taken where the boundaries that nobody asked for are smallest.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -24,6 +25,7 @@ from onnxq.graph import Graph, Node, Tensor
 from onnxq.passes.infer_shapes import infer_shapes
 
 Shapes = Mapping[str, tuple[int, ...]]
+T = TypeVar("T")  # a tensor that is live: an array, or one on a device
 
 SEGMENT_BYTES = 1 << 20  # observed output a segment: fits the cache of a core
 USUAL_AXIS = 512  # most image sizes and sequence lengths are near, and strides divide it
@@ -42,6 +44,17 @@ class Segment:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dead: tuple[str, ...]
+
+    def advance(
+        self, live: dict[str, T], run: Callable[[dict[str, T]], dict[str, T]]
+    ) -> dict[str, T]:
+        """Run the segment on live tensors, which gain what it writes and lose what is dead then;
+        returns what `run` wrote from its inputs."""
+        values = run({name: live[name] for name in self.inputs})
+        live.update(values)
+        for name in self.dead:
+            del live[name]
+        return values
 
 
 @graphs.uncollected()
@@ -71,7 +84,7 @@ def restrict(graph: Graph, outputs: Sequence[str]) -> Graph:
 
 def _infer(graph: Graph) -> None:
     for tensor in graph.outputs:
-        if tensor.inputs and tensor.inputs[0].domain in (None, ""):
+        if tensor.inputs and graphs.is_standard(tensor.inputs[0]):
             tensor.shape = None  # inference believes what an output declares
     infer_shapes(graph)
 

@@ -249,15 +249,10 @@ def _step(segment: Segment, session: ort.Session) -> Step:
     device = providers.device_of(session)
     outputs = {name: name for name in segment.outputs}
 
-    def step(live: Live) -> Live:
-        feeds = {name: live[name] for name in segment.inputs}
-        values = _run(session, session.io_binding(), feeds, outputs, device)
-        live.update(values)
-        for name in segment.dead:
-            del live[name]
-        return values
+    def run(feeds: Live) -> Live:
+        return _run(session, session.io_binding(), feeds, outputs, device)
 
-    return step
+    return lambda live: segment.advance(live, run)
 
 
 def log_nodes_on_cpu(sessions: Iterable[ort.Session]) -> None:

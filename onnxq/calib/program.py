@@ -151,15 +151,10 @@ class Runner:
 
 
 def _unbound(segment: Segment, session: ort.Session) -> Step:
-    def step(live: Live) -> Live:
-        feeds = {name: live[name] for name in segment.inputs}
-        values = dict(zip(segment.outputs, ort.run(session, segment.outputs, feeds), strict=True))
-        live.update(values)
-        for name in segment.dead:
-            del live[name]
-        return values
+    def run(feeds: Live) -> Live:
+        return dict(zip(segment.outputs, ort.run(session, segment.outputs, feeds), strict=True))
 
-    return step
+    return lambda live: segment.advance(live, run)
 
 
 def _bound(segment: Segment, session: ort.Session, buffers: Mapping[str, Array]) -> Step:
