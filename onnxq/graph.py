@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -239,6 +239,15 @@ def is_custom(node: Node) -> bool:
 def producer(tensor: Tensor) -> Node | None:
     """The node that writes `tensor`; None for graph inputs and constants."""
     return tensor.inputs[0] if tensor.inputs else None
+
+
+def behind(tensor: Tensor, ops: Container[str]) -> Tensor:
+    """The tensor that `tensor` comes from by the first inputs of nodes of the types `ops`."""
+    node = producer(tensor)
+    while node is not None and node.op in ops:
+        tensor = node.inputs[0]
+        node = producer(tensor)
+    return tensor
 
 
 def is_output(graph: Graph, tensor: Tensor) -> bool:

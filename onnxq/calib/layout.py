@@ -107,9 +107,7 @@ def _named(node: Node) -> int:
 
 def _channels(tensor: Tensor) -> int | None:
     """Channels of a blocked tensor, the padding included; None where that is not known."""
-    node = graphs.producer(tensor)
-    while node is not None and node.op in CHANNELWISE:
-        node = graphs.producer(node.inputs[0])
+    node = graphs.producer(graphs.behind(tensor, CHANNELWISE))
     if node is None or node.domain != NCHWC or node.op != "Conv":
         return None
     weight = node.inputs[1]

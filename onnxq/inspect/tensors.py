@@ -171,7 +171,7 @@ def quantized_by(context: Context, dequantizer: Quantizer) -> Quantized:
     before = context.quantizer(tensor)
     stored = before is None or not before.quantizes
     if before is not None and before.quantizes:
-        tensor = before_casts(before.data)
+        tensor = behind(before.data, THROUGH)
     scale, zero_point = dequantizer.scale, dequantizer.zero_point
     if scale is None and before is not None:
         scale = before.scale
@@ -187,15 +187,6 @@ def quantized_by(context: Context, dequantizer: Quantizer) -> Quantized:
         axis if several else None, dequantizer.block_size, stored, bounds, tensor,
         dequantizer.node,
     )  # fmt: skip
-
-
-def before_casts(tensor: Tensor) -> Tensor:
-    """The tensor that Casts and Identities before a Q started from."""
-    node = producer(tensor)
-    while node is not None and node.op in THROUGH:
-        tensor = node.inputs[0]
-        node = producer(tensor)
-    return tensor
 
 
 def between(context: Context) -> Iterator[Node]:

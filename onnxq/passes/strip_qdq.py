@@ -46,9 +46,7 @@ def strip_qdq(graph: Graph, only: Collection[str] | None = None) -> int:
     count = 0
     chosen = [n for n in graph.nodes if n.op == "DequantizeLinear"]
     for node in chosen if only is None else [n for n in chosen if n.name in only]:
-        before = producer(node.inputs[0])
-        while before is not None and before.op == "Clip":  # codes of fewer bits
-            before = producer(before.inputs[0])
+        before = producer(behind(node.inputs[0], ("Clip",)))  # codes of fewer bits
         if before is not None and before.op == "QuantizeLinear":
             float_tensor = before.inputs[0]
         else:

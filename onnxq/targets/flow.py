@@ -28,11 +28,7 @@ def data_input(node: Node) -> Tensor | None:
 
 def same_source(tensor: Tensor) -> Tensor:
     """The tensor that first held the values of `tensor`, walking back through SAME ops."""
-    node = producer(tensor)
-    while node is not None and node.op in SAME:
-        tensor = node.inputs[0]
-        node = producer(tensor)
-    return tensor
+    return behind(tensor, SAME)
 
 
 def quantized_source(tensor: Tensor, quantized: set[str]) -> Tensor:

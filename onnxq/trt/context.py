@@ -93,11 +93,7 @@ class Context:
         self, tensor: Tensor, through: tuple[str, ...] = ("Identity",)
     ) -> Quantizer | None:
         """The DQ that writes `tensor`, looking through ops of the types `through`."""
-        node = producer(tensor)
-        while node is not None and node.op in through:
-            tensor = node.inputs[0]
-            node = producer(tensor)
-        found = self.quantizer(tensor)
+        found = self.quantizer(behind(tensor, through))
         return None if found is None or found.quantizes else found
 
     def source(self, dequantizer: Quantizer) -> Tensor:
