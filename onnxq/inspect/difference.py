@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from onnxq.accuracy import Agreement
-from onnxq.graph import constant_of
+from onnxq.graph import behind, constant_of
 from onnxq.inspect.reading import NAMES, NodeReading, Read, Reading
-from onnxq.inspect.tensors import Array, Quantized, before_casts
+from onnxq.inspect.tensors import THROUGH, Array, Quantized
 from onnxq.numerics import decibels
 
 MISSING = "not there"
@@ -217,7 +217,7 @@ def _constants(
 def _values(node: NodeReading, read: Read) -> Array | None:
     if read.quantized is not None:
         return read.quantized.floats
-    return constant_of(before_casts(node.node.inputs[read.index]))
+    return constant_of(behind(node.node.inputs[read.index], THROUGH))
 
 
 def _constant_change(

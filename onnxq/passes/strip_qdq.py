@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.graph import Graph, Node, Tensor, behind, constant_of, is_output, producer
 from onnxq.passes.apply import tidy
 
 Array = npt.NDArray[Any]

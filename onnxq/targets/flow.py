@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer, within
+from onnxq.graph import Graph, Node, Tensor, behind, constant_of, is_output, producer, within
 from onnxq.spec import Edge, QuantSpec
 
 SAME = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace",

@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnxq.graph import WEIGHTED, Graph, Node, Tensor, constant_of, is_standard, producer
+from onnxq.graph import WEIGHTED, Graph, Node, Tensor, behind, constant_of, is_standard, producer
 from onnxq.targets.flow import SAME
 
 Array = npt.NDArray[Any]
