@@ -57,7 +57,9 @@ def fold_bn(graph: Graph) -> int:
 
 
 def _check_inference(graph: Graph, bn: Node) -> None:
-    if bn.attrs.get("training_mode", 0):
+    # before opset 14 it was in training mode if it had the outputs of it, read or not
+    trained = graph.opset < 14 and any(t.name for t in bn.outputs[1:])
+    if trained or bn.attrs.get("training_mode", 0):
         raise NotExact("it is in training mode")
     if bn.attrs.get("spatial", 1) != 1:
         raise NotExact("it normalizes each position by itself")

@@ -1,6 +1,7 @@
 """Raise the opset where Q/DQ needs it: 13 for scales per channel, 19 for FP8, 21 for INT4.
 
-onnx's version converter rewrites the ops that changed. It works on a copy without the large
+onnx's version converter rewrites the ops that changed; `old_meanings` sees to those of which it
+changes what they compute. It works on a copy without the large
 weights, which are put back by name afterwards; functions and other domains stay as they are. Ops
 that onnx does not know in its own domain, which exporters for other runtimes write there
 (SparseConvolution, a Reshape whose shape is an attribute), pass through in a domain of their own.
@@ -16,6 +17,7 @@ from onnx import version_converter
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, is_standard
 from onnxq.passes.apply import Pass
+from onnxq.passes.old_meanings import NoWords, keep_meanings, write_meanings
 from onnxq.passes.weightless import refill, weightless
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,13 @@ def _raise(graph: Graph, minimum: int) -> int:
     model.ir_version = max(model.ir_version, 4)  # before it every constant had to be an input too
     unknown = _set_apart(model, graph.opset)
     try:
+        meanings = keep_meanings(model, graph.opset, minimum)
+    except NoWords as e:
+        raise ModelError(
+            f"opset {graph.opset} cannot be raised to {minimum}: {e}; export the model again with "
+            f"opset {minimum} or later"
+        ) from e
+    try:
         converted = version_converter.convert_version(model, minimum)
     except Exception as e:  # the converter raises RuntimeError and its own ConvertError
         raise ModelError(
@@ -59,6 +68,7 @@ def _raise(graph: Graph, minimum: int) -> int:
         ) from e
     if unknown:
         _take_back(converted)
+    write_meanings(converted, meanings)
     refill(graph, converted, weights)
     graph.ir_version = max(
         graph.ir_version or 0,

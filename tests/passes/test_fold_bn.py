@@ -15,6 +15,7 @@ from onnxq.passes.apply import apply
 from onnxq.passes.cancel_transposes import cancel_transposes
 from onnxq.passes.fold_bn import fold_bn
 from onnxq.passes.infer_shapes import infer_shapes
+from onnxq.passes.prepare import prepare
 
 BN = "BatchNormalization<epsilon = 0.001>"
 CONV = (
@@ -325,6 +326,21 @@ def test_used_statistics_keep_a_bn(graph_of, caplog):
     with caplog.at_level(logging.INFO):
         assert fold_bn(graph) == 0
     assert "statistics outputs are used" in caplog.text
+
+
+@pytest.mark.parametrize("opset", [7, 9, 12, 13])
+def test_before_opset_14_five_outputs_that_nobody_reads_mean_training(
+    graph_of, run_graph, rng, caplog, opset
+):
+    body = CONV.replace("b = Batch", "b, om, ov, sm, sv = Batch")
+    graph = graph_of(body, conv(4, 6), opset=opset)
+    x = (3 * rng.standard_normal((3, 4, 7, 7)) + 2).astype(np.float32)
+    with caplog.at_level(logging.INFO):
+        prepared = prepare(graph)
+    assert "kept: it is in training mode" in caplog.text
+    (expected,) = run_graph(graph, {"x": x})
+    # the same kernels on the same values: to the bit
+    np.testing.assert_array_equal(run_graph(prepared, {"x": x})[0], expected)
 
 
 def test_weights_that_would_overflow_keep_a_bn(graph_of, caplog):
