@@ -68,16 +68,17 @@ def session(
         return _opened_session(source, options, runtime, without)
 
 
-def optimized(model: Model, runtime: Runtime | None = None) -> onnx.ModelProto:
-    """The model as ONNX Runtime runs it: fused, weights laid out for this machine's CPU."""
+def optimized(model: Model, runtime: Runtime | None = None) -> tuple[onnx.ModelProto, Session]:
+    """The model as ONNX Runtime runs it: fused, weights laid out for this machine's CPU; and the
+    session that runs it so, on one thread."""
     runtime = runtime or Runtime()
     model = _runnable(model, runtime)
     options = session_options(model, runtime, 1, "all")
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
-        _opened_session(_source(model, Path(folder), options), options, runtime)
-        return onnx.load(path)
+        found = _opened_session(_source(model, Path(folder), options), options, runtime)
+        return onnx.load(path), found
 
 
 def _opened_session(

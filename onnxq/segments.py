@@ -61,8 +61,9 @@ class Segment:
 def restrict(graph: Graph, outputs: Sequence[str]) -> Graph:
     """A copy of `graph` that computes `outputs` alone, with every type that can be inferred.
 
-    Constants are shared with `graph`, Constant nodes become constants, nodes are in topological
-    order. Raises ModelError for an output that the main graph does not write.
+    Constants are shared with `graph`, Constant nodes become constants unless they write one of the
+    outputs, nodes are in topological order. Raises ModelError for an output that the main graph
+    does not write.
     """
     copy = graph.copy()
     tensors = copy.tensors()
@@ -73,6 +74,8 @@ def restrict(graph: Graph, outputs: Sequence[str]) -> Graph:
     copy.cleanup(remove_unused_node_outputs=False).toposort()
     for node in [n for n in copy.nodes if n.op == "Constant"]:
         out = node.outputs[0]
+        if graphs.is_output(copy, out):
+            continue  # a session writes it
         value = graphs.constant_of(out)
         if value is not None:
             node.outputs.clear()

@@ -11,6 +11,7 @@ samples, any split of them and any number of workers.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,12 +25,15 @@ from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.checkpoint import Samples as Samples
 from onnxq.calib.histogram import EMPTY, Accumulator, Array, merge
 from onnxq.calib.on_device import DeviceAccumulator
-from onnxq.calib.program import BufferMismatch, Program, Runner, compile_counting
+from onnxq.calib.program import BufferMismatch, Program, Runner
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
+from onnxq.calib.ways import compile_counting
 from onnxq.errors import DataError, ModelError
 from onnxq.graph import Graph
 
 Progress = Callable[[int, int], None]
+
+log = logging.getLogger(__name__)
 
 
 def collect(
@@ -57,11 +61,16 @@ def collect(
         raise DataError("there are no calibration samples; give at least one")
     program = program or compiled(graph, tensors, data, runtime)
     task = _Task(data, checkpoint, progress, model, tuple(dict.fromkeys(tensors)))
-    try:
-        crew = _run(program, task, workers)
-    except BufferMismatch:
-        crew = _run(replace(program, types={}), task, workers)
-    return task.stats(crew, final=True)
+    while True:
+        try:
+            return task.stats(_run(program, task, workers), final=True)
+        except BufferMismatch:
+            program = replace(program, types={})
+        except ModelError as e:
+            if program.slower is None:
+                raise
+            log.info("calibration begins anew in a slower way: %s", e)
+            program = program.slower()
 
 
 def compiled(

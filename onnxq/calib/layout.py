@@ -20,27 +20,33 @@ import onnx_graphsurgeon as gs
 
 from onnxq import graph as graphs
 from onnxq import runtime as ort
-from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor
 
 NCHWC = "com.microsoft.nchwc"
 LARGEST = 256 << 20  # bytes of weights: the optimized graph is written and read with them
 # What keeps the blocks as they are: the output has the channels of the inputs.
 CHANNELWISE = {"Add", "Mul", "Sum", "Relu", "Sigmoid", "Tanh", "QuickGelu", "MaxPool", "Upsample"}
+BLOCKED = CHANNELWISE | {"Concat"}  # what the optimizer lets read blocks
 
 
 @dataclass(frozen=True)
 class Layout:
     """graph: optimized, runs with no further optimization. place: observed tensor -> the tensor of
-    `graph` that holds its values, in whatever order."""
+    `graph` that holds its values, in whatever order. session: of the graph it was made from, whose
+    outputs are the observed tensors."""
 
     graph: Graph
     place: Mapping[str, str]
+    session: ort.Session
 
 
 def laid_out(part: Graph, runtime: ort.Runtime) -> Layout | None:
     """How ONNX Runtime runs `part`, whose outputs are the observed tensors; None where that is of
-    no use: no convolution, another provider, weights too large to be written once more."""
+    no use: no convolution, another provider, weights too large to be written once more; or where
+    convolutions in bodies are laid out too, whose tensors get the names of those outside.
+
+    Raises whatever ONNX Runtime and onnx-graphsurgeon stumble over on the way.
+    """
     convolutions = any(node.op == "Conv" for node in part.nodes)
     if (
         not convolutions
@@ -50,13 +56,12 @@ def laid_out(part: Graph, runtime: ort.Runtime) -> Layout | None:
         return None
     if graphs.weight_bytes(part) > LARGEST:
         return None
-    try:
-        graph = graphs.from_proto(ort.optimized(graphs.to_proto(part), runtime))
-    except ModelError:
-        return (
-            None  # something that cannot be written down; or a model that the segments show wrong
-        )
-    if not any(node.domain == NCHWC for node in graph.nodes):
+    model, session = ort.optimized(graphs.to_proto(part), runtime)
+    graph = graphs.from_proto(model)
+    nested = (node for body in graphs.scopes(graph)[1:] for node in body.nodes)
+    if not any(node.domain == NCHWC for node in graph.nodes) or any(
+        node.domain == NCHWC for node in nested
+    ):
         return None
     # ONNX Runtime lists every domain that it knows, those of another model's custom ops as well.
     used = {node.domain or "" for node in graph.nodes}
@@ -73,7 +78,7 @@ def laid_out(part: Graph, runtime: ort.Runtime) -> Layout | None:
             node.outputs.clear()
     graph.nodes[:] = [n for n in graph.nodes if n.outputs]
     graph.outputs = [tensors[name] for name in dict.fromkeys(place.values())]
-    return Layout(graph.toposort(), place)
+    return Layout(graph.toposort(), place, session)
 
 
 def sizes(layout: Layout, known: Mapping[str, int]) -> dict[str, int]:
@@ -87,9 +92,9 @@ def sizes(layout: Layout, known: Mapping[str, int]) -> dict[str, int]:
 
 def _type_tokens(graph: Graph) -> None:
     """Name the type of the tensors that the layout optimizer made: it works on float32 alone, and
-    does not declare them."""
+    does not declare them. Others without a type are left so: no cut is made where they cross."""
     for node in graph.nodes:
-        if node.domain == NCHWC or _float32(node.inputs):
+        if node.domain == NCHWC or (node.op in BLOCKED and _float32(node.inputs)):
             for out in node.outputs:
                 if out.dtype is None:
                     out.dtype = np.dtype(np.float32)

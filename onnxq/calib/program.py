@@ -7,6 +7,7 @@ tensor) and that ONNX Runtime reads and writes in place.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -19,7 +20,6 @@ from onnxq import runtime as ort
 from onnxq import segments
 from onnxq.calib import on_device
 from onnxq.calib.histogram import Array
-from onnxq.calib.layout import laid_out, sizes
 from onnxq.errors import DataError, ModelError
 from onnxq.graph import Graph
 from onnxq.segments import Segment
@@ -27,6 +27,8 @@ from onnxq.segments import Segment
 Live = dict[str, Array]
 Step = Callable[[Live], Live]
 Types = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+
+log = logging.getLogger(__name__)
 
 
 class BufferMismatch(Exception):
@@ -39,10 +41,11 @@ class Program:
 
     inputs: names of the graph's inputs.
     place: observed tensor -> the tensor, of a segment or an input, that holds its values; in the
-        order of the graph, or in another one for a program that `compile_counting` made.
+        order of the graph, or in another one for a program that `ways` made.
     shapes, types: of the inputs, and of every boundary that follows from them; empty where that is
         not known or depends on more.
     counters: that count on the device, where the tensors stay; None on the CPU.
+    slower: makes what runs instead where this cannot run a sample; None for the plain way.
     """
 
     segments: tuple[tuple[Segment, ort.Session], ...]
@@ -51,6 +54,7 @@ class Program:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     types: Types = field(default_factory=dict)
     counters: on_device.Counters | None = None
+    slower: Callable[[], Program] | None = None
 
     def checked(self, sample: Mapping[str, Array]) -> Live:
         """The inputs of one run, contiguous; raises DataError where one is missing."""
@@ -66,50 +70,54 @@ class Program:
 def compile_program(
     graph: Graph, observed: Sequence[str], runtime: ort.Runtime, segment_bytes: int = 0
 ) -> Program:
-    """The program that computes `observed`. Segments and sessions do not depend on any data, so
-    that no result depends on what else is computed."""
-    inputs = tuple(t.name for t in graph.inputs)
-    part = segments.restrict(graph, [n for n in observed if n not in inputs])
-    order = segments.cut(part, set(observed), segment_bytes)
-    return _built(part, order, runtime, "all", inputs, {name: name for name in observed})
+    """The program that computes `observed`, in segments or, where those cannot be built, in one
+    session. Neither depends on any data, so that no result depends on what else is computed."""
+    part = wanted(graph, observed)
+    try:
+        order = segments.cut(part, set(observed), segment_bytes)
+        return built(part, order, runtime, "all", itself(observed))
+    except Exception as e:  # of foreign libraries, about a graph that may be fine as a whole
+        log.info("calibration in segments is not possible (%s); the whole graph runs at once", e)
+        return compile_whole(graph, observed, runtime)
 
 
-def compile_counting(
-    graph: Graph, observed: Sequence[str], runtime: ort.Runtime, sample: Mapping[str, Array]
-) -> Program:
-    """A faster program for what does not care about the order of the values within a tensor, in
-    buffers for inputs like those of `sample`."""
-    if ort.resolved(runtime.provider) == "cuda":
-        program = compile_program(graph, observed, runtime, on_device.SEGMENT_BYTES)
-        on_device.log_nodes_on_cpu(session for _, session in program.segments)
-        return replace(program, counters=on_device.compile_counters(runtime))
-    inputs = tuple(t.name for t in graph.inputs)
-    part = segments.restrict(graph, [n for n in observed if n not in inputs])
-    layout = laid_out(part, runtime)
-    if layout is None:
-        order = segments.cut(part, set(observed))
-        whole = {name: name for name in observed}
-        return _planned_for(sample, _built(part, order, runtime, "all", inputs, whole))
-    place = {name: layout.place.get(name, name) for name in observed}
-    known = sizes(layout, segments.usual_sizes(part))
-    order = segments.cut(layout.graph, set(place.values()), sizes=known)
-    return _planned_for(sample, _built(layout.graph, order, runtime, "none", inputs, place))
+def compile_whole(graph: Graph, observed: Sequence[str], runtime: ort.Runtime) -> Program:
+    """The program that computes `observed` in one session, which believes no shape in the graph.
+
+    The plain way: it takes the memory of all observed tensors, and assumes nothing.
+    """
+    part = wanted(graph, observed)
+    for tensor in (t for node in part.nodes for t in node.outputs):
+        tensor.shape = None
+    order = segments.cut_at(part, [len(part.nodes)] if part.nodes else [], set(observed))
+    return built(part, order, runtime, "all", itself(observed))
 
 
-def _built(
+def wanted(graph: Graph, observed: Sequence[str]) -> Graph:
+    """The part of the graph that computes `observed`; all inputs stay."""
+    inputs = {t.name for t in graph.inputs}
+    return segments.restrict(graph, [name for name in observed if name not in inputs])
+
+
+def itself(observed: Sequence[str]) -> dict[str, str]:
+    """The place of observed tensors that are computed under their own names."""
+    return {name: name for name in observed}
+
+
+def built(
     part: Graph,
     order: Sequence[Segment],
     runtime: ort.Runtime,
     optimize: str,
-    inputs: tuple[str, ...],
     place: Mapping[str, str],
 ) -> Program:
+    """The program of segments of `part`, which says where each observed tensor is found."""
     pairs = []
     for segment in order:
         model = graphs.to_proto(segments.subgraph(part, segment))
         pairs.append((segment, ort.session(model, runtime, threads=1, optimize=optimize)))
     ort.release_free_memory()
-    return Program(tuple(pairs), inputs, place)
+    return Program(tuple(pairs), tuple(t.name for t in part.inputs), place)
 
 
 def free_steps(program: Program) -> list[Step]:
@@ -117,12 +125,18 @@ def free_steps(program: Program) -> list[Step]:
     return [_unbound(segment, session) for segment, session in program.segments]
 
 
-def _planned_for(sample: Mapping[str, Array], program: Program) -> Program:
-    """The program with the types that a run of `sample` shows."""
+def planned(
+    sample: Mapping[str, Array],
+    program: Program,
+    look: Callable[[Live], None] = lambda values: None,
+) -> Program:
+    """The program with the types that a run of `sample` shows, which `look` sees as it goes."""
     live, types = program.checked(sample), {}
     shapes = {name: x.shape for name, x in live.items()}
     for step in free_steps(program):
-        types.update({name: (x.dtype, x.shape) for name, x in step(live).items()})
+        values = step(live)
+        look(values)
+        types.update({name: (x.dtype, x.shape) for name, x in values.items()})
     ort.release_free_memory()  # what this one run allocated, the buffers will do without
     if not all(prod(shape) for _, shape in types.values()):
         return program

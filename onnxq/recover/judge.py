@@ -50,7 +50,7 @@ def score_parts(graph: Graph) -> frozenset[str]:
 
 def _parts(tensor: Tensor) -> list[Tensor]:
     node = producer(tensor)
-    if node is None or tensor.dtype != np.float32:
+    if node is None or tensor.dtype != np.float32 or constant_of(tensor) is not None:
         return []
     if node.op != "Concat":
         return [tensor]

@@ -45,7 +45,7 @@ class Work:
 
     def outputs(self) -> tuple[str, ...]:
         """The model's outputs that are scored; raises PlanError where the options fit none."""
-        written = {t.name: t for t in self.graph.outputs if t.inputs}
+        written = {t.name: t for t in self.graph.outputs if t.inputs and constant_of(t) is None}
         if unknown := [name for name in self.options.outputs if name not in written]:
             raise PlanError(
                 f"the model has no output '{unknown[0]}'; it has {', '.join(map(repr, written))}"

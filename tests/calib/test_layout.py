@@ -9,7 +9,8 @@ import pytest
 from onnxq import graph as graphs
 from onnxq import runtime
 from onnxq.calib.layout import laid_out
-from onnxq.calib.program import Runner, compile_counting, compile_program
+from onnxq.calib.program import Runner, compile_program
+from onnxq.calib.ways import compile_counting
 from onnxq.segments import restrict
 
 NET = """

@@ -79,7 +79,7 @@ def fused(planned, run_graph):
             assert sqnr_db(float_y, y) > least_db
             # a value on the border of two codes may fall on either side of it, here and there
             assert sqnr_db(plain, y) > least_db + 8
-        return Counter(n.op_type for n in ort.optimized(to_proto(quantized)).graph.node)
+        return Counter(n.op_type for n in ort.optimized(to_proto(quantized))[0].graph.node)
 
     return make
 
