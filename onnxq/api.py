@@ -5,6 +5,7 @@ quantize = prepare, plan, calibrate, read ranges, insert Q/DQ, recover, compare,
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 from onnxq import files
 from onnxq import graph as graphs
-from onnxq.accuracy import Agreement
+from onnxq.accuracy import Agreements
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import held_out
 from onnxq.calib.methods import Auto, parse_method
@@ -68,6 +69,8 @@ __all__ = [
 ]
 
 AUTO = ("mse", "max", "percentile:99.999", "entropy")
+MOST_DB = 200.0  # in place of infinity
+NO_CHOICE = "method auto: no float output could be compared, so none was better; mse was taken"
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,13 @@ class Quantized:
     plan: Plan
     stats: Stats
     ranges: Ranges
-    agreement: Mapping[str, Agreement]
+    agreement: Agreements
     metadata: Mapping[str, str] = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
 
     def __repr__(self) -> str:
-        outputs = (f"'{name}' {a.sqnr_db:.2f} dB" for name, a in self.agreement.items())
+        outputs = [f"'{name}' {a.sqnr_db:.2f} dB" for name, a in self.agreement.items()]
+        outputs += [f"'{n}' {100 * e.share:.2f}% equal" for n, e in self.agreement.exact.items()]
         nodes = f"{len(self.plan.nodes)} nodes quantized, {len(self.plan.skipped)} float"
         return f"Quantized({nodes}; {', '.join(outputs) or 'not compared'})"
 
@@ -119,7 +123,8 @@ def quantize(
         chosen.check_model(source.sha256)
         refuse_empty(chosen, source)
     with clock("calibrate"):
-        rest, check = held_out(data(source, calib, config), config.check_samples)
+        dataset = data(source, calib, config)
+        rest, check = held_out(dataset, config.check_samples)
     with clock("recover"):
         source, outcomes = reshape(source, chosen, rest, config, progress)
     with clock("calibrate"):
@@ -147,8 +152,11 @@ def quantize(
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     if "bias" in recoveries(config.recover, chosen):
         recovered.append(corrections.as_dict())
-    notes = [*source.notes, *notes, *_notes(source, chosen, config)]
-    remarks = manifests.Remarks(notes, scores, recovered, kept, len(check), clock.seconds)
+    notes = [*source.notes, *notes, *_notes(source, chosen, config), *agreement.notes()]
+    if not scores and isinstance(parse_method(config.method), Auto):
+        notes.append(NO_CHOICE)
+    seen = _seen(len(rest) + len(check) > len(dataset), rest, stats_from, config)
+    remarks = manifests.Remarks(notes, scores, recovered, kept, len(check), seen, clock.seconds)
     result.manifest.update(manifests.describe(source.path, config, result, remarks))
     return result
 
@@ -179,6 +187,17 @@ def _notes(source: Source, plan: Plan, config: Config) -> Iterator[str]:
         yield "compared before the rest became BF16, which ONNX Runtime cannot run"
     if plan.attribute_ops:
         yield from attribute_note(source.graph, plan)
+
+
+def _seen(calibrated: bool, rest: Dataset, stats_from: Stats | None, config: Config) -> str:
+    """What part the samples that are compared on took in what is compared; empty for none."""
+    if stats_from is None and calibrated:
+        return "of the calibration"
+    if isinstance(parse_method(config.method), Auto):
+        return "that chose the method"
+    if stats_from is not None and (calibrated or stats_from.data != rest.digest()):
+        return "that the statistics may hold"
+    return ""
 
 
 def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
@@ -222,12 +241,19 @@ def _choose(
         ranges = read(source, plan, stats, method)
         settled, _ = settle(source.graph, plan, ranges)
         graph = insert(source, settled, ranges, config)
-        outputs = compare(source, graph, check, config, progress)
-        # the mean over outputs, so that one output cannot be bought with another's ruin
-        decibels = [min(a.sqnr_db, 200.0) for a in outputs.values()]
-        found[method] = (sum(decibels) / max(len(decibels), 1), ranges)
+        found[method] = _mean_db(compare(source, graph, check, config, progress)), ranges
     best = max(AUTO, key=lambda m: (found[m][0], m == "mse"))
-    return found[best][1], {m: round(score, 3) for m, (score, _) in found.items()}
+    scores = {m: round(score, 3) for m, (score, _) in found.items() if math.isfinite(score)}
+    return found[best][1], scores
+
+
+def _mean_db(outputs: Agreements) -> float:
+    """The mean SQNR over outputs, so that one output cannot be bought with another's ruin; -inf
+    where there is none, or one that is not a number."""
+    decibels = [a.sqnr_db for a in outputs.values()]
+    if not decibels or any(map(math.isnan, decibels)):
+        return -math.inf
+    return sum(min(max(db, -MOST_DB), MOST_DB) for db in decibels) / len(decibels)
 
 
 class _Clock:

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from onnxq import accuracy
 from onnxq import graph as graphs
-from onnxq.accuracy import Agreement
+from onnxq.accuracy import Agreements
 from onnxq.calib.cache import cached
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.collect import collect
@@ -188,8 +188,12 @@ def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
 
 def compare(
     source: Source, quantized: Graph, check: Dataset, config: Config, progress: Progress = silent
-) -> dict[str, Agreement]:
-    """Agreement of every float output of a model before and after, through ONNX Runtime."""
+) -> Agreements:
+    """How near the outputs of a model are before and after, through ONNX Runtime.
+
+    The quantized model is made of the source, so outputs of other lengths, whatever they are
+    declared, are left out: their lengths come from values.
+    """
     done = iter(range(1, 2 * len(check) + 1))
     return accuracy.measure(
         lambda: graphs.to_proto(source.graph),
@@ -197,6 +201,7 @@ def compare(
         check,
         lambda: progress("compare", next(done), 2 * len(check)),
         runtime_of(config),
+        declared={},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import onnx
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from onnx.numpy_helper import from_array
 
 from onnxq.accuracy import Agreement, agreement, measure
+from onnxq.comparable import Equality
 from onnxq.errors import ModelError
 from onnxq.numerics import sqnr_db
 
@@ -71,6 +74,21 @@ def test_tiny_and_huge_powers_neither_vanish_nor_overflow():
     assert agreement(np.full(2, 1e-100), np.full(2, 1e-100)).cosine == pytest.approx(1)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_alike_in_both_is_left_out_and_counted(value):
+    ref, test = np.array([3.0, value, 4.0]), np.array([3.0, value, 4.5])
+    found = agreement(ref, test) + agreement(ref[[0, 2]], test[[0, 2]])
+    alone = agreement(ref[[0, 2]], test[[0, 2]])
+    assert found.as_dict() == (alone + alone).as_dict()
+    assert (found.count, found.alike, found.apart) == (4, 1, 0)
+
+
+def test_the_other_infinity_is_not_alike():
+    found = agreement(np.array([1, math.inf]), np.array([1, -math.inf]))
+    assert math.isnan(found.sqnr_db)
+    assert (found.alike, found.apart) == (0, 1)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_no_number_is_not_hidden_by_good_samples(bad):
     good = agreement(np.ones(3), np.ones(3))
@@ -107,6 +125,67 @@ def test_integer_outputs_are_not_measured():
     outputs = "float[N, 3] y, int64[N] k"
     model = net("y = Neg(x) k = ArgMax<axis = 1, keepdims = 0>(x)", outputs)
     assert list(measure(model, model, feeds())) == ["y"]
+
+
+def test_integers_booleans_and_text_are_compared_by_equality():
+    outputs = "int64[N] k, bool[N, 3] b, string[N, 3] s"
+    body = """
+        m = Constant<value = float[3] {0.0, 0.0, SHIFT}>() a = Add(x, m)
+        k = ArgMax<axis = 1, keepdims = 0>(a) b = Greater(a, x) s = Cast<to = 8>(b)
+    """
+    models = [net(body.replace("SHIFT", shift), outputs) for shift in ("0.0", "9.0")]
+    found = measure(*models, feeds())
+    xs = np.concatenate([f["x"] for f in feeds()])
+    assert not found
+    assert found.exact["k"] == Equality(6, int((xs.argmax(1) == 2).sum()))
+    assert found.exact["b"] == found.exact["s"] == Equality(18, 12)
+
+
+def positive(least):
+    """The values over a limit, how many depends on the values, beside all of them."""
+    return onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17]>
+        g (float[N, 3] x) => (float[K] kept, float[N, 3] y)
+        <float limit = {{{least}}}, int64[1] flat = {{-1}}>
+        {{
+            over = Greater(x, limit) mask = Reshape(over, flat) kept = Compress(x, mask)
+            y = Neg(x)
+        }}""")
+
+
+def test_an_output_whose_length_depends_on_the_values_is_left_out_by_name():
+    found = measure(positive(0.0), positive(0.5), feeds())
+    assert list(found) == ["y"]
+    assert re.match(r"its length depends on the values: shape \(\d,\) in one model and "
+                    r"\(\d,\) in the other", found.left_out["kept"])  # fmt: skip
+    assert found["y"].count == 18
+
+
+def test_of_a_model_of_the_same_making_no_declared_length_makes_another_model():
+    wrong = positive(0.0)
+    wrong.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 3
+    found = measure(wrong, positive(0.5), feeds(), declared={})
+    assert "kept" in found.left_out
+
+
+def test_an_output_without_a_value_to_compare_is_left_out():
+    nothing = net("y = Slice(x, e, e) z = Div(x, o)", "float[K, 3] y, float[N, 3] z").graph
+    nothing.initializer.extend([from_array(np.zeros(1, np.int64), "e"),
+                                from_array(np.zeros(3, np.float32), "o")])  # fmt: skip
+    model = onnx.helper.make_model(nothing, ir_version=8,
+                                   opset_imports=[onnx.helper.make_opsetid("", 17)])  # fmt: skip
+    found = measure(model, model, feeds())
+    assert not found
+    assert found.left_out == {
+        "y": "it has no values in any sample",
+        "z": "all its 18 values are infinite or NaN in both models",
+    }
+
+
+def test_sequences_are_left_out():
+    model = net("s = SplitToSequence<axis = 0>(x) y = Neg(x)", "seq(float[M, 3]) s, float[N, 3] y")
+    found = measure(model, model, feeds())
+    assert list(found) == ["y"]
+    assert list(found.left_out) == ["s"]
 
 
 def test_a_model_with_half_inputs_and_outputs_gets_its_feeds_in_half():

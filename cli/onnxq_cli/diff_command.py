@@ -17,7 +17,7 @@ from onnxq_cli.options import IN, ort_library_option, provider_option, sample_op
 from onnxq_cli.progress import Bars
 
 if TYPE_CHECKING:
-    from onnxq.accuracy import Agreement
+    from onnxq.accuracy import Agreements
     from onnxq.config import Config
 
 
@@ -66,7 +66,7 @@ def command(
 
 def _effect(
     a: Path, b: Path, reference: Path | None, calib: tuple[str, ...], config: Config
-) -> dict[str, dict[str, Agreement]]:
+) -> dict[str, Agreements]:
     """Which models -> output -> how far they are from each other on data."""
     from onnxq import accuracy, api
 

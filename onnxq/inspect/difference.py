@@ -6,13 +6,14 @@ two tools can be compared as long as both kept the names of the float model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from onnxq.accuracy import Agreement
+from onnxq.accuracy import Agreements
 from onnxq.graph import behind, constant_of
 from onnxq.inspect.reading import NAMES, NodeReading, Read, Reading
 from onnxq.inspect.tensors import THROUGH, Array, Quantized
@@ -75,7 +76,7 @@ class Difference:
     scales: tuple[ScaleChange, ...]
     constants: tuple[ConstantChange, ...]
     compared: Mapping[str, int]
-    effect: Mapping[str, Mapping[str, Agreement]] = field(default_factory=dict)
+    effect: Mapping[str, Agreements] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -94,6 +95,10 @@ class Difference:
             "constants": [asdict(c) for c in self.constants],
             "effect": {
                 pair: {name: found.as_dict() for name, found in outputs.items()}
+                for pair, outputs in self.effect.items()
+            },
+            "effect_notes": {
+                pair: [*outputs.equal_lines(), *outputs.notes()]
                 for pair, outputs in self.effect.items()
             },
         }
@@ -116,9 +121,13 @@ def difference(a: Reading, b: Reading) -> Difference:
         str(b.path),
         tuple(sorted(placement, key=_rank)),
         tuple(sorted(scales, key=_size, reverse=True)),
-        tuple(sorted(changed, key=lambda c: c.sqnr_db)),
+        tuple(sorted(changed, key=_least_first)),
         {"nodes": len(common), "tensors": len(tensors), "constants": len(constants)},
     )
+
+
+def _least_first(change: ConstantChange) -> float:
+    return -math.inf if math.isnan(change.sqnr_db) else change.sqnr_db
 
 
 def _rank(change: Placement) -> tuple[bool, bool]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.report.text import count, table
+from onnxq.report.text import EXACT, count, exact_table, table
 
 COLUMNS = ("output", "SQNR dB", "PSNR dB", "cosine", "mean |d|", "max |d|", "top-1 %")
 
@@ -15,16 +16,26 @@ COLUMNS = ("output", "SQNR dB", "PSNR dB", "cosine", "mean |d|", "max |d|", "top
 def render(document: dict[str, Any], top: int) -> RenderableType:
     """Tables of a `Comparison.as_dict()`; `top` inner tensors are shown."""
     title = f"Outputs over {count(document['samples'], 'sample')}"
-    parts: list[RenderableType] = [
-        table(title, COLUMNS, (_row(n, t) for n, t in document["outputs"].items()))
-    ]
+    parts: list[RenderableType] = []
+    if document["outputs"]:
+        parts.append(table(title, COLUMNS, (_row(n, t) for n, t in document["outputs"].items())))
+    if document["exact"]:
+        heading = EXACT if document["outputs"] else title
+        parts.append(exact_table(heading, document["exact"]))
+    if not parts:
+        parts.append(Text(f"{title}: no output could be compared", style="bold"))
+    parts += [Text(f"note: {note}", style="yellow") for note in document["notes"]]
     if document["tensors"]:
-        worst = sorted(document["tensors"].items(), key=lambda item: item[1]["sqnr_db"])
+        worst = sorted(document["tensors"].items(), key=lambda item: _order(item[1]["sqnr_db"]))
         rows = ((n, f"{t['sqnr_db']:.2f}", f"{t['cosine']:.5f}") for n, t in worst[:top])
         parts.append(table("Inner tensors, worst first", ("tensor", "SQNR dB", "cosine"), rows))
         parts.append(Text(f"largest drop in graph order: {document['first_offender']}"))
     parts += [Text(f"FAILED {failure}", style="red") for failure in document["failures"]]
     return Group(*parts)
+
+
+def _order(decibels: float) -> float:
+    return -math.inf if math.isnan(decibels) else decibels
 
 
 def _row(name: str, t: dict[str, float]) -> tuple[object, ...]:
@@ -35,5 +46,5 @@ def _row(name: str, t: dict[str, float]) -> tuple[object, ...]:
         f"{t['cosine']:.5f}",
         f"{t['mean_abs']:.3g}",
         f"{t['max_abs']:.3g}",
-        f"{100 * t['top1_agreement']:.1f}",
+        f"{100 * t['top1_agreement']:.1f}" if "top1_agreement" in t else "-",
     )

@@ -23,7 +23,13 @@ def render(found: Difference, top: int) -> RenderableType:
     for pair, outputs in found.effect.items():
         rows = [(name, f"{a.sqnr_db:.2f}", f"{a.cosine:.5f}", a.as_dict()["max_abs"])
                 for name, a in outputs.items()]  # fmt: skip
-        parts.append(table(pair, ("output", "SQNR dB", "cosine", "max |diff|"), rows))
+        lines = [*outputs.equal_lines(), *outputs.notes()]
+        parts.append(
+            table(pair, ("output", "SQNR dB", "cosine", "max |diff|"), rows)
+            if rows
+            else Text(pair if lines else f"{pair}: no output was compared", "bold")
+        )
+        parts += [Text(line) for line in lines]
     return Group(*parts)
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import onnx
 
 from onnxq import __version__
-from onnxq.accuracy import Agreement
+from onnxq.accuracy import Agreements
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.config import Config
@@ -69,7 +69,8 @@ class Remarks:
 
     notes: lines for the user. auto: method -> mean SQNR at the outputs, if `auto` chose.
     recovered: what each recovery did, in order. kept: nodes kept in FP32 in a half graph.
-    check_samples: held out. seconds: per stage.
+    check_samples: compared on. seen: what part they took before, such as "of the calibration";
+    empty for samples held out of everything. seconds: per stage.
     """
 
     notes: list[str]
@@ -77,6 +78,7 @@ class Remarks:
     recovered: Sequence[Mapping[str, Any]]
     kept: Mapping[str, str]
     check_samples: int
+    seen: str
     seconds: Mapping[str, float]
 
 
@@ -92,7 +94,15 @@ class Values(Protocol):
     @property
     def ranges(self) -> Ranges: ...
     @property
-    def agreement(self) -> Mapping[str, Agreement]: ...
+    def agreement(self) -> Agreements: ...
+
+
+def samples_of(agreement: Mapping[str, Any]) -> str:
+    """The samples that a manifest's models were compared on: `8 held-out samples`, or what part
+    they took before."""
+    number, seen = agreement["samples"], agreement.get("seen", "")
+    held = "held-out " if seen == "" and "seen" in agreement else ""
+    return f"{number} {held}sample{'' if number == 1 else 's'}{' ' if seen else ''}{seen}"
 
 
 def describe(path: Path, config: Config, values: Values, remarks: Remarks) -> Manifest:
@@ -113,7 +123,10 @@ def describe(path: Path, config: Config, values: Values, remarks: Remarks) -> Ma
         "nodes": node_counts(values.graph, plan),
         "agreement": {
             "samples": remarks.check_samples,
+            "seen": remarks.seen,
             "outputs": {name: a.as_dict() for name, a in values.agreement.items()},
+            "exact": {name: e.as_dict() for name, e in values.agreement.exact.items()},
+            "left_out": dict(values.agreement.left_out),
         },
         "tensors": {name: asdict(r) for name, r in values.ranges.tensors.items()},
         "quantized_nodes": dict(plan.rules),

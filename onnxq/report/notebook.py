@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Protocol
 
-from onnxq.accuracy import Agreement
+from onnxq.accuracy import Agreement, Agreements
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.graph import Graph, Tensor, within
@@ -37,7 +37,7 @@ class Outcome(Protocol):
     @property
     def ranges(self) -> Ranges: ...
     @property
-    def agreement(self) -> Mapping[str, Agreement]: ...
+    def agreement(self) -> Agreements: ...
 
 
 def source(value: Source) -> str:
@@ -108,6 +108,12 @@ def _agreements(outputs: Mapping[str, Agreement]) -> str:
     return _table(("output", "SQNR, dB", "cosine", "max |diff|", "mean |diff|"), rows)
 
 
+def _beside(found: Agreements) -> list[str]:
+    """What to say beside the table of float outputs."""
+    lines = [*found.equal_lines(), *found.notes()]
+    return lines if found or found.exact else ["no output was compared", *lines]
+
+
 def ranking(value: Ranking) -> str:
     """The worst units."""
     rows = [
@@ -140,7 +146,8 @@ def quantized(value: Outcome) -> str:
     """How near the outputs are, what is quantized, what clips."""
     return _page(
         "Quantized",
-        _agreements(value.agreement),
+        _agreements(value.agreement) if value.agreement else "",
+        *(f"<p>{escape(line)}</p>" for line in _beside(value.agreement)),
         plan(value.plan),
         f"<details><summary>ranges</summary>{ranges(value.ranges)}</details>",
     )

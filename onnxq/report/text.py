@@ -16,11 +16,13 @@ from rich.text import Text
 
 from onnxq.calib.methods import method_name
 from onnxq.calib.ranges import Ranges
+from onnxq.report.manifest import samples_of
 
 MB = 1e6
 SHOWN, NOTES = 5, 3  # rows of a table, notes of a recovery, that are an excerpt
 INDENT = "  "  # of the second line of a name
 KEY = 12  # least width of the words that `pairs` begins lines with
+EXACT = "Outputs that are no floats, by equality"
 ENDLESS = 100_000  # columns of a pipe
 
 
@@ -68,9 +70,7 @@ def _cell(value: object) -> str:
 
 def summary(manifest: dict[str, Any]) -> RenderableType:
     """What `onnxq quantize` prints at the end: what it cost, what was done, how to go on."""
-    parts: list[RenderableType] = []
-    if manifest["agreement"]["outputs"]:
-        parts.append(_agreement(manifest))
+    parts: list[RenderableType] = _agreement(manifest)
     parts.append(nodes_table(manifest["nodes"]))
     parts += _methods(manifest) + _recovered(manifest)
     parts += _notes(manifest) + _clipping(manifest)
@@ -91,16 +91,29 @@ def nodes_table(counts: dict[str, Any]) -> RenderableType:
     return table("Nodes", ("precision and why", "nodes"), rows)
 
 
-def _agreement(manifest: dict[str, Any]) -> RenderableType:
+def _agreement(manifest: dict[str, Any]) -> list[RenderableType]:
+    """How near the outputs are: floats by distance, others by equality; or that none was compared,
+    for which the notes have the reasons."""
     found = manifest["agreement"]
+    exact = found.get("exact", {})
     scheme = manifest["config"].get("scheme", "w8a8")
     what = "INT8" if scheme == "w8a8" else scheme
-    title = f"FP32 against {what}: {count(found['samples'], 'held-out sample')}, ONNX Runtime"
+    title = f"FP32 against {what}: {samples_of(found)}, ONNX Runtime"
+    if not found["outputs"] and not exact:
+        why = "no output could be compared" if found["samples"] else "nothing was compared"
+        return [Text(f"FP32 against {what}: {why}", style="bold"), Text("")]
     rows = [
         (name, f"{a['sqnr_db']:.2f}", f"{a['cosine']:.5f}", a["max_abs"])
         for name, a in found["outputs"].items()
     ]
-    return table(title, ("output", "SQNR dB", "cosine", "max |diff|"), rows)
+    parts = [table(title, ("output", "SQNR dB", "cosine", "max |diff|"), rows)] if rows else []
+    return parts + ([exact_table(title if not rows else EXACT, exact)] if exact else [])
+
+
+def exact_table(title: str, exact: dict[str, Any]) -> RenderableType:
+    """The outputs that are compared by equality."""
+    rows = [(n, f"{100 * e['equal'] / e['values']:.2f}", e["values"]) for n, e in exact.items()]
+    return table(title, ("output", "equal %", "values"), rows)
 
 
 def _methods(manifest: dict[str, Any]) -> list[RenderableType]:
@@ -113,14 +126,18 @@ def _methods(manifest: dict[str, Any]) -> list[RenderableType]:
 
 
 def _recovered(manifest: dict[str, Any]) -> list[RenderableType]:
-    """What each recovery did, and what that brought at the outputs on held-out samples."""
+    """What each recovery did, and what it brought at the outputs on the samples that judged it."""
     lines: list[RenderableType] = []
     for found in manifest.get("recovered", ()):
         kept, left = len(found["gain_db"]), len(found["undone"])
         if kept + left:
             scores = [f"{s['before']:.2f} -> {s['after']:.2f}" for s in found["sqnr_db"].values()]
             more = ", ..." if len(scores) > SHOWN else ""
-            gained = f", {', '.join(scores[:SHOWN])}{more} dB on held-out samples" if kept else ""
+            gained = (
+                f", {', '.join(scores[:SHOWN])}{more} dB on the samples that judged it"
+                if kept
+                else ""
+            )
             lines.append(
                 Text(f"{found['algorithm']}: {kept} of {count(kept + left, 'node')}{gained}")
             )

@@ -8,6 +8,7 @@ float tensor that both graphs name is compared too, in graph order, to find wher
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,94 +20,31 @@ import numpy as np
 import onnx
 
 from onnxq import graph as graphs
-from onnxq.accuracy import Agreement, Array, agreement
+from onnxq.accuracy import Agreements, agreements
 from onnxq.calib.data import Dataset
+from onnxq.comparable import Comparable, Equality, equality, is_float
 from onnxq.errors import ModelError, OnnxqError, RuntimeMissing
 from onnxq.graph import Graph
 from onnxq.runtime import Runtime, session
-
-ERROR_STATS = ("mean", "max", "median", "elemwise")
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What decides the exit code; None is not asked for.
-
-    tolerance: absolute and relative, judged by Polygraphy per sample on `error_stat`. atol: largest
-    mean absolute error of an output. min_sqnr: dB. min_cosine. min_agreement: least share of rows
-    whose top class (last axis) agrees.
-    """
-
-    tolerance: float | None = None
-    error_stat: str = "mean"
-    atol: float | None = None
-    min_sqnr: float | None = None
-    min_cosine: float | None = None
-    min_agreement: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.error_stat not in ERROR_STATS:
-            raise OnnxqError(f"unknown error stat '{self.error_stat}'; choose {ERROR_STATS}")
-
-
-@dataclass
-class Tensor:
-    """The comparison of one tensor so far."""
-
-    name: str
-    sums: Agreement = field(default_factory=Agreement)
-    peak: float = 0.0
-    top_agree: int = 0
-    top_total: int = 0
-    within: int = 0
-    samples: int = 0
-
-    def add(self, ref: Array, test: Array) -> None:
-        """Add one sample."""
-        self.sums = self.sums + agreement(ref, test)
-        self.peak = max(self.peak, float(np.abs(ref).max(initial=0.0)))
-        if ref.ndim and ref.shape[-1] > 1:
-            agree = ref.argmax(-1) == test.argmax(-1)
-            self.top_agree += int(agree.sum())
-            self.top_total += agree.size
-        self.samples += 1
-
-    @property
-    def psnr_db(self) -> float:
-        """Peak SNR in dB: 10 log10(peak^2 / mean squared error); inf where they are equal."""
-        if not self.sums.noise:
-            return float("inf")
-        mse = self.sums.noise / self.sums.count
-        return 10 * float(np.log10(self.peak**2 / mse)) if self.peak else float("-inf")
-
-    @property
-    def top1(self) -> float:
-        """Share of rows whose largest value is at the same place."""
-        return self.top_agree / self.top_total if self.top_total else 1.0
-
-    def as_dict(self) -> dict[str, float]:
-        """The figures of a report."""
-        return {
-            **self.sums.as_dict(),
-            "psnr_db": round(self.psnr_db, 3),
-            "top1_agreement": round(self.top1, 5),
-            "samples_within_tolerance": self.within,
-        }
+from onnxq.trt.gates import Tensor, missed
+from onnxq.trt.gates import Thresholds as Thresholds
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """outputs: by name. tensors: inner tensors in graph order. failures: why the answer is no."""
+    """outputs: by name. tensors: inner tensors in graph order. failures: why the answer is no.
+    found: what the outputs' figures leave out, and the outputs that are compared by equality."""
 
     samples: int
     outputs: Mapping[str, Tensor]
     tensors: Mapping[str, Tensor]
     failures: tuple[str, ...]
+    found: Agreements = field(default_factory=Agreements)
 
     @property
     def first_offender(self) -> str | None:
         """The first inner tensor, in graph order, that falls most below the one before it."""
-        values = [(n, min(t.sums.sqnr_db, 100.0)) for n, t in self.tensors.items() if t.samples]
+        values = [(n, _bounded(t.sums.sqnr_db)) for n, t in self.tensors.items() if t.samples]
         drops = [(b[1] - a[1], b[0]) for a, b in pairwise(values)]
         return min(drops)[1] if drops else None
 
@@ -115,6 +53,8 @@ class Comparison:
         return {
             "samples": self.samples,
             "outputs": {n: t.as_dict() for n, t in self.outputs.items()},
+            "exact": {n: e.as_dict() for n, e in self.found.exact.items()},
+            "notes": list(self.found.notes()),
             "tensors": {n: t.as_dict() for n, t in self.tensors.items()},
             "first_offender": self.first_offender,
             "failures": list(self.failures),
@@ -137,21 +77,47 @@ def compare(
     engine cannot run.
     """
     ref_graph, models, inner = _models(reference, quantized, per_tensor)
-    outputs = {t.name: Tensor(t.name) for t in ref_graph.outputs}
-    tensors = {name: Tensor(name) for name in inner}
+    sums = _Sums(Comparable({t.name: t.shape or () for t in ref_graph.outputs}), set(inner))
     with ExitStack() as stack, _quiet():
         ref_run, test_run = (stack.enter_context(_runner(m, runtime)) for m in models)
         for i in range(len(dataset)):
             feed = dataset.sample(i)
-            ref, test = ref_run(feed), test_run(feed)
-            for name, tensor in {**outputs, **tensors}.items():
-                _add(tensor, ref, test, name)
-            for name in outputs:
-                outputs[name].within += _within(name, ref, test, thresholds)
+            sums.add(ref_run(feed), test_run(feed), thresholds)
             progress("compare", i + 1, len(dataset))
-    floats = {n: t for n, t in outputs.items() if t.samples}
-    failures = tuple(_failures(floats, len(dataset), thresholds))
-    return Comparison(len(dataset), floats, tensors, failures)
+    found = sums.found(len(dataset))
+    outputs = {name: sums.floats[name] for name in found}
+    tensors = {n: sums.floats[n] for n in inner if n in sums.floats and n not in sums.left_out}
+    failures = tuple(missed(outputs, found, len(dataset), thresholds))
+    return Comparison(len(dataset), outputs, tensors, failures, found)
+
+
+class _Sums:
+    """What is added up sample by sample: of the outputs, and of `inner` tensors."""
+
+    def __init__(self, sorted_out: Comparable, inner: set[str]) -> None:
+        self.sorted_out, self.inner = sorted_out, inner
+        self.floats: dict[str, Tensor] = {}
+        self.exact: dict[str, Equality] = {}
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Tensors that cannot be compared, with the reason."""
+        return self.sorted_out.left_out
+
+    def add(self, ref: Mapping[str, Any], test: Mapping[str, Any], asked: Thresholds) -> None:
+        """Add one sample."""
+        for name, a, b in self.sorted_out.pairs(ref, test):
+            if is_float(a):
+                self.floats.setdefault(name, Tensor(name)).add(a, b, asked)
+            elif name not in self.inner:
+                self.exact[name] = self.exact.get(name, Equality()) + equality(a, b)
+
+    def found(self, samples: int) -> Agreements:
+        """How near the outputs are."""
+        self.sorted_out.check()
+        floats = {n: t.sums for n, t in self.floats.items() if n not in self.inner}
+        left_out = {n: why for n, why in self.left_out.items() if n not in self.inner}
+        return agreements(floats, self.exact, left_out, samples)
 
 
 def _models(
@@ -218,47 +184,9 @@ def _engine_runner(path: Path) -> Any:
     return TrtRunner(EngineFromBytes(BytesFromPath(str(path))))
 
 
-def _add(tensor: Tensor, ref: Mapping[str, Any], test: Mapping[str, Any], name: str) -> None:
-    a, b = np.asarray(ref[name]), np.asarray(test[name])
-    if not np.issubdtype(a.dtype, np.floating):
-        return
-    if a.shape != b.shape:
-        raise ModelError(f"tensor '{name}' has shape {a.shape} in the float model and {b.shape} in "
-                         "the other; they are not the same model")  # fmt: skip
-    tensor.add(a, b)
-
-
-def _within(
-    name: str, ref: Mapping[str, Any], test: Mapping[str, Any], thresholds: Thresholds
-) -> bool:
-    """Whether one sample of one output passes Polygraphy's `simple` comparison."""
-    if thresholds.tolerance is None or not np.issubdtype(ref[name].dtype, np.floating):
-        return True
-    from polygraphy import comparator
-
-    simple = getattr(comparator, "SimpleCompareFunc", None) or comparator.CompareFunc.simple
-    judge = simple(
-        atol=thresholds.tolerance,
-        rtol=thresholds.tolerance,
-        check_error_stat=thresholds.error_stat,
-    )
-    one, two = (comparator.IterationResult({name: side[name]}) for side in (ref, test))
-    return bool(judge(one, two)[name])
-
-
-def _failures(outputs: Mapping[str, Tensor], samples: int, asked: Thresholds) -> Iterator[str]:
-    for name, t in outputs.items():
-        if asked.tolerance is not None and t.within < samples:
-            yield (f"'{name}': {samples - t.within} of {samples} samples beyond tolerance "
-                   f"{asked.tolerance:g} ({asked.error_stat})")  # fmt: skip
-        if asked.atol is not None and t.sums.mean_abs > asked.atol:
-            yield f"'{name}': mean absolute error {t.sums.mean_abs:.4g} is over {asked.atol:g}"
-        if asked.min_sqnr is not None and t.sums.sqnr_db < asked.min_sqnr:
-            yield f"'{name}': SQNR {t.sums.sqnr_db:.2f} dB is under {asked.min_sqnr:g} dB"
-        if asked.min_cosine is not None and t.sums.cosine < asked.min_cosine:
-            yield f"'{name}': cosine {t.sums.cosine:.5f} is under {asked.min_cosine:g}"
-        if asked.min_agreement is not None and t.top1 < asked.min_agreement:
-            yield f"'{name}': top-1 agreement {t.top1:.4f} is under {asked.min_agreement:g}"
+def _bounded(decibels: float) -> float:
+    """What is not a number is worse than any."""
+    return -100.0 if math.isnan(decibels) else min(decibels, 100.0)
 
 
 @contextmanager

@@ -128,3 +128,118 @@ def test_memory_does_not_grow_with_samples(tmp_path: Path) -> None:
     few, many = peak(20), peak(400)
     # 380 more samples of four outputs would be over 100 kB if they were kept
     assert many < few + 50_000
+
+
+ODD = """
+<ir_version: 10, opset_import: ["": 17]>
+net (float[N, 4] x) => (OUTPUTS)
+<float step = {STEP}, float none = {-inf}, float zero = {0.0},
+ bool[4] seen = {1, 0, 1, 1}, bool[4] unseen = {0, 0, 0, 0}>
+{
+  y = Add(x, step)
+  masked = Where(seen, y, none)
+  all = Where(unseen, y, none)
+  k = ArgMax<axis = -1, keepdims = 0>(y)
+  over = Greater(y, zero)
+  places = NonZero(over)
+  one = ReduceMean<axes = [-1], keepdims = 1>(y)
+}
+"""
+TYPES = {"y": "float[N, 4]", "masked": "float[N, 4]", "k": "int64[N]", "places": "int64[R, K]",
+         "all": "float[N, 4]", "one": "float[N, 1]"}  # fmt: skip
+DISTANCES = [Thresholds(tolerance=100.0), Thresholds(atol=100.0), Thresholds(min_sqnr=-100.0),
+             Thresholds(min_cosine=-1.0)]  # fmt: skip
+
+
+def _save_odd(path: Path, outputs: str, step: str, op: str = "ArgMax") -> Path:
+    declared = ", ".join(f"{TYPES[name]} {name}" for name in outputs.split())
+    text = ODD.replace("OUTPUTS", declared).replace("STEP", step).replace("ArgMax", op)
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def _odd(folder: Path, outputs: str, thresholds: Thresholds, step: str = "0.7") -> Comparison:
+    """A comparison of models with these outputs, the second `step` off."""
+    paths = [folder / "a.onnx", folder / "b.onnx"]
+    for path, by in zip(paths, ("0.0", step), strict=True):
+        _save_odd(path, outputs, by)
+    return compare(*paths, _data(folder, 16), thresholds)
+
+
+@pytest.mark.parametrize("thresholds", DISTANCES)
+@pytest.mark.parametrize("output", ["places", "all"])
+def test_a_threshold_without_anything_to_hold_it_against_is_missed(
+    tmp_path: Path, thresholds: Thresholds, output: str
+) -> None:
+    found = _odd(tmp_path, output, thresholds)
+    (failure,) = found.failures
+    assert "cannot be judged: no output can be compared" in failure
+    assert f"'{output}'" in failure
+    assert output in found.found.left_out
+
+
+@pytest.mark.parametrize("output", ["places", "all", "one"])
+def test_an_agreement_of_nothing_is_missed(tmp_path: Path, output: str) -> None:
+    (failure,) = _odd(tmp_path, output, Thresholds(min_agreement=0.0)).failures
+    assert "--min-agreement cannot be judged" in failure
+
+
+def test_what_is_left_out_takes_no_threshold_from_the_rest(tmp_path: Path) -> None:
+    assert not _odd(tmp_path, "y places all", Thresholds(min_sqnr=0.0)).failures
+    (failure,) = _odd(tmp_path, "y places all", Thresholds(min_sqnr=50.0)).failures
+    assert failure.startswith("'y'")
+
+
+def test_infinities_alike_are_left_out_and_the_rest_is_judged(tmp_path: Path) -> None:
+    found = _odd(tmp_path, "masked", Thresholds(tolerance=0.71, error_stat="max", atol=0.71))
+    assert not found.failures
+    masked = found.outputs["masked"]
+    # y = x + 0.7 at three places of four, but for rounding in float32
+    assert masked.sums.mean_abs == pytest.approx(0.7, abs=1e-6)
+    assert masked.sums.alike == 16
+    assert np.isfinite(masked.psnr_db)
+    assert list(found.found.notes()) == [
+        "output 'masked': 16 of 64 values are infinite or NaN alike in both models and are left out"
+    ]
+    assert len(_odd(tmp_path, "masked", Thresholds(tolerance=0.69, atol=0.69)).failures) == 2
+
+
+@pytest.mark.parametrize("thresholds", DISTANCES)
+def test_a_value_that_one_model_alone_lacks_misses_every_threshold(
+    tmp_path: Path, thresholds: Thresholds
+) -> None:
+    (failure,) = _odd(tmp_path, "y", thresholds, step="inf").failures
+    assert "64 of its values are NaN or infinite in one model alone" in failure
+
+
+def test_integers_are_held_against_an_agreement(tmp_path: Path) -> None:
+    same = _odd(tmp_path, "k", Thresholds(min_agreement=1.0), step="0.0")
+    assert not same.failures
+    assert same.found.exact["k"].share == 1.0
+    a, b = tmp_path / "a.onnx", _save_odd(tmp_path / "least.onnx", "k", "0.0", op="ArgMin")
+    for asked, said in ((Thresholds(min_agreement=0.5), "share of equal values 0.0000"),
+                        (Thresholds(min_sqnr=-100.0), "give --min-agreement")):  # fmt: skip
+        (failure,) = compare(a, b, _data(tmp_path, 16), asked).failures
+        assert said in failure
+
+
+@pytest.mark.parametrize("thresholds", DISTANCES)
+def test_integers_that_are_all_equal_are_within_any_distance(
+    tmp_path: Path, thresholds: Thresholds
+) -> None:
+    assert not _odd(tmp_path, "k", thresholds, step="0.0").failures
+
+
+def test_a_threshold_that_is_no_number_is_refused() -> None:
+    with pytest.raises(OnnxqError, match="--min-sqnr nan holds for nothing"):
+        Thresholds(min_sqnr=float("nan"))
+
+
+def test_an_axis_of_a_fixed_length_that_differs_is_another_model(tmp_path: Path) -> None:
+    a = _model(tmp_path / "a.onnx", "0.0")
+    text = FLOAT.replace("STEP", "0.0").replace("float[1, 4] y", "float[1, 5] y")
+    wider = text.replace("y = Relu(b)", "z = Relu(b) one = Constant<value = float[1, 1] {1.0}>()"
+                         " y = Concat<axis = 1>(z, one)")  # fmt: skip
+    onnx.save(onnx.parser.parse_model(wider), tmp_path / "b.onnx")
+    with pytest.raises(ModelError, match=r"'y' has shape \(1, 4\) in one model and \(1, 5\)"):
+        compare(a, tmp_path / "b.onnx", _data(tmp_path, 2), Thresholds())

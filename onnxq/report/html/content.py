@@ -50,8 +50,9 @@ def content(evidence: Evidence) -> dict[str, Any]:
         "tensors": tensor_rows(evidence, known),
         "provenance": provenance(evidence),
     }
-    if evidence.manifest is not None and evidence.manifest["agreement"]["outputs"]:
-        found["agreement"] = sections.agreement(evidence.manifest)
+    if evidence.manifest is not None:
+        agreement = sections.agreement(evidence.manifest)
+        found |= {"agreement": agreement} if agreement["outputs"] else {}
     if evidence.ranking is not None:
         found["sensitivity"] = sections.sensitivity(evidence.ranking)
     if evidence.search is not None:

@@ -143,16 +143,24 @@ def comparison(document: Document) -> Section:
         finite(
             {
                 "samples": document["samples"],
-                "outputs": [_compared(n, t) for n, t in document["outputs"].items()],
+                "outputs": _outputs(document),
                 "tensors": [
                     {"name": n, "sqnr_db": float(t["sqnr_db"]), "cosine": float(t["cosine"])}
                     for n, t in document["tensors"].items()
                 ],
                 "first_offender": document.get("first_offender"),
                 "failures": [str(f) for f in document["failures"]],
+                "notes": [str(note) for note in document.get("notes", ())],
             }
         )
     )
+
+
+def _outputs(document: Document) -> list[dict[str, Any]]:
+    """A row an output; those compared by equality have no other figure."""
+    rows = [_compared(name, figures) for name, figures in document["outputs"].items()]
+    return rows + [{"name": name, "equal": e["equal"] / e["values"]}
+                   for name, e in document.get("exact", {}).items()]  # fmt: skip
 
 
 def _compared(name: str, figures: Document) -> dict[str, Any]:
@@ -160,7 +168,6 @@ def _compared(name: str, figures: Document) -> dict[str, Any]:
 
 
 def agreement(manifest: Document) -> Section:
-    """The outputs on held-out samples, of a manifest."""
+    """The outputs on the samples that were compared on, of a manifest."""
     found = manifest["agreement"]
-    outputs = [_compared(name, figures) for name, figures in found["outputs"].items()]
-    return Section(finite({"samples": found["samples"], "outputs": outputs}))
+    return Section(finite({"samples": found["samples"], "outputs": _outputs(found)}))

@@ -7,6 +7,7 @@ import math
 from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.nodes import FLOAT, NONE, Row
 from onnxq.report.html.numbers import count
+from onnxq.report.manifest import samples_of
 from onnxq.report.ranking import UNITS
 
 MB = 1e6
@@ -35,12 +36,13 @@ def _agreement(evidence: Evidence) -> list[Card]:
     if compared is None:
         return _manifest_agreement(evidence.manifest) if evidence.manifest else []
     where = f"{count(compared['samples'], 'sample')} compared"
-    return _worst(compared["outputs"], where, "bad" if compared["failures"] else "")
+    state = "bad" if compared["failures"] else ""
+    return _worst(compared["outputs"], where, state) or _equal(compared, where, state)
 
 
 def _manifest_agreement(manifest: Document) -> list[Card]:
     found = manifest["agreement"]
-    return _worst(found["outputs"], count(found["samples"], "held-out sample"), "")
+    return _worst(found["outputs"], samples_of(found), "") or _equal(found, samples_of(found), "")
 
 
 def _worst(outputs: Document, where: str, state: str) -> list[Card]:
@@ -52,6 +54,16 @@ def _worst(outputs: Document, where: str, state: str) -> list[Card]:
     shown = f"{value:.1f} dB" if math.isfinite(value) else "equal" if value > 0 else str(value)
     note = f"{which}; {where}, cosine {float(worst['cosine']):.5f}"
     return [_card("SQNR", shown, note, state)]
+
+
+def _equal(found: Document, where: str, state: str) -> list[Card]:
+    """The worst of the outputs that are compared by equality; that nothing was, without any."""
+    exact = found.get("exact", {})
+    if not exact:
+        return [_card("outputs", "not compared", where, state)]
+    name, worst = min(exact.items(), key=lambda o: float(o[1]["equal"] / o[1]["values"]))
+    value = f"{100 * worst['equal'] / worst['values']:.2f} %"
+    return [_card("equal values", value, f"of '{name}'; {where}", state)]
 
 
 def _order(value: float) -> float:

@@ -4,7 +4,7 @@ function summarySection(data) {
   const cards = data.summary.map((card) => el("div", { class: `card ${card.state}` },
     el("div", { class: "card-label" }, card.label), el("div", { class: "card-value" }, card.value), el("div", { class: "card-note" }, breakable(card.note))));
   const failures = ((data.comparison || {}).failures || []).map((line) => el("p", { class: "failed" }, `Failed: ${line}`));
-  const notes = data.provenance.notes.map((note) => el("li", {}, breakable(note)));
+  const notes = [...((data.comparison || {}).notes || []), ...data.provenance.notes].map((note) => el("li", {}, breakable(note)));
   const outputs = data.comparison ? null : data.agreement && agreementTable(data.agreement);
   return section("summary", "Summary", el("div", { class: "cards" }, cards), failures, outputs,
     notes.length ? el("details", { open: notes.length < 4 }, el("summary", {}, plural(notes.length, "note")), el("ul", { class: "notes" }, notes)) : null);
@@ -12,7 +12,7 @@ function summarySection(data) {
 
 const FIGURES = {
   sqnr_db: ["SQNR, dB", decibels], psnr_db: ["PSNR, dB", decibels], cosine: ["cosine", (v) => number(v).toFixed(5)],
-  mean_abs: ["mean |difference|", (v) => digits(v, 3)], max_abs: ["largest |difference|", (v) => digits(v, 3)], top1_agreement: ["same top class, %", percent],
+  mean_abs: ["mean |difference|", (v) => digits(v, 3)], max_abs: ["largest |difference|", (v) => digits(v, 3)], top1_agreement: ["same top class, %", percent], equal: ["equal, %", percent],
 };
 
 function agreementTable(found) {
