@@ -18,6 +18,7 @@ import numpy as np
 from onnxq.graph import Graph, Node, constant_of, is_standard, producer
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, Array, NotExact
+from onnxq.passes.name_nodes import names_of
 from onnxq.passes.weights import set_bias, set_weight, sole_writer, take_output
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ ELEMENTWISE = ("Mul", "Div", "Add", "Sub")
 
 def fold_affine(graph: Graph) -> int:
     """Fold into Conv and ConvTranspose what can be folded exactly; how many nodes went."""
-    taken = set(graph.tensors()) | {node.name for node in graph.nodes}
+    taken = names_of(graph)
     count = 0
     for node in graph.nodes:
         side = _constant_side(node)

@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 from onnxq.graph import WEIGHTED, Graph, Node, constant_of, is_output
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, Array, NotExact, Params
-from onnxq.passes.name_nodes import unique_name
+from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.passes.remove_identity import replace_tensor
 from onnxq.passes.weights import name_beside, set_bias, set_weight, sole_writer, take_output
 
@@ -41,7 +41,7 @@ class Chain:
 
 def fold_bn(graph: Graph) -> int:
     """Fold the BNs that can be folded exactly; how many. Needs ranks where a MatMul is before."""
-    taken = set(graph.tensors()) | {node.name for node in graph.nodes}
+    taken = names_of(graph)
     count = 0
     for bn in [node for node in graph.nodes if node.op == "BatchNormalization"]:
         try:
@@ -141,9 +141,8 @@ def _rewrite_matmul(graph: Graph, bn: Node, chain: Chain, params: Params, taken:
     set_weight(node, params.weight, taken)
     product = node.outputs[0]
     if add is None:
-        name = unique_name(node.name.removesuffix("MatMul") + "Add", taken)
-        total = gs.Variable(unique_name(f"{name}_output_0", taken), product.dtype, product.shape)
-        taken |= {name, total.name}
+        name = new_name(node.name.removesuffix("MatMul") + "Add", taken)
+        total = gs.Variable(new_name(f"{name}_output_0", taken), product.dtype, product.shape)
         add = gs.Node("Add", name, outputs=[total])
         graph.nodes.insert(next(i for i, n in enumerate(graph.nodes) if n is node) + 1, add)
         replace_tensor(product, total)

@@ -31,6 +31,7 @@ from onnxq.errors import OnnxqError, PlanError
 from onnxq.graph import Graph, Tensor, constant_from, constant_of, node_by_name, scopes, uncollected
 from onnxq.numerics import Limit, amax_of, dequantize, grid_of, magnitude_of, quantize, scale_of
 from onnxq.passes.apply import tidy
+from onnxq.passes.name_nodes import names_of
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 
@@ -85,7 +86,7 @@ def insert_qdq(
     options = options or InsertOptions()
     made: dict[tuple[int, str, QuantSpec], _Pair] = {}
     owners = {node.name: scope for scope in scopes(graph) for node in scope.nodes}
-    taken = {name for scope in scopes(graph) for name in scope.tensors()} | owners.keys()
+    taken = names_of(graph)
     edges = _edges(graph, plan)
     for edge, tensor, spec in edges:
         owner = owners[edge.node]

@@ -18,11 +18,27 @@ def name_nodes(graph: Graph) -> int:
     return _name_the_nodes(graph) + _name_the_tensors(graph)
 
 
+def names_of(graph: Graph) -> set[str]:
+    """Every name that a node or tensor has, in bodies of If, Loop and Scan too."""
+    found: set[str] = set()
+    for scope in scopes(graph):
+        found |= scope.tensors().keys() | {node.name for node in scope.nodes}
+        found |= {t.name for t in (*scope.inputs, *scope.outputs)}
+    return found
+
+
 def unique_name(wanted: str, taken: set[str]) -> str:
     """`wanted`, or the first of `wanted_1`, `wanted_2`, ... that is not in `taken`."""
     if wanted not in taken:
         return wanted
     return next(n for k in itertools.count(1) if (n := f"{wanted}_{k}") not in taken)
+
+
+def new_name(wanted: str, taken: set[str]) -> str:
+    """As `unique_name`, and taken from now on."""
+    name = unique_name(wanted, taken)
+    taken.add(name)
+    return name
 
 
 def _name_the_nodes(graph: Graph) -> int:

@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.passes.apply import tidy
-from onnxq.passes.name_nodes import unique_name
+from onnxq.passes.name_nodes import names_of, new_name, unique_name
 
 Array = npt.NDArray[Any]
 BIAS = 2  # the input of Conv and Gemm that holds the bias
@@ -27,7 +27,7 @@ def quantize_biases(graph: Graph) -> int:
 
     A bias that INT32 cannot hold, or that is not a constant of one value a channel, stays float.
     """
-    taken = {*graph.tensors(), *(node.name for node in graph.nodes)}
+    taken = names_of(graph)
     done = 0
     for node in list(graph.nodes):
         step = _step(node)
@@ -63,8 +63,9 @@ def _step(node: Node) -> Array | None:
 def _dequantized(graph: Graph, node: Node, codes: Array, step: Array, taken: set[str]) -> Tensor:
     """The output of a DequantizeLinear on `codes`."""
     stem = unique_name(f"{node.name}_bias", taken)
-    names = [f"{stem}_{suffix}" for suffix in ("quantized", "scale", "zero_point", "dequantized")]
-    taken.update((stem, *names))
+    suffixes = ("quantized", "scale", "zero_point", "dequantized")
+    names = [new_name(f"{stem}_{suffix}", taken) for suffix in suffixes]
+    taken.add(stem)
     constants = [
         gs.Constant(names[0], codes),
         gs.Constant(names[1], step),
@@ -72,7 +73,6 @@ def _dequantized(graph: Graph, node: Node, codes: Array, step: Array, taken: set
     ]
     out = gs.Variable(names[3], np.float32, codes.shape)
     attributes = {"axis": 0} if step.ndim else {}
-    name = unique_name(f"{stem}_DequantizeLinear", taken)
-    taken.add(name)
+    name = new_name(f"{stem}_DequantizeLinear", taken)
     graph.nodes.append(gs.Node("DequantizeLinear", name, attributes, constants, [out]))
     return out

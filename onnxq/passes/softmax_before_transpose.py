@@ -12,12 +12,12 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from onnxq.graph import Graph, Node, is_output, producer
-from onnxq.passes.name_nodes import unique_name
+from onnxq.passes.name_nodes import names_of, new_name
 
 
 def softmax_before_transpose(graph: Graph) -> int:
     """Swap such pairs in place; how many. A Transpose with other consumers stays."""
-    taken = set(graph.tensors())
+    taken = names_of(graph)
     count = 0
     for softmax in [n for n in graph.nodes if n.op == "Softmax"]:
         before = producer(softmax.inputs[0])
@@ -27,9 +27,7 @@ def softmax_before_transpose(graph: Graph) -> int:
         axis = int(softmax.attrs.get("axis", -1)) % len(perm)
         moved = before.outputs[0]
         if axis < perm[axis] and len(moved.outputs) == 1 and not is_output(graph, moved):
-            name = unique_name(f"{softmax.name}_moved", taken)
-            taken.add(name)
-            _swap(softmax, before, perm[axis], name)
+            _swap(softmax, before, perm[axis], new_name(f"{softmax.name}_moved", taken))
             count += 1
     if count:
         graph.toposort()

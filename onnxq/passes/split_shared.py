@@ -15,7 +15,7 @@ from collections.abc import Hashable
 import onnx_graphsurgeon as gs
 
 from onnxq.graph import WEIGHTED, Graph, Node, Tensor
-from onnxq.passes.name_nodes import unique_name
+from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.stored import Stored
 
 BIASED = ("Conv", "ConvTranspose", "Gemm")
@@ -24,7 +24,7 @@ BIASED = ("Conv", "ConvTranspose", "Gemm")
 def split_shared(graph: Graph) -> int:
     """Split shared weights and biases; how many copies were made."""
     tensors = graph.tensors()
-    taken = set(tensors)
+    taken = names_of(graph)
     mine = {id(node) for node in graph.nodes}
     count = 0
     for name, tensor in tensors.items():
@@ -34,10 +34,8 @@ def split_shared(graph: Graph) -> int:
         for k, use in enumerate(list(uses)[1:], start=1):
             # what stays in its file need not be read for that
             values = tensor._values if isinstance(tensor._values, Stored) else tensor.values
-            copy = gs.Constant(
-                unique_name(f"{name}.{k}", taken), values, export_dtype=tensor.export_dtype
-            )
-            taken.add(copy.name)
+            copied = new_name(f"{name}.{k}", taken)
+            copy = gs.Constant(copied, values, export_dtype=tensor.export_dtype)
             for node, i in uses[use]:
                 node.inputs[i] = copy
             count += 1

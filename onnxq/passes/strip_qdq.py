@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor, behind, constant_of, is_output, producer
 from onnxq.passes.apply import tidy
+from onnxq.passes.name_nodes import names_of, new_name
 
 Array = npt.NDArray[Any]
 
@@ -43,15 +44,15 @@ def strip_qdq(graph: Graph, only: Collection[str] | None = None) -> int:
         if node.op not in ("QuantizeLinear", "DequantizeLinear"):
             raise ModelError(f"'{node.name}' is a {node.op}, which has no float form; start from "
                              "the float model")  # fmt: skip
-    count = 0
+    count, taken = 0, names_of(graph)
     chosen = [n for n in graph.nodes if n.op == "DequantizeLinear"]
     for node in chosen if only is None else [n for n in chosen if n.name in only]:
         before = producer(behind(node.inputs[0], ("Clip",)))  # codes of fewer bits
         if before is not None and before.op == "QuantizeLinear":
             float_tensor = before.inputs[0]
         else:
-            float_tensor = _dequantized(node)
-        _replace(graph, node, float_tensor)
+            float_tensor = _dequantized(node, taken)
+        _replace(graph, node, float_tensor, taken)
         count += 1
     tidy(graph)
     for node in graph.nodes if only is None else ():
@@ -61,7 +62,7 @@ def strip_qdq(graph: Graph, only: Collection[str] | None = None) -> int:
     return count
 
 
-def _dequantized(node: Node) -> Tensor:
+def _dequantized(node: Node, taken: set[str]) -> Tensor:
     """The constant that a DequantizeLinear makes of a constant, in the type of its scale."""
     values = [constant_of(t) for t in node.inputs]
     if values[0] is None or values[1] is None:
@@ -71,7 +72,7 @@ def _dequantized(node: Node) -> Tensor:
     zero = values[2] if len(values) > 2 and values[2] is not None else np.zeros_like(scale)
     wide = [spread_for(node, v.astype(np.float64), codes.shape) for v in (scale, zero)]
     floats = ((codes - wide[1]) * wide[0]).astype(scale.dtype)
-    return gs.Constant(f"{node.outputs[0].name}_float", floats)
+    return gs.Constant(new_name(f"{node.outputs[0].name}_float", taken), floats)
 
 
 def spread_for(node: Node, values: Array, shape: tuple[int, ...]) -> Array:
@@ -89,11 +90,12 @@ def spread_for(node: Node, values: Array, shape: tuple[int, ...]) -> Array:
     return values.reshape(along)
 
 
-def _replace(graph: Graph, node: Node, new: Tensor) -> None:
+def _replace(graph: Graph, node: Node, new: Tensor, taken: set[str]) -> None:
     """Let the readers of what `node` writes read `new`; an output of the graph keeps its name."""
     old = node.outputs[0]
     node.outputs.clear()
     for reader in list(old.outputs):
         reader.inputs = [new if t is old else t for t in reader.inputs]
     if is_output(graph, old):
-        graph.nodes.append(gs.Node("Identity", f"{old.name}_Identity", {}, [new], [old]))
+        name = new_name(f"{old.name}_Identity", taken)
+        graph.nodes.append(gs.Node("Identity", name, {}, [new], [old]))

@@ -25,6 +25,7 @@ from onnx import TensorProto
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor, is_custom
 from onnxq.passes.apply import tidy
+from onnxq.passes.name_nodes import names_of, new_name
 
 SENSITIVE = frozenset({
     "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
@@ -173,6 +174,7 @@ class _Caster:
         self.options = options
         self.type = options.onnx_type
         self.dtype = np.dtype(np.float16 if options.dtype == "fp16" else bfloat16)
+        self.taken = names_of(graph)
         self.half: dict[str, Tensor] = {}  # float32 tensor's name -> its half form
         self.single: dict[str, Tensor] = {}  # half tensor's name -> its float32 form
 
@@ -226,7 +228,7 @@ class _Caster:
 
     def _rename(self, output: Tensor, name: str, dtype: Any) -> Tensor:
         """Let what wrote and read an output of the graph write and read a tensor of its own."""
-        inner = gs.Variable(name, dtype, output.shape)
+        inner = gs.Variable(new_name(name, self.taken), dtype, output.shape)
         for maker in list(output.inputs):
             maker.outputs = [inner if t is output else t for t in maker.outputs]
         for reader in list(output.outputs):
@@ -238,27 +240,27 @@ class _Caster:
             self.half[tensor.name] = (
                 self._half_constant(tensor)
                 if isinstance(tensor, gs.Constant)
-                else self._cast(
-                    tensor,
-                    gs.Variable(f"{tensor.name}_to_half", self.dtype, tensor.shape),
-                    self.type,
-                )
+                else self._cast(tensor, self._beside(tensor, "to_half", self.dtype), self.type)
             )
         return self.half[tensor.name]
 
     def _as_single(self, tensor: Tensor) -> Tensor:
         if tensor.name not in self.single:
-            out = gs.Variable(f"{tensor.name}_to_float", np.float32, tensor.shape)
+            out = self._beside(tensor, "to_float", np.float32)
             self.single[tensor.name] = self._cast(tensor, out, int(TensorProto.FLOAT))
         return self.single[tensor.name]
 
+    def _beside(self, tensor: Tensor, what: str, dtype: Any) -> Tensor:
+        return gs.Variable(new_name(f"{tensor.name}_{what}", self.taken), dtype, tensor.shape)
+
     def _cast(self, source: Tensor, out: Tensor, to: int) -> Tensor:
-        node = gs.Node("Cast", f"{out.name}_Cast", {"to": to}, [source], [out])
+        name = new_name(f"{out.name}_Cast", self.taken)
+        node = gs.Node("Cast", name, {"to": to}, [source], [out])
         self.graph.nodes.append(node)
         return out
 
     def _half_constant(self, tensor: Tensor) -> Tensor:
-        name = f"{tensor.name}_half"
+        name = new_name(f"{tensor.name}_half", self.taken)
         if self.type == TensorProto.FLOAT16:
             limit = np.float32(FP16_MAX)
             values = np.clip(tensor.values, -limit, limit)

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq.graph import Graph, Node, Tensor, is_output, producer
 from onnxq.passes.affine import Array, NotExact
-from onnxq.passes.name_nodes import unique_name
+from onnxq.passes.name_nodes import new_name
 from onnxq.stored import noted
 
 
@@ -53,15 +53,11 @@ def _successor(tensor: Tensor, values: Array, taken: set[str]) -> Tensor:
     """A constant in the place of `tensor`; under its name if nobody else reads that."""
     if len(tensor.outputs) == 1:
         return noted(gs.Constant(tensor.name, values))
-    name = unique_name(f"{tensor.name}.folded", taken)
-    taken.add(name)
-    return noted(gs.Constant(name, values))
+    return noted(gs.Constant(new_name(f"{tensor.name}.folded", taken), values))
 
 
 def name_beside(node: Node, role: str, taken: set[str]) -> str:
     """`layer.bias` beside `layer.weight`, or else after the node's name."""
     weight = node.inputs[1].name
     stem = weight.removesuffix("weight") if weight.endswith(".weight") else f"{node.name}."
-    name = unique_name(stem + role, taken)
-    taken.add(name)
-    return name
+    return new_name(stem + role, taken)

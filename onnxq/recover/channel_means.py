@@ -44,7 +44,7 @@ def probe(graph: Graph, nodes: Mapping[str, Node], site: Site) -> onnx.ModelProt
     tensor = gs.Variable(TENSOR, np.float32, None if rank is None else [None] * rank)
     shift = gs.Variable(SHIFT, np.float32, [site.channels])
     out = gs.Graph(inputs=[tensor, shift], opset=graph.opset, ir_version=graph.ir_version)
-    moved: Tensor = gs.Variable(f"{site.biased}_shifted", np.float32)
+    moved: Tensor = gs.Variable("onnxq_shifted", np.float32)
     out.nodes.append(gs.Node("Add", "onnxq_add", {}, [tensor, _spread(out, shift, site)], [moved]))
     made: dict[str, Tensor] = {site.biased: moved}
     for name in site.region:

@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, node_by_name
 from onnxq.passes.affine import NotExact
 from onnxq.passes.apply import tidy
-from onnxq.passes.name_nodes import unique_name
+from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.plan import Plan
 from onnxq.recover.channel_sizes import Layout
 from onnxq.recover.linear import input_amax, input_channels, multiply, scale_before
@@ -59,7 +59,7 @@ def find_groups(graph: Graph, plan: Plan) -> list[Group]:
     """The groups of a float32 graph, in its order: one for each activation that `plan` quantizes
     for a linear op with a constant weight."""
     mine = {id(node) for node in graph.nodes}
-    taken = {*graph.tensors(), *(node.name for node in graph.nodes)}
+    taken = names_of(graph)
     read = {}
     for node in graph.nodes:
         if Edge(node.name, 0) in plan.edges and constant_of(node.inputs[0]) is None:
@@ -108,8 +108,7 @@ def _explicit(
     quantized = tuple(name for name in linear if Edge(name, 0) in plan.edges)
     if layout.rank or not quantized:
         return None
-    name = unique_name(f"{tensor.name}_smoothed", taken)
-    taken.add(name)
+    name = new_name(f"{tensor.name}_smoothed", taken)
     return Group(tensor.name, quantized, layout, name, (name,))
 
 
@@ -167,10 +166,10 @@ def scale_group(graph: Graph, group: Group, scale: Array) -> None:
 def _insert(graph: Graph, tensor: Tensor, group: Group, scale: Array) -> None:
     """A Mul in front of the readers of an explicit group."""
     nodes = node_by_name(graph)
-    taken = {*graph.tensors(), *nodes}
-    factor = gs.Constant(unique_name(f"{group.read}_factor", taken), (1 / scale).astype(np.float32))
+    taken = names_of(graph)
+    factor = gs.Constant(new_name(f"{group.read}_factor", taken), (1 / scale).astype(np.float32))
     out = gs.Variable(group.read, tensor.dtype, tensor.shape)
-    name = unique_name(f"{group.read}_Mul", taken)
+    name = new_name(f"{group.read}_Mul", taken)
     first = min(graph.nodes.index(nodes[reader]) for reader in group.readers)
     graph.nodes.insert(first, gs.Node("Mul", name, {}, [tensor, factor], [out]))
     for reader in group.readers:

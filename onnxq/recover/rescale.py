@@ -32,7 +32,7 @@ from onnxq.graph import (
 )
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, NotExact
-from onnxq.passes.name_nodes import unique_name
+from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.recover.linear import Edit, rounded
 
 Array = npt.NDArray[Any]
@@ -88,14 +88,13 @@ def value_readers(tensor: Tensor) -> list[Node]:
 def apply_edits(graph: Graph, edits: Iterable[Edit]) -> None:
     """Put the edited constants in their places; others that read the old ones go on doing so."""
     nodes = node_by_name(graph)
-    taken = set(graph.tensors())
+    taken = names_of(graph)
     for edit in edits:
         node = nodes[edit.node]
         old = node.inputs[edit.input]
         name = old.name
         if len(old.outputs) != 1 or not isinstance(old, gs.Constant):
-            name = unique_name(f"{old.name}.scaled", taken)
-            taken.add(name)
+            name = new_name(f"{old.name}.scaled", taken)
         node.inputs[edit.input] = gs.Constant(name, edit.values)
 
 

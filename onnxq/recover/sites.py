@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, node_by_name, producer
-from onnxq.passes.name_nodes import unique_name
+from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.plan import Plan
 from onnxq.spec import Edge
 from onnxq.targets.flow import sole_consumer
@@ -99,7 +99,7 @@ def shift_biases(graph: Graph, sites: Iterable[Site], shifts: Mapping[str, Array
     A bias that is missing is made. Constants are never written into: they may be shared.
     """
     nodes = node_by_name(graph)
-    taken = set(graph.tensors())
+    taken = names_of(graph)
     places = {site.node: (nodes[site.holder], site.slot) for site in sites if site.node in shifts}
     for name, (holder, slot) in places.items():
         shift = shifts[name]
@@ -107,9 +107,7 @@ def shift_biases(graph: Graph, sites: Iterable[Site], shifts: Mapping[str, Array
         old = constant_of(holder.inputs[slot]) if slot < len(holder.inputs) else None
         new = np.asarray(shift, np.float64) / scale + (0.0 if old is None else old)
         dtype = np.float32 if old is None else old.dtype
-        fresh = unique_name(f"{name}_bias", taken)
-        taken.add(fresh)
-        constant = gs.Constant(fresh, np.asarray(new, dtype))
+        constant = gs.Constant(new_name(f"{name}_bias", taken), np.asarray(new, dtype))
         if slot < len(holder.inputs):
             holder.inputs[slot] = constant
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxq.graph import WEIGHTED, Graph, Node, Tensor, behind, constant_of, is_standard, producer
+from onnxq.passes.name_nodes import names_of
 from onnxq.targets.flow import SAME
 
 Array = npt.NDArray[Any]
@@ -79,6 +81,11 @@ class Context:
     def opset(self) -> int:
         """The opset of the default domain."""
         return int(self.graph.opset)
+
+    @cached_property
+    def taken(self) -> set[str]:
+        """Names in use; who makes one adds it."""
+        return names_of(self.graph)
 
     def type_of(self, tensor: Tensor) -> str | None:
         """The ONNX type of a tensor, such as "FLOAT16"; None where it is not known."""

@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq.graph import Graph, constant_of, is_output
 from onnxq.passes.apply import tidy
+from onnxq.passes.name_nodes import new_name
 from onnxq.passes.remove_identity import remove_identity, replace_tensor
 from onnxq.passes.strip_qdq import spread_for
 from onnxq.trt.context import Array, Context, Quantizer, context_of
@@ -74,7 +75,8 @@ def _to_float(ctx: Context, nodes: set[int]) -> int:
         wide = spread_for(dq.node, dq.scale, codes.shape)
         zero = spread_for(dq.node, np.broadcast_to(zero, dq.scale.shape), codes.shape)
         floats = (codes.astype(np.int32) - zero).astype(dq.scale.dtype) * wide
-        constant = gs.Constant(f"{dq.out.name}_float", np.asarray(floats, dq.scale.dtype))
+        name = new_name(f"{dq.out.name}_float", ctx.taken)
+        constant = gs.Constant(name, np.asarray(floats, dq.scale.dtype))
         replace_tensor(dq.out, constant)
         count += 1
     return count
@@ -91,7 +93,7 @@ def lift_zero_scales(ctx: Context) -> int:
             continue
         codes, before = constant_of(dq.data), ctx.quantizer(dq.data)
         if codes is not None and codes.dtype == np.int8 and _spreads(dq, codes):
-            _lift(dq, codes)
+            _lift(ctx, dq, codes)
             count += 1
         elif before is not None and before.quantizes and not is_output(ctx.graph, dq.out):
             replace_tensor(dq.out, before.data)
@@ -110,17 +112,17 @@ def _spreads(dq: Quantizer, codes: Array) -> bool:
     return inside and codes.shape[axis] == dq.scale.size
 
 
-def _lift(dq: Quantizer, codes: Array) -> None:
+def _lift(ctx: Context, dq: Quantizer, codes: Array) -> None:
     scale: Array = dq.scale  # type: ignore[assignment]
     zero = np.asarray(spread_for(dq.node, scale, codes.shape) == 0)
     largest = scale[scale > 0].max() if (scale > 0).any() else 1
-    _set(dq, 0, np.where(zero, 0, codes).astype(codes.dtype))
-    _set(dq, 1, np.where(scale == 0, largest, scale).astype(scale.dtype))
+    _set(ctx, dq, 0, np.where(zero, 0, codes).astype(codes.dtype))
+    _set(ctx, dq, 1, np.where(scale == 0, largest, scale).astype(scale.dtype))
 
 
-def _set(q: Quantizer, index: int, values: Array) -> None:
+def _set(ctx: Context, q: Quantizer, index: int, values: Array) -> None:
     """A new constant as input `index` of a Q or DQ; other readers keep the old one."""
-    name = f"{q.out.name}_{('data', 'scale', 'zero_point')[index]}"
+    name = new_name(f"{q.out.name}_{('data', 'scale', 'zero_point')[index]}", ctx.taken)
     q.node.inputs[index] = gs.Constant(name, np.asarray(values))
 
 
@@ -133,12 +135,12 @@ def centre_uint8(ctx: Context) -> int:
             if readers and all(r is not None and _is_centred(r) for r in readers):
                 q.out.dtype = np.int8
                 for one in (q, *readers):
-                    _set(one, 2, np.zeros(one.zero_point.shape, np.int8))  # type: ignore
+                    _set(ctx, one, 2, np.zeros(one.zero_point.shape, np.int8))  # type: ignore
                 count += 1
         codes = None if q.quantizes else constant_of(q.data)
         if codes is not None and codes.dtype == np.uint8 and _is_centred(q):
-            _set(q, 0, (codes.astype(np.int16) - CENTRE).astype(np.int8))
-            _set(q, 2, np.zeros(q.zero_point.shape, np.int8))  # type: ignore[union-attr]
+            _set(ctx, q, 0, (codes.astype(np.int16) - CENTRE).astype(np.int8))
+            _set(ctx, q, 2, np.zeros(q.zero_point.shape, np.int8))  # type: ignore[union-attr]
             count += 1
     return count
 
@@ -170,9 +172,9 @@ def make_scalars(ctx: Context) -> int:
     nodes = {id(node) for node, _ in one_element_scales(ctx)}
     for q in ctx.quantizers:
         if id(q.node) in nodes:
-            _set(q, 1, q.scale.reshape(()))  # type: ignore[union-attr]
+            _set(ctx, q, 1, q.scale.reshape(()))  # type: ignore[union-attr]
             if q.zero_point is not None:
-                _set(q, 2, q.zero_point.reshape(()))
+                _set(ctx, q, 2, q.zero_point.reshape(()))
     return len(nodes)
 
 
