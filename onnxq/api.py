@@ -25,9 +25,11 @@ from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.errors import DataError
 from onnxq.graph import Graph
+from onnxq.passes.lost_weights import lost_weights
 from onnxq.passes.quantize_biases import quantize_biases
 from onnxq.plan import Plan
 from onnxq.recover.choice import chosen as recoveries
+from onnxq.recover.draft import Draft
 from onnxq.recover.stages import recover, refine, reshape
 from onnxq.report import manifest as manifests
 from onnxq.runtime import release_free_memory
@@ -40,6 +42,7 @@ from onnxq.steps import (
     compare,
     data,
     insert,
+    insert_options,
     plan,
     read,
     refuse_empty,
@@ -152,7 +155,7 @@ def quantize(
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     if "bias" in recoveries(config.recover, chosen):
         recovered.append(corrections.as_dict())
-    notes = [*source.notes, *notes, *_notes(source, chosen, config), *agreement.notes()]
+    notes = [*source.notes, *notes, *_notes(source, chosen, config, draft), *agreement.notes()]
     if not scores and isinstance(parse_method(config.method), Auto):
         notes.append(NO_CHOICE)
     seen = _seen(len(rest) + len(check) > len(dataset), rest, stats_from, config)
@@ -182,7 +185,10 @@ def _high_precision(
     return half, kept, runs
 
 
-def _notes(source: Source, plan: Plan, config: Config) -> Iterator[str]:
+def _notes(source: Source, plan: Plan, config: Config, draft: Draft) -> Iterator[str]:
+    lost = lost_weights(source.graph, plan, insert_options(config, draft.codes))
+    for node, weight in lost.items():
+        yield f"'{node}' multiplies by zeros: every code of its weight '{weight}' is 0"
     if config.high_precision == "bf16":
         yield "compared before the rest became BF16, which ONNX Runtime cannot run"
     if plan.attribute_ops:

@@ -1,6 +1,6 @@
 """The numbers, in plain NumPy: the oracle that every quantized graph is checked against.
 
-    scale = amax / qmax                       (float32, at least the least positive FP16)
+    scale = amax / qmax                       (float32, at least MIN_SCALE)
     q     = clamp(round_half_even(x / scale) + zero_point, qmin, qmax)
     x'    = (q - zero_point) * scale
 
@@ -25,22 +25,29 @@ from onnxq.spec import QuantSpec
 Array = npt.NDArray[Any]
 Limit: TypeAlias = float | tuple[float, float]  # a range: amax, or (low, high)
 
-MIN_SCALE = np.float32(2.0**-24)  # least positive FP16: a smaller scale becomes 0 when cast
+# The least scale in each type. The product of two, the step of an INT32 bias, must not fall below
+# the normal numbers of float32: runtimes may take such for zero. FP16 itself ends at 2^-24.
+MIN_SCALE = np.float32(2.0**-63)
+LEAST = {"float32": MIN_SCALE, "bfloat16": MIN_SCALE, "float16": np.float32(2.0**-24)}
+FP16_OFF = 2.0**-7  # share by which FP16 may change a scale: a step of the largest INT8 code
 
 
 def scale_of(amax: npt.ArrayLike, spec: QuantSpec, scale_dtype: str = "float32") -> Array:
-    """Scale for a range: float32, strictly positive also when cast to FP16; shape of `amax`.
+    """Scale for a range: float32, strictly positive in the type that holds it; shape of `amax`.
 
     `scale_dtype` "float16" or "bfloat16" rounds the scale to what the graph will hold, so that
     weights are rounded with the scale the engine multiplies by. Raises OnnxqError where a range
     is negative, not finite or gives a scale beyond the type's range.
     """
+    if scale_dtype not in LEAST:
+        raise OnnxqError(f"unknown scale dtype '{scale_dtype}'; choose float32, "
+                         "float16 or bfloat16")  # fmt: skip
     a = np.asarray(amax, np.float64)
     if not np.all(np.isfinite(a)) or np.any(a < 0):
         raise OnnxqError(f"a range must be finite and not negative, got {a.min()} to {a.max()}")
     if np.any(a > np.finfo(np.float32).max):
         raise OnnxqError(f"the range {a.max():.4g} is beyond float32; look for the node it is from")
-    scale = np.asarray(np.maximum(a / spec.row.qmax, MIN_SCALE), np.float32)
+    scale = np.asarray(np.maximum(a / spec.row.qmax, LEAST[scale_dtype]), np.float32)
     if spec.row.fixed_scale is not None:
         scale = np.full(a.shape, spec.row.fixed_scale, np.float32)
     if scale_dtype == "float32":
@@ -55,11 +62,25 @@ def _rounded_to(scale: Array, scale_dtype: str) -> Array:
         if not np.all(np.isfinite(half)):
             raise OnnxqError(f"scale {scale.max()} overflows FP16; use bf16 or fp32")
         return half
-    if scale_dtype == "bfloat16":
-        bits = np.atleast_1d(scale).view(np.uint32).astype(np.int64)
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-        return rounded.astype(np.uint32).view(np.float32).reshape(scale.shape)
-    raise OnnxqError(f"unknown scale dtype '{scale_dtype}'; choose float32, float16 or bfloat16")
+    bits = np.atleast_1d(scale).view(np.uint32).astype(np.int64)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return rounded.astype(np.uint32).view(np.float32).reshape(scale.shape)
+
+
+def has_scale(amax: npt.ArrayLike, spec: QuantSpec) -> Array:
+    """Which ranges are large enough for a scale, same shape; what is in others becomes 0."""
+    return np.asarray(amax, np.float64) >= spec.row.qmax * float(MIN_SCALE)
+
+
+def fits_fp16(scale: Array) -> bool:
+    """Whether FP16 holds the largest of some scales, to `FP16_OFF`; smaller ones may become 2^-24.
+
+    What does not fit loses its tensor: it is beyond 65504, or among the last steps above zero.
+    """
+    largest = float(np.max(scale, initial=0.0))
+    with np.errstate(over="ignore"):
+        half = float(np.float16(largest))
+    return abs(half - largest) <= FP16_OFF * largest
 
 
 def affine_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -148,8 +147,7 @@ def insert(
     """
     config = config or Config()
     graph = source.graph.copy()
-    options = replace(insert_options(config), codes=codes or {})
-    insert_qdq(graph, plan, ranges.limits, options)
+    insert_qdq(graph, plan, ranges.limits, insert_options(config, codes))
     tidy(graph)
     return graph
 
@@ -166,10 +164,10 @@ def as_attributes(
     return out
 
 
-def insert_options(config: Config) -> InsertOptions:
-    """How this configuration writes Q/DQ."""
+def insert_options(config: Config, codes: Mapping[Weight, Codes] | None = None) -> InsertOptions:
+    """How this configuration writes Q/DQ; `codes` are of weights that are rounded already."""
     weight_range = weight_mse if config.weight_method == "mse" else amax_of
-    return InsertOptions(config.weights_as, config.scale_dtype, weight_range)
+    return InsertOptions(config.weights_as, config.scale_dtype, weight_range, codes or {})
 
 
 def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:

@@ -16,10 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxq.errors import OnnxqError
 from onnxq.numerics import (
+    LEAST,
     MIN_SCALE,
     amax_of,
     dequantize,
     fake_quant,
+    fits_fp16,
+    has_scale,
     quantize,
     scale_of,
     sqnr_db,
@@ -84,21 +87,38 @@ def awkward(scale: float) -> np.ndarray:
 
 
 @given(amax=RANGES, dtype=st.sampled_from(["int8", "int16", "int4"]))
-def test_a_scale_is_amax_over_qmax_rounded_once_and_never_too_small_for_fp16(amax, dtype):
+def test_a_scale_is_amax_over_qmax_rounded_once_however_small_it_is(amax, dtype):
     spec = QuantSpec(dtype)
-    expected = max(np.float32(amax) / np.float32(spec.row.qmax), np.float32(2.0**-24))
+    expected = max(np.float32(amax) / np.float32(spec.row.qmax), np.float32(2.0**-63))
     scale = scale_of(amax, spec)
     assert scale.dtype == np.float32
     assert scale == expected
-    assert np.float16(min(float(scale), 65504.0)) > 0
+    step = min(scale, np.float32(1)) ** 2  # of the INT32 bias between two such scales
+    assert step >= np.finfo(np.float32).smallest_normal
 
 
 @given(amax=st.floats(0, 8e6, width=32))
 def test_a_scale_for_a_half_graph_is_the_scale_that_graph_holds(amax):
     scale = scale_of(amax, TENSOR)
-    assert scale_of(amax, TENSOR, "float16") == scale.astype(np.float16)
+    assert scale_of(amax, TENSOR, "float16") == max(scale, LEAST["float16"]).astype(np.float16)
     assert scale_of(amax, TENSOR, "float16") > 0
     assert scale_of(amax, TENSOR, "bfloat16") == scale.astype(ml_dtypes.bfloat16)
+
+
+def test_fp16_holds_a_scale_that_it_changes_by_less_than_a_step_of_the_largest_code():
+    step = 2.0**-24  # least positive FP16
+    for scale in (0, step, 64.5 * step, 1e-3, 65504):
+        assert fits_fp16(np.array(scale, np.float32)), scale
+    for scale in (1.3 * step, step / 3, 66000):
+        assert not fits_fp16(np.array(scale, np.float32)), scale
+    channels = np.array([1e-12, 1e-3], np.float32)
+    assert fits_fp16(channels)
+    assert not fits_fp16(channels[:1])
+
+
+def test_a_range_whose_scale_would_be_below_the_least_has_none():
+    least = 127 * 2.0**-63
+    assert has_scale([0.0, least / 2, least, 1e-9], TENSOR).tolist() == [False, False, True, True]
 
 
 def test_scales_keep_the_shape_of_their_ranges():
@@ -131,7 +151,7 @@ def test_codes_are_the_formula_in_exact_arithmetic(x, amax, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("scale", [1.0, 0.1, 2.0**-24, 1 / 3, 1e30])
+@pytest.mark.parametrize("scale", [1.0, 0.1, 2.0**-24, 2.0**-63, 1 / 3, 1e30])
 def test_awkward_values_match_onnx_runtime_bit_for_bit(scale, dtype):
     spec, s = QuantSpec(dtype), np.array(scale, np.float32)
     x = awkward(scale)

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from onnxq.calib.ranges import Ranges
 from onnxq.graph import Graph, Node, constant_of, within
+from onnxq.numerics import has_scale
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 
 
 def observed(graph: Graph, plan: Plan) -> list[str]:
     """Names of the tensors whose ranges the plan needs, in graph order."""
-    names = dict.fromkeys(name for _, name in _activations(graph, plan))
+    names = dict.fromkeys(name for _, name, _ in _activations(graph, plan))
     names |= dict.fromkeys(name for group in plan.tied for name in group)
     return list(names)
 
@@ -37,22 +38,28 @@ def settle(
 ) -> tuple[Plan, list[str]]:
     """The plan without the nodes that read a tensor with range zero, and a note for each.
 
-    A tensor that was zero in every sample has no scale: its consumers stay float. So do those of
-    the `unseen` tensors, which had no values in any sample.
+    A tensor that was zero in every sample, or too small for any scale, has no scale: its consumers
+    stay float. So do those of the `unseen` tensors, which had no values in any sample.
     """
     dead: dict[str, str] = {}
-    for node, name in _activations(graph, plan):
-        if ranges[name].amax == 0:
-            why = "has no values in any sample" if name in unseen else "is zero in every sample"
+    for node, name, spec in _activations(graph, plan):
+        amax = ranges[name].amax
+        if not has_scale(amax, spec).all():
+            why = (
+                f"reaches {amax:.3g}, too little for a scale" if amax else "is zero in every sample"
+            )
+            why = "has no values in any sample" if name in unseen else why
             dead[node.name] = f"zero-range: '{name}' {why}"
     alive = plan.without(*dead)
     settled = replace(alive, skipped={**alive.skipped, **dead})
     return settled, [f"'{name}' stays float: {reason}" for name, reason in dead.items()]
 
 
-def _activations(graph: Graph, plan: Plan) -> Iterator[tuple[Node, str]]:
-    """Every quantized activation input: the node that reads it, and the tensor observed for it."""
+def _activations(graph: Graph, plan: Plan) -> Iterator[tuple[Node, str, QuantSpec]]:
+    """Every quantized activation input: the node that reads it, the tensor observed for it, and how
+    it is quantized."""
     for node in within(graph.nodes):
         for i, tensor in enumerate(node.inputs):
-            if Edge(node.name, i) in plan.edges and constant_of(tensor) is None:
-                yield node, plan.source.get(tensor.name, tensor.name)
+            spec = plan.edges.get(Edge(node.name, i))
+            if spec is not None and constant_of(tensor) is None:
+                yield node, plan.source.get(tensor.name, tensor.name), spec

@@ -8,7 +8,8 @@ The zero point z is 0 but for uint8. Biases stay float. `axis` is always written
 1, TensorRT's parser's is 0. INT4 is packed, two codes a byte. Weights that were rounded elsewhere
 come as `Codes`.
 In a body of an If, Loop or Scan, Q/DQ stands beside the node that reads it.
-Scales have the type of the data, float32, float16 or bfloat16; the latter two need opset 19.
+Scales have the type of the data, float32, float16 or bfloat16; the latter two need opset 19. A
+scale of float32 data that FP16 cannot hold is not rounded to it: its readers stay float32.
 FP8 has its type in an attribute and no zero point: ONNX Runtime takes an FP8 zero point for one of
 UINT8, and then a Relu in front of the Q for needless.
 """
@@ -29,14 +30,24 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnxq.errors import OnnxqError, PlanError
 from onnxq.graph import Graph, Tensor, constant_from, constant_of, node_by_name, scopes, uncollected
-from onnxq.numerics import Limit, amax_of, dequantize, grid_of, magnitude_of, quantize, scale_of
+from onnxq.numerics import (
+    Limit,
+    amax_of,
+    dequantize,
+    fits_fp16,
+    grid_of,
+    has_scale,
+    magnitude_of,
+    quantize,
+    scale_of,
+)
 from onnxq.passes.apply import tidy
+from onnxq.passes.bias_room import revived, with_room
 from onnxq.passes.name_nodes import names_of
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 
 Array = npt.NDArray[Any]
-DEAD_CHANNEL = 2.0**-16  # least scale of a channel, as a share of the weight's largest
 OPSETS = {"tensor": 10, "channel": 13, "block": 21}
 FP8 = TensorProto.FLOAT8E4M3FN
 HALF_OPSET = 19  # QuantizeLinear takes half types from here on
@@ -87,15 +98,18 @@ def insert_qdq(
     made: dict[tuple[int, str, QuantSpec], _Pair] = {}
     owners = {node.name: scope for scope in scopes(graph) for node in scope.nodes}
     taken = names_of(graph)
-    edges = _edges(graph, plan)
+    edges, nodes = _edges(graph, plan), node_by_name(graph)
     for edge, tensor, spec in edges:
         owner = owners[edge.node]
         if (id(owner), tensor.name, spec) not in made:
             scale, zero_point = _grid(plan, limits, tensor, spec, options)
+            x = Edge(edge.node, 0)
+            if edge.input == 1 and x in plan.edges and scale.dtype == np.float32:
+                read = nodes[edge.node].inputs[0], plan.edges[x]
+                scale = with_room(scale, nodes[edge.node], _grid(plan, limits, *read, options)[0])
             stem = _stem(tensor.name, taken)
             made[id(owner), tensor.name, spec] = _Pair(owner, tensor, spec, scale, zero_point, stem)
     outputs = {key: _insert(pair, options) for key, pair in made.items()}
-    nodes = node_by_name(graph)
     for edge, tensor, spec in edges:
         read = outputs[id(owners[edge.node]), tensor.name, spec]
         nodes[edge.node].inputs[edge.input] = read
@@ -200,27 +214,27 @@ def _grid(
             f"tensor '{source}' is zero in every sample: no scale; leave its readers float"
         )
     try:
-        scale, zero_point = grid_of(limits[source], spec, _scale_dtype(dtype, options))
+        scale = grid_of(limits[source], spec)[0]
+        scale, zero_point = grid_of(limits[source], spec, _scale_dtype(dtype, scale, options))
         return scale.astype(dtype), zero_point
     except OnnxqError as e:
         raise PlanError(f"tensor '{source}': {e}") from e
 
 
-def _scale_dtype(dtype: np.dtype[Any], options: InsertOptions) -> str:
-    """The type that scales of data are rounded to: that of the data, or what float32 becomes."""
-    return options.scale_dtype if dtype == np.float32 else DATA_TYPES[dtype]
+def _scale_dtype(dtype: np.dtype[Any], scale: Array, options: InsertOptions) -> str:
+    """The type that a float32 `scale` of data is rounded to: that of the data, or what float32 data
+    becomes, unless that is an FP16 that cannot hold it."""
+    if dtype != np.float32:
+        return DATA_TYPES[dtype]
+    fits = options.scale_dtype != "float16" or fits_fp16(scale)
+    return options.scale_dtype if fits else "float32"
 
 
 def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Array:
-    """The scale of a weight: per tensor, or one per channel; float32, rounded to its own type.
-
-    A channel that is all but zero gets at least `DEAD_CHANNEL` of the largest scale. Its weights
-    round to zero either way, but runtimes hold the bias in steps of (input scale x weight scale)
-    as INT32, and a smaller step would overflow it.
-    """
+    """The scale of a weight: per tensor, or one per channel; float32, rounded to its own type."""
     amax = np.asarray(options.weight_range(values, spec), np.float64)
-    floor = DEAD_CHANNEL * amax.max(initial=0.0)
-    return scale_of(np.maximum(amax, floor), spec, _scale_dtype(values.dtype, options))
+    largest = scale_of(amax.max(initial=0.0), spec) * has_scale(amax, spec).any()
+    return scale_of(revived(amax, spec), spec, _scale_dtype(values.dtype, largest, options))
 
 
 def _insert(pair: _Pair, options: InsertOptions) -> Tensor:
@@ -234,14 +248,15 @@ def _insert(pair: _Pair, options: InsertOptions) -> Tensor:
     values = constant_of(pair.tensor)
     given = options.codes.get((pair.tensor.name, spec))
     if values is not None and options.weights_as == "int":
-        codes = quantize(values, pair.scale, spec) if given is None else given.codes
+        codes = _codes(given, values, pair)
         stored: Tensor = constant_from(f"{pair.stem}_quantized", codes.astype(storage))
     else:
         tensor = pair.tensor
         if values is not None and spec.dtype == "int4-in-fp8" and given is None:
             given = Codes(pair.scale, quantize(values, pair.scale, spec))  # Q would round to FP8
-        if given is not None:
-            rounded = dequantize(given.codes, given.scale, spec).astype(pair.scale.dtype)
+        if given is not None and values is not None:
+            codes = _codes(given, values, pair)
+            rounded = dequantize(codes, pair.scale, spec).astype(pair.scale.dtype)
             tensor = gs.Constant(f"{pair.stem}_rounded", rounded)
         stored = gs.Variable(f"{pair.stem}_quantized", spec.row.onnx_type, pair.tensor.shape)
         _add("QuantizeLinear", pair, [tensor, *parameters], stored)
@@ -250,6 +265,14 @@ def _insert(pair: _Pair, options: InsertOptions) -> Tensor:
     out = gs.Variable(f"{pair.stem}_dequantized", pair.scale.dtype, pair.tensor.shape)
     _add("DequantizeLinear", pair, [stored, *parameters], out)
     return out
+
+
+def _codes(given: Codes | None, values: Array, pair: _Pair) -> Array:
+    """The codes of a weight; those given are rounded anew where the scale left room for a bias."""
+    if given is not None and np.array_equal(given.scale, pair.scale):
+        return given.codes
+    rounded = values if given is None else dequantize(given.codes, given.scale, pair.spec)
+    return quantize(rounded, pair.scale, pair.spec)
 
 
 def _clipped(pair: _Pair, stored: Tensor) -> Tensor:

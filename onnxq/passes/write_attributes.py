@@ -15,7 +15,8 @@ import numpy as np
 
 from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name, producer
 from onnxq.passes.apply import tidy
-from onnxq.passes.insert_qdq import DEAD_CHANNEL, InsertOptions
+from onnxq.passes.bias_room import revived
+from onnxq.passes.insert_qdq import InsertOptions
 from onnxq.plan import Plan
 from onnxq.spec import Edge
 from onnxq.targets.attribute_ops import WEIGHT, attributes_of, weight_of
@@ -69,6 +70,6 @@ def _weight_amax(node: Node, plan: Plan, options: InsertOptions) -> list[float]:
         return []
     values = constant_of(weight)
     assert values is not None
-    amax = np.asarray(options.weight_range(values, spec), np.float32).ravel()
-    amax = np.maximum(amax, DEAD_CHANNEL * amax.max(initial=0.0))
+    plain = np.asarray(options.weight_range(values, spec), np.float64)
+    amax = revived(plain, spec).astype(np.float32).ravel()
     return [float(a) for a in np.broadcast_to(amax, values.shape[:1])]

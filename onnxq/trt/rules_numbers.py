@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxq.graph import Node
+from onnxq.graph import Node, constant_of
 from onnxq.trt.context import Array, Context, Quantizer
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
@@ -54,6 +54,28 @@ def underflowing_scales(ctx: Context) -> Iterator[Place]:
         with np.errstate(over="ignore"):
             half = np.where(np.isfinite(scale), scale, 1).astype(np.float16)
         yield from _report(q, scale, (scale > 0) & (half == 0))
+
+
+def zero_codes(ctx: Context) -> Iterator[Place]:
+    """Weights of which no code is anything but zero."""
+    for node, operands in ctx.weighted():
+        for q in operands:
+            if (
+                q is None
+                or not ctx.is_weight(q)
+                or (q.zero_point is not None and q.zero_point.any())
+            ):
+                continue
+            values = constant_of(ctx.source(q))
+            if values is not None and values.size and _all_zero(q, values):
+                yield node, f"every code of its weight '{ctx.source(q).name}' is 0"
+
+
+def _all_zero(q: Quantizer, values: Array) -> bool:
+    """Whether stored codes are, or what the least scale makes of a float weight behind a Q."""
+    if values.dtype.kind != "f":
+        return not values.any()
+    return q.scale is not None and bool(2 * np.abs(values).max() <= q.scale.min())
 
 
 def computed_scales(ctx: Context) -> Iterator[Place]:
@@ -122,11 +144,17 @@ RULES: tuple[Rule, ...] = (
         says=("Scale coefficients must all be positive",),
     ),
     Rule(
-        "fp16-underflow", "refused",
-        "Below about 3e-8 a scale becomes 0 where the engine holds it in FP16; an FP32 graph was "
-        "seen to build.", DOCS + "; " + SEEN,
-        "raise the scale to at least 6e-8 (the values stay zero) or leave the tensor float",
-        underflowing_scales, rtx="inaccurate",
+        "fp16-underflow", "info",
+        "An engine that may hold the scale in FP16, as TensorRT 10 builds with --fp16, has 0 for "
+        "it; an FP32 graph, strongly typed, was seen to build.", DOCS + "; " + SEEN,
+        "build strongly typed, or raise the scale to at least 6e-8",
+        underflowing_scales,
+    ),
+    Rule(
+        "zero-codes", "inaccurate",
+        "A weight whose every code is 0 adds nothing: its scale is too coarse for it, or it was "
+        "zero before.", ONNX, "give the weight a scale of its own size, or leave the node float",
+        zero_codes,
     ),
     Rule(
         "computed-scale", "refused",

@@ -10,7 +10,8 @@ from ml_dtypes import bfloat16
 from onnxq.errors import PlanError
 from onnxq.graph import to_proto
 from onnxq.numerics import amax_of, dequantize, fake_quant, quantize, scale_of
-from onnxq.passes.insert_qdq import DEAD_CHANNEL, InsertOptions, insert_qdq, weight_scale
+from onnxq.passes.bias_room import DEAD_CHANNEL, ROOM
+from onnxq.passes.insert_qdq import Codes, InsertOptions, insert_qdq, weight_scale
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 
@@ -257,6 +258,37 @@ def test_a_dead_channel_gets_a_scale_that_its_bias_can_be_held_in(graph_of):
     scale = graph.tensors()["w_scale"].values
     assert scale[3] == scale[5] == np.float32(DEAD_CHANNEL * np.abs(w).max() / 127)
     assert not graph.tensors()["w_quantized"].values[[3, 5]].any()
+
+
+def test_a_small_channel_keeps_its_own_scale(graph_of):
+    body, _, weights, edges = MODELS["Conv"]
+    w = weights["w"] * np.float32(10.0) ** -np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1)
+    graph = graph_of(body, {**weights, "w": w, "b": np.zeros(8, np.float32)})
+    insert_qdq(graph, plan(edges), {"x": 1.0})
+    np.testing.assert_array_equal(
+        graph.tensors()["w_scale"].values, scale_of(amax_of(w, channel(0)), channel(0))
+    )
+
+
+@pytest.mark.parametrize("weights_as", ["int", "float"])
+def test_a_channel_that_is_nothing_against_its_bias_leaves_room_for_it(graph_of, weights_as):
+    body, _, weights, edges = MODELS["Conv"]
+    w, b = weights["w"].copy(), weights["b"].copy()
+    w[3], b[3] = w[3] * 1e-9, 3.0
+    graph = graph_of(body, {**weights, "w": w, "b": b})
+    scale = scale_of(amax_of(w, channel(0)), channel(0))
+    codes = Codes(scale, quantize(w, scale, channel(0)))
+    options = InsertOptions(weights_as, codes={("w", channel(0)): codes})
+    insert_qdq(graph, plan(edges), {"x": 1.0}, options)
+    found = graph.tensors()["w_scale"].values
+    steps = b / (found.astype(np.float64) * graph.tensors()["x_scale"].values)
+    assert np.abs(steps).max() <= ROOM * (1 + 2**-23)  # the scale is rounded to float32
+    others = np.arange(8) != 3
+    np.testing.assert_array_equal(found[others], scale[others])
+    stored = "w_quantized" if weights_as == "int" else "w_rounded"
+    values = graph.tensors()[stored].values.astype(np.float64)
+    values *= found.reshape(8, 1, 1, 1) if weights_as == "int" else 1
+    assert np.abs(values[3] - w[3]).max() <= found[3] / 2 * (1 + 2**-20)  # half a step, in float32
 
 
 @pytest.mark.parametrize("scale_dtype", ["float16", "bfloat16"])

@@ -145,6 +145,7 @@ GOOD = {
         "zi = Constant <value = int8 {0}> () t = Constant <value = int8[2] {1, 2}> () "
         "k = DequantizeLinear (t, s, zi) y = Concat <axis=0> (x, k)", inputs="float[4] x"),
     "cast scale": Case("sc = Cast <to=1> (half) " + SCALE, weights={"half": F16(0.05)}),
+    "tiny scale": conv(ws=but(1e-9)),
     "identity zero point": Case(CONV.replace("xq =", "zc = Identity (z) xq =").replace(
         "s, z)", "s, zc)")),
     "output_dtype": Case(CONV.replace("(x, s, z)", "<output_dtype=3> (x, s)")),
@@ -208,7 +209,10 @@ FAULTS = {
     "negative scale": conv("negative-scale", s=F32(-0.1)),
     "NaN scale": conv("non-finite-scale", ws=but(np.nan)),
     "infinite scale": conv("non-finite-scale", s=F32(np.inf)),
-    "tiny scale": conv("fp16-underflow", ws=but(1e-9)),
+    "zero codes": conv("zero-codes", w=np.zeros((16, 16, 3, 3), I8)),
+    "weight below its steps": Case(
+        X + "wq = QuantizeLinear <axis=0> (wf, ws, wz) wd = DequantizeLinear <axis=0> (wq, ws, wz) "
+        f"y = Conv {PAD} (xd, wd)", ("zero-codes",), {"ws": full(16, value=1e3)}),
     "computed scale": Case("a = Abs (x) mx = ReduceMax <keepdims=0> (a) sc = Div (mx, c127) "
                            + SCALE, ("computed-scale",)),
     "scale as input": Case(CONV, ("computed-scale",), inputs=f"{IMAGE}, float s"),
@@ -262,7 +266,7 @@ FAULTS = {
     "fp8 with 8 channels in": in_float8("fp8-channels", w=POOL["wf"][:, :8].astype(float8_e4m3fn),
                                         inputs="float[1,8,8,8] x"),
     "fp8 with unlike channels": in_float8(
-        "fp8-channels", w=np.zeros((24, 16, 3, 3), float8_e4m3fn), ws=full(24),
+        "fp8-channels", w=np.ones((24, 16, 3, 3), float8_e4m3fn), ws=full(24),
         wz=np.zeros(24, float8_e4m3fn)),
     "fp8 over 7 x 7": in_float8("fp8-window", w=np.ones((16, 16, 7, 7), float8_e4m3fn)),
     "clipped codes": Case(X + "wq = QuantizeLinear <axis=0> (wf, ws, wz) wc = Clip (wq, lo, hi) "

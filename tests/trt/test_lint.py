@@ -41,6 +41,7 @@ def test_every_rule_above_info_has_a_planted_fault():
     ("name", "rule"),
     [
         ("conv", "fp32-rest"),
+        ("tiny scale", "fp16-underflow"),
         ("dynamic", "dynamic-shape"),
         ("fp8", "hardware"),
         ("int4 conv", "hardware"),
