@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +25,10 @@ class Config:
     """How to quantize; the defaults are what `onnxq quantize MODEL --calib DATA` does.
 
     placement: where Q/DQ goes. method: how ranges are read off the histograms. weight_method: the
-    same for weights. high_precision: the type of what is not quantized. weights_as: INT8 weights
-    with a DequantizeLinear, or float weights with a Q/DQ pair. io: whether the model's inputs and
-    outputs keep their types. recover: "none", "all" or some of equalize, smooth, scales, round,
+    same for weights. high_precision: the type of what is not quantized. weights_as: "int" for INT8
+    weights with a DequantizeLinear, "float" for float weights with a Q/DQ pair; "auto" is int, and
+    float where TensorRT would else multiply in float. io: whether the model's inputs and outputs
+    keep their types. recover: "none", "all" or some of equalize, smooth, scales, round,
     bias with commas between; "auto" is bias where weights have 8 bits or fewer, with round where
     they have 4. max_memory: MB that a recovery may keep. samples, seed: calibrate on that many
     samples, evenly spread without a seed, drawn with it. workers: samples in flight.
@@ -43,7 +44,7 @@ class Config:
     method: str = "mse"
     weight_method: Literal["max", "mse"] = "max"
     high_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    weights_as: Literal["int", "float"] = "int"
+    weights_as: Literal["auto", "int", "float"] = "auto"
     io: Literal["keep", "half"] = "keep"
     recover: str = "auto"
     max_memory: int = 1024
@@ -62,6 +63,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.samples is not None and self.samples < 1:
             raise PlanError(f"--samples {self.samples}: at least one sample is needed")
+        placement = replace(self.placement, high_precision=self.high_precision)
+        object.__setattr__(self, "placement", placement)  # some rules look at the type around them
         parse(self.recover)
         if self.max_memory < 1:
             raise PlanError(f"--max-memory {self.max_memory}: give a positive number of MB")
@@ -76,6 +79,11 @@ class Config:
     def scale_dtype(self) -> str:
         """The type that scales are rounded to."""
         return {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[self.high_precision]
+
+    @property
+    def stored_as(self) -> Literal["int", "float"]:
+        """How weights are written where nothing speaks for the other way."""
+        return "float" if self.weights_as == "float" else "int"
 
     def save(self, path: str | Path) -> None:
         """Write the configuration as YAML that `--config` reads."""

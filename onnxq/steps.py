@@ -40,7 +40,10 @@ from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.source import Source as Source
 from onnxq.source import open_model as open_model
 from onnxq.source import prepare as prepare
+from onnxq.spec import Edge
 from onnxq.targets import placement
+from onnxq.targets.attention import merged_projections
+from onnxq.targets.options import weight_input
 
 Progress = Callable[[str, int, int], None]
 HALF_SAMPLES, HALF_MARGIN = 4, 2.0  # samples looked at for values near the end of FP16
@@ -147,7 +150,10 @@ def insert(
     """
     config = config or Config()
     graph = source.graph.copy()
-    insert_qdq(graph, plan, ranges.limits, insert_options(config, codes))
+    options = insert_options(config, codes)
+    if config.weights_as == "auto" and plan.target == "tensorrt":
+        options = replace(options, paired=_split_in_the_engine(graph, plan))
+    insert_qdq(graph, plan, ranges.limits, options)
     tidy(graph)
     return graph
 
@@ -167,7 +173,16 @@ def as_attributes(
 def insert_options(config: Config, codes: Mapping[Weight, Codes] | None = None) -> InsertOptions:
     """How this configuration writes Q/DQ; `codes` are of weights that are rounded already."""
     weight_range = weight_mse if config.weight_method == "mse" else amax_of
-    return InsertOptions(config.weights_as, config.scale_dtype, weight_range, codes or {})
+    return InsertOptions(config.stored_as, config.scale_dtype, weight_range, codes or {})
+
+
+def _split_in_the_engine(graph: Graph, plan: Plan) -> list[str]:
+    """Weights that TensorRT splits, and would dequantize for that, of products on codes."""
+    return [
+        node.inputs[weight_input(node)].name
+        for node in merged_projections(graph)
+        if {Edge(node.name, 0), Edge(node.name, 1)} <= plan.edges.keys()
+    ]
 
 
 def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:

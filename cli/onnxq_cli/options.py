@@ -182,7 +182,7 @@ provider_option = click.option(
 _RANGES = (
     click.option("--weight-method", type=click.Choice(["max", "mse"]), default="max",
                  show_default=True, help="How weight ranges are read."),
-    click.option("--weights-as", type=click.Choice(["int", "float"]), default="int",
+    click.option("--weights-as", type=click.Choice(["auto", "int", "float"]), default="auto",
                  show_default=True, help="INT8 weights with a DequantizeLinear, or float weights "
                  "with a Q/DQ pair."),
     click.option("--high-precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32",

@@ -8,6 +8,8 @@ Before a Conv, per input channel i (exact only where no padded zero meets a shif
 
     W'[o, i] = W[o, i] * scale[i]  B'[o] = B[o] + sum over i, k of W[o, i, k] * shift[i]
 
+Before a Gemm or MatMul likewise, per row i of what is multiplied.
+
 Computed in float64 and rounded once, to the weight's type.
 """
 
@@ -129,7 +131,13 @@ def _along_outputs(node: Node, weight: Array, scale: Array) -> Array:
 
 
 def ahead(node: Node, affine: Affine) -> Params:
-    """Weight and bias of a Conv with `affine` before it; raises NotExact."""
+    """Weight and bias of a Conv, Gemm or MatMul with `affine` before it; raises NotExact.
+
+    Where a Gemm or MatMul sums over more than the channels, these are flattened images: each
+    channel holds as many values in a row. A Gemm's bias comes back for beta = 1.
+    """
+    if node.op != "Conv":
+        return _ahead_of_product(node, affine)
     if _pads(node) and np.any(affine.shift):
         raise NotExact(f"Conv '{node.name}' after it pads with zeros, which its shift would miss")
     weight = constant(node.inputs[1], f"weight of Conv '{node.name}'").astype(np.float64)
@@ -142,6 +150,24 @@ def ahead(node: Node, affine: Affine) -> Params:
         moved = moved + constant(node.inputs[2], f"bias of Conv '{node.name}'").astype(np.float64)
     scaled = (blocks * affine.scale.reshape(shape)).reshape(weight.shape)
     return _rounded(scaled, moved, np.dtype(node.inputs[1].dtype))
+
+
+def _ahead_of_product(node: Node, affine: Affine) -> Params:
+    weight = constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
+    turned = node.op == "Gemm" and bool(node.attrs.get("transB", 0))
+    if weight.ndim != 2 or node.attrs.get("transA", 0):
+        raise NotExact(f"{node.op} '{node.name}' after it multiplies no rows by a matrix")
+    length = weight.shape[1 if turned else 0]
+    if length % affine.scale.size:
+        raise NotExact(f"{affine.scale.size} channels do not fit {length} rows of '{node.name}'")
+    scale, shift = (np.repeat(x, length // x.size) for x in (affine.scale, affine.shift))
+    rows = weight.astype(np.float64).T if turned else weight.astype(np.float64)
+    moved = shift @ rows * node.attrs.get("alpha", 1.0)
+    if node.op == "Gemm" and len(node.inputs) > 2 and not node.inputs[2].is_empty():
+        bias = constant(node.inputs[2], f"bias of Gemm '{node.name}'").astype(np.float64)
+        moved = moved + bias * node.attrs.get("beta", 1.0)
+    scaled = rows * scale.reshape(-1, 1)
+    return _rounded(scaled.T if turned else scaled, moved, weight.dtype)
 
 
 def _pads(node: Node) -> bool:

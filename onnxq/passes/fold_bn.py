@@ -5,11 +5,13 @@
     MatMul -> [Add constant ->] BN             =>  MatMul' -> Add'
     MatMul -> Transpose(0, 2, 1) -> BN         =>  MatMul' -> Add' -> Transpose(0, 2, 1)
     BN -> Conv                                 =>  Conv'
+    BN -> [Flatten ->] Gemm                    =>  [Flatten ->] Gemm'
+    BN -> [Flatten ->] MatMul                  =>  [Flatten ->] MatMul' -> Add'
 
 The fourth is how exporters write a Linear layer with BatchNorm1d over a 3-D tensor (pillar
-encoders). The fifth is tried where nothing stands before the BN. TensorRT folds BN only where no
-Q/DQ stands between the two; quantized weights must be those that it will compute with. The
-algebra is in `affine`.
+encoders). The last three are tried where nothing stands before the BN. TensorRT folds BN only
+where no Q/DQ stands between the two; quantized weights must be those that it will compute with.
+The algebra is in `affine`.
 """
 
 from __future__ import annotations
@@ -74,12 +76,15 @@ def _fold(graph: Graph, bn: Node, map_: Affine, taken: set[str]) -> None:
         params = affine.behind(chain.weighted, chain.added, map_)
     except NotExact as before:
         try:
-            conv = _conv_after(graph, bn)
-            params = affine.ahead(conv, map_)
+            node = _weighted_after(graph, bn)
+            params = affine.ahead(node, map_)
         except NotExact as after:
             raise NotExact(f"{before}; {after}") from None
-        set_weight(conv, params.weight, taken)
-        set_bias(conv, params.bias, taken)
+        if node.op == "MatMul":
+            set_weight(node, params.weight, taken)
+            _add_behind(graph, node, params, taken)
+        else:
+            _set_params(node, params, taken)
         replace_tensor(bn.outputs[0], bn.inputs[0])
         bn.inputs.clear()
         bn.outputs.clear()
@@ -118,34 +123,69 @@ def _is_matrix(node: Node, transpose: Node | None) -> bool:
     return node.op == "MatMul" and transpose is None and shape is not None and len(shape) == 2
 
 
-def _conv_after(graph: Graph, bn: Node) -> Node:
-    out = bn.outputs[0]
-    if is_output(graph, out) or len(out.outputs) != 1:
-        raise NotExact("its output has other consumers than one Conv")
-    node = out.outputs[0]
-    if node.op != "Conv" or node.inputs[0] is not out or list(node.inputs).count(out) != 1:
-        raise NotExact(f"{node.op} '{node.name}' after it is no Conv to fold into")
+def _weighted_after(graph: Graph, bn: Node) -> Node:
+    node = _sole_reader(graph, bn)
+    data = bn.outputs[0]
+    flat = _flattens(node)
+    if flat:
+        data, node = node.outputs[0], _sole_reader(graph, node)
+    if node.op not in ("Conv", "Gemm", "MatMul") or (flat and node.op == "Conv"):
+        raise NotExact(f"{node.op} '{node.name}' after it is nothing to fold into")
+    if node.inputs[0] is not data or list(node.inputs).count(data) != 1:
+        raise NotExact(f"{node.op} '{node.name}' after it reads it as another input")
+    if node.op == "MatMul" and not flat and len(bn.inputs[0].shape or ()) != 2:
+        raise NotExact(f"MatMul '{node.name}' after it sums over another axis than its channels")
     return node
 
 
-def _rewrite_biased(bn: Node, node: Node, params: Params, taken: set[str]) -> None:
+def _sole_reader(graph: Graph, node: Node) -> Node:
+    out = node.outputs[0]
+    if is_output(graph, out) or len(out.outputs) != 1:
+        raise NotExact(f"the output of {node.op} '{node.name}' has other consumers than one")
+    return out.outputs[0]
+
+
+def _flattens(node: Node) -> bool:
+    """Whether a node makes a row of each sample."""
+    if node.op == "Reshape":
+        shape = constant_of(node.inputs[1])
+        keeps_rows = not node.attrs.get("allowzero", 0)
+        return shape is not None and shape.tolist() == [0, -1] and keeps_rows
+    return bool(node.op == "Flatten" and node.attrs.get("axis", 1) == 1)
+
+
+def _set_params(node: Node, params: Params, taken: set[str]) -> None:
     set_weight(node, params.weight, taken)
     set_bias(node, params.bias, taken)
     if node.op == "Gemm":
         node.attrs["beta"] = 1.0
+
+
+def _rewrite_biased(bn: Node, node: Node, params: Params, taken: set[str]) -> None:
+    _set_params(node, params, taken)
     take_output(bn, node)
 
 
 def _rewrite_matmul(graph: Graph, bn: Node, chain: Chain, params: Params, taken: set[str]) -> None:
     node, add = chain.weighted, chain.add
     set_weight(node, params.weight, taken)
-    product = node.outputs[0]
     if add is None:
-        name = new_name(node.name.removesuffix("MatMul") + "Add", taken)
-        total = gs.Variable(new_name(f"{name}_output_0", taken), product.dtype, product.shape)
-        add = gs.Node("Add", name, outputs=[total])
-        graph.nodes.insert(next(i for i, n in enumerate(graph.nodes) if n is node) + 1, add)
+        add = _add_behind(graph, node, params, taken)
+    else:
+        add.inputs = [node.outputs[0], gs.Constant(name_beside(node, "bias", taken), params.bias)]
+    take_output(bn, chain.transpose or add)
+
+
+def _add_behind(graph: Graph, node: Node, params: Params, taken: set[str]) -> Node:
+    """An Add of the bias behind a MatMul, which whoever read the product reads."""
+    product = node.outputs[0]
+    name = new_name(node.name.removesuffix("MatMul") + "Add", taken)
+    total = gs.Variable(new_name(f"{name}_output_0", taken), product.dtype, product.shape)
+    if is_output(graph, product):
+        node.outputs, total, product = [total], product, total
+    else:
         replace_tensor(product, total)
     bias = gs.Constant(name_beside(node, "bias", taken), params.bias)
-    add.inputs = [product, bias]
-    take_output(bn, chain.transpose or add)
+    add = gs.Node("Add", name, inputs=[product, bias], outputs=[total])
+    graph.nodes.insert(next(i for i, n in enumerate(graph.nodes) if n is node) + 1, add)
+    return add

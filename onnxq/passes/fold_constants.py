@@ -5,6 +5,8 @@ Each node whose inputs are all constant is evaluated on its own with onnx's refe
 implementation, so one that cannot be evaluated (a custom op) costs only itself. A `Shape` node,
 or the entries a Gather or Slice picks from it, is constant where the tensor's dimensions are
 numbers: run `infer_shapes` first, so that they are the model's and not its example input's.
+Nodes that do the same to the same constants, such as the Transposes of a weight that layers share,
+make one constant.
 
 Left as they are: QuantizeLinear and DequantizeLinear (they are the quantization), random ops,
 nodes with subgraphs, and nodes that would blow up the model (Expand, Tile, ConstantOfShape).
@@ -13,7 +15,7 @@ nodes with subgraphs, and nodes that would blow up the model (Expand, Tile, Cons
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, is_standard, producer
+from onnxq.passes.remove_identity import replace_tensor
 
 log = logging.getLogger(__name__)
 
@@ -46,19 +49,35 @@ NEVER = {
 def fold_constants(graph: Graph) -> int:
     """Fold; how many nodes became constants. The graph must be sorted topologically."""
     count = 0
+    made: dict[Hashable, list[Tensor]] = {}
     for node in graph.nodes:
-        values = _values_of(graph, node)
-        if values is None:
+        work = _work(node)
+        values = None if work in made else _values_of(graph, node)
+        if work in made and not any(is_output(graph, t) for t in node.outputs):
+            for tensor, twin in zip(_named(node.outputs), made[work], strict=True):
+                replace_tensor(tensor, twin)
+        elif values is None:
             continue
-        for tensor, value in zip(_named(node.outputs), values, strict=True):
-            tensor.inputs.clear()
-            tensor.to_constant(value)
+        else:
+            made[work] = _named(node.outputs)
+            for tensor, value in zip(made[work], values, strict=True):
+                tensor.inputs.clear()
+                tensor.to_constant(value)
         node.inputs.clear()
         node.outputs.clear()
         count += 1
     if count:
         graph.nodes = [node for node in graph.nodes if node.outputs]
     return count
+
+
+def _work(node: Node) -> Hashable:
+    """What a node does and to what; nodes that do the same write the same, `node` alone where that
+    does not tell."""
+    if node.op == "Constant" or not all(isinstance(t, gs.Constant) for t in _named(node.inputs)):
+        return id(node)
+    written = tuple(not t.is_empty() for t in node.outputs)
+    return node.op, node.domain, repr(sorted(node.attrs.items())), written, *map(id, node.inputs)
 
 
 def _named(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -17,7 +17,7 @@ UINT8, and then a Relu in front of the Q for needless.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -75,13 +75,15 @@ class InsertOptions:
     weights_as: "int" stores INT8 weights with a DequantizeLinear; "float" keeps float weights with
     a Q/DQ pair. scale_dtype: the type that scales of float32 data are rounded to, for a graph that
     is converted to it afterwards. weight_range: (weight, spec) -> amax. codes: of weights that are
-    not simply rounded to nearest; their scales are of `scale_dtype` already.
+    not simply rounded to nearest; their scales are of `scale_dtype` already. paired: names of
+    weights that get a Q/DQ pair in any case.
     """
 
     weights_as: Literal["int", "float"] = "int"
     scale_dtype: str = "float32"
     weight_range: Callable[[Array, QuantSpec], Array] = amax_of
     codes: Mapping[Weight, Codes] = field(default_factory=dict)
+    paired: Collection[str] = ()
 
 
 @uncollected()
@@ -247,7 +249,8 @@ def _insert(pair: _Pair, options: InsertOptions) -> Tensor:
         parameters.append(constant_from(f"{pair.stem}_zero_point", zero_point))
     values = constant_of(pair.tensor)
     given = options.codes.get((pair.tensor.name, spec))
-    if values is not None and options.weights_as == "int":
+    paired = options.weights_as == "float" or pair.tensor.name in options.paired
+    if values is not None and not paired:
         codes = _codes(given, values, pair)
         stored: Tensor = constant_from(f"{pair.stem}_quantized", codes.astype(storage))
     else:

@@ -12,6 +12,7 @@ from onnxq.passes.cancel_transposes import cancel_transposes
 from onnxq.passes.fold_affine import fold_affine
 from onnxq.passes.fold_bn import fold_bn
 from onnxq.passes.fold_constants import fold_constants
+from onnxq.passes.fold_pads import fold_pads
 from onnxq.passes.in_bodies import in_bodies
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.inline_functions import inline_functions
@@ -26,6 +27,7 @@ PREPARE: tuple[Pass, ...] = (
     raise_opset,
     name_nodes,
     infer_shapes,
+    in_bodies(remove_identity),  # or each Identity of a shared weight would become a copy of it
     in_bodies(fold_constants),
     in_bodies(remove_identity),
     infer_shapes,
@@ -33,6 +35,7 @@ PREPARE: tuple[Pass, ...] = (
     in_bodies(fold_affine),
     in_bodies(fold_bn),
     in_bodies(fold_affine),
+    in_bodies(fold_pads),
     cancel_transposes,
     split_shared,
     infer_shapes,

@@ -97,7 +97,7 @@ def execution_of(config: Config) -> Execution:
     library = Path(config.ort_library) if config.ort_library else None
     where = Runtime(config.provider, library, config.ort_extension)
     weight_range = weight_mse if config.weight_method == "mse" else amax_of
-    insert = InsertOptions(config.weights_as, config.scale_dtype, weight_range)
+    insert = InsertOptions(config.stored_as, config.scale_dtype, weight_range)
     return Execution(where, config.workers, insert)
 
 

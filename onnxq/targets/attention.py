@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from onnxq.graph import Graph, Node, constant_of, producer
+from onnxq.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.targets.flow import SAME, same_source
+from onnxq.targets.options import weight_input
 
 _SCALE_AND_MASK = ("Add", "Mul", "Div", "Sub", "Where", "Cast")
 
@@ -26,6 +27,37 @@ def broken_attention(graph: Graph, quantized: Collection[str]) -> dict[str, str]
         if missing:
             broken |= {p.name: missing[0] for p in (scores, node) if p.name in quantized}
     return broken
+
+
+def merged_projections(graph: Graph) -> list[Node]:
+    """Products with a weight from which q, k and v of one attention all come.
+
+    TensorRT splits such a product in three. It splits float weights with Q/DQ behind them; of codes
+    with a scale per channel it was seen to make float again, and to multiply in float.
+    """
+    found: dict[str, Node] = {}
+    for node in graph.nodes:
+        scores = _scores(node)
+        if scores is not None:
+            of_q, of_k, of_v = map(_weighted_before, (*scores.inputs[:2], node.inputs[1]))
+            found |= {name: of_q[name] for name in of_q.keys() & of_k.keys() & of_v.keys()}
+    return list(found.values())
+
+
+def _weighted_before(tensor: Tensor) -> dict[str, Node]:
+    """The nearest products with a weight that `tensor` comes from, by name."""
+    found: dict[str, Node] = {}
+    waiting, seen = [tensor], set[int]()
+    while waiting:
+        node = producer(waiting.pop())
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.op in ("MatMul", "Gemm") and weight_input(node) is not None:
+            found[node.name] = node
+        else:
+            waiting += node.inputs
+    return found
 
 
 def _scores(node: Node) -> Node | None:

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxq.graph import Graph, Node, Tensor, behind, constant_of, is_output, producer, within
+from onnxq.graph import (
+    WEIGHTED,
+    Graph,
+    Node,
+    Tensor,
+    behind,
+    constant_of,
+    is_output,
+    producer,
+    within,
+)
 from onnxq.spec import Edge, QuantSpec
 
 SAME = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace",
@@ -48,6 +58,21 @@ def sole_consumer(graph: Graph, tensor: Tensor) -> Node | None:
     if len(tensor.outputs) != 1 or is_output(graph, tensor):
         return None
     return tensor.outputs[0]
+
+
+def is_first(node: Node) -> bool:
+    """Whether no weighted op stands before `node`: what it reads are inputs of the model, however
+    they are preprocessed in the graph."""
+    waiting, seen = list(node.inputs), set[int]()
+    while waiting:
+        before = producer(waiting.pop())
+        if before is None or id(before) in seen:
+            continue
+        if before.op in WEIGHTED:
+            return False
+        seen.add(id(before))
+        waiting += before.inputs
+    return True
 
 
 def quantized_tensors(graph: Graph, edges: Mapping[Edge, QuantSpec]) -> dict[str, QuantSpec]:

@@ -26,6 +26,7 @@ class PlanOptions:
     float. target: the rule table. scheme: the types of weights and activations; scheme_for:
     "PATTERN=SCHEME", those of single nodes. block_size: values that share a scale, 64 if None.
     attribute_op: op types of nodes that carry their ranges as attributes instead of Q/DQ.
+    high_precision: the type of what stays float, which some rules look at.
     """
 
     skip: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class PlanOptions:
     scheme_for: tuple[str, ...] = ()
     block_size: int | None = None
     attribute_op: tuple[str, ...] = ()
+    high_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
 
 
 def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:

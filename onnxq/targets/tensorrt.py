@@ -23,18 +23,25 @@ from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.attention import broken_attention
 from onnxq.targets.bodies import in_bodies
 from onnxq.targets.concat import branches, pooled_concats, quantizable_concats, reached, shared
-from onnxq.targets.flow import quantized_tensors, same_source, sole_consumer, sources
+from onnxq.targets.flow import (
+    is_first,
+    quantized_tensors,
+    same_source,
+    sole_consumer,
+    sources,
+)
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, weight_input
 from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
 
 # What NVIDIA's Model Optimizer leaves out of FP8, for want of kernels in TensorRT.
 FP8_WINDOW, FP8_CHANNELS = 32, 16
+SMALL_WINDOW = 3  # depthwise Convs with a window under it stay in half precision
 FLOATS = (np.float32, np.float16)  # what ONNX Runtime can be calibrated in
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One reason to leave a weighted op float; `reason` may quote {min_channels}.
+    """One reason to leave a weighted op float; `reason` may quote {min_channels}, {high_precision}.
 
     kernel: whether it speaks of a kernel on quantized activations, not of weights alone.
     """
@@ -74,7 +81,7 @@ def _few_channels(node: Node, options: PlanOptions) -> bool:
         return False
     weight, group = _weight_shape(node), node.attrs.get("group", 1)
     outer, inner = weight[0], weight[1] * group
-    first = node.op == "Conv" and not same_source(node.inputs[0]).inputs
+    first = node.op == "Conv" and is_first(node)
     channels_in, channels_out = (inner, outer) if node.op == "Conv" else (outer, inner)
     narrow_in = channels_in < options.min_channels and not first
     return narrow_in or channels_out < options.min_channels
@@ -87,6 +94,13 @@ def _ragged_groups(node: Node, options: PlanOptions) -> bool:
     weight = _weight_shape(node)
     per_group = (weight[1], weight[0] // group)
     return per_group != (1, 1) and any(c % 4 for c in per_group)
+
+
+def _small_depthwise(node: Node, options: PlanOptions) -> bool:
+    if node.op != "Conv" or options.high_precision == "fp32":
+        return False
+    weight = _weight_shape(node)
+    return node.attrs.get("group", 1) > 1 and weight[1] == 1 and max(weight[2:]) < SMALL_WINDOW
 
 
 def _matrix_vector(node: Node, options: PlanOptions) -> bool:
@@ -134,6 +148,12 @@ FLOAT_RULES: tuple[Rule, ...] = (
     Rule("deconv", "TensorRT runs ConvTranspose in float anyway; --deconv to try", _deconv),
     Rule("few-channels", "fewer than {min_channels} channels in or out", _few_channels),
     Rule("ragged-groups", "channels per group are not a multiple of 4", _ragged_groups, True),
+    Rule(
+        "small-depthwise",
+        "a depthwise Conv under 3 x 3 moves fewer bytes in {high_precision}",
+        _small_depthwise,
+        True,
+    ),
     Rule("matrix-vector", "a matrix-vector product gains nothing", _matrix_vector, True),
     Rule("narrow-product", "K or N is under {min_channels}", _narrow_product),
 )
@@ -197,7 +217,10 @@ def _float_reason(node: Node, options: PlanOptions, scheme: Scheme) -> str | Non
         rules += FP8_RULES
     for rule in rules:
         if rule.holds(node, options):
-            return f"{rule.name}: {rule.reason.format(min_channels=options.min_channels)}"
+            quoted = rule.reason.format(
+                min_channels=options.min_channels, high_precision=options.high_precision
+            )
+            return f"{rule.name}: {quoted}"
     return None
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from onnxq.graph import Graph, Node, constant_of, producer
+from onnxq.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.targets.options import is_weighted
 from onnxq.trt.context import type_name
 from onnxq.trt.engine import Engine, Precision, coverage
@@ -56,9 +57,38 @@ class Verdict:
 
 
 def judge(graph: Graph, engine: Engine) -> Verdict:
-    """Hold an engine against the Q/DQ of the graph it was built from."""
+    """Hold an engine against the Q/DQ of the graph it was built from.
+
+    Of nodes that do the same to the same tensors the engine keeps one: the others run as it does.
+    """
     asked = meant(graph)
-    return Verdict(asked, coverage(engine, asked), engine)
+    real = coverage(engine, asked)
+    products = {layer for k in engine.kernels if k.is_product for layer in k.layers}
+    kept = {_work(n): n.name for n in graph.nodes if n.name in asked and n.name in products}
+    for node in graph.nodes:
+        if node.name in asked and node.name not in products:
+            real[node.name] = real[kept.get(_work(node), node.name)]
+    return Verdict(asked, real, engine)
+
+
+def _work(node: Node) -> Hashable:
+    """The product of a node: equal for nodes that multiply the same, whatever their biases."""
+    return node.op, repr(sorted(node.attrs.items())), *map(_read, node.inputs[:2])
+
+
+def _read(tensor: Tensor) -> Hashable:
+    """What is read: the bytes of a constant, dequantized or not; else the tensor itself."""
+    values = constant_of(tensor)
+    if values is not None:
+        return values.shape, str(values.dtype), values.tobytes()
+    before = producer(tensor)
+    if (
+        before is not None
+        and before.op == "DequantizeLinear"
+        and constant_of(before.inputs[0]) is not None
+    ):
+        return tuple(map(_read, before.inputs))
+    return id(tensor)
 
 
 def meant(graph: Graph) -> dict[str, str]:

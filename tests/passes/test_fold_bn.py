@@ -141,6 +141,34 @@ FOLDS = {
         {"w": floats(6, 4, 3, 3), **norm(4), "s": np.zeros(4, "f"), "m": np.zeros(4, "f")},
         ["Conv"],
     ),
+    "before a gemm with everything": (
+        f"(float[N,4] x) => (float[N,6] y) {{a = {BN}(x,g,s,m,v) "
+        "y = Gemm<transB = 1, alpha = 0.5, beta = 2.0>(a, w, c)}",
+        {"w": floats(6, 4), "c": floats(6), **norm(4)},
+        ["Gemm"],
+    ),
+    "before a matmul": (
+        f"(float[N,4] x) => (float[N,6] y) {{a = {BN}(x,g,s,m,v) b = MatMul(a, w) y = Relu(b)}}",
+        {"w": floats(4, 6), **norm(4)},
+        ["MatMul", "Add", "Relu"],
+    ),
+    "before a matmul at the output": (
+        f"(float[N,4] x) => (float[N,6] y) {{a = {BN}(x,g,s,m,v) y = MatMul(a, w)}}",
+        {"w": floats(4, 6), **norm(4)},
+        ["MatMul", "Add"],
+    ),
+    "before a gemm, over a flatten": (
+        f"(float[N,4,3,5] x) => (float[N,6] y) "
+        f"{{a = {BN}(x,g,s,m,v) f = Flatten(a) y = Gemm(f, w, c)}}",
+        {"w": floats(60, 6), "c": floats(6), **norm(4)},
+        ["Flatten", "Gemm"],
+    ),
+    "before a matmul, over a reshape": (
+        f"(float[N,4,3,5] x) => (float[N,6] y) "
+        f"{{a = {BN}(x,g,s,m,v) f = Reshape(a, rows) b = MatMul(f, w) y = Relu(b)}}",
+        {"w": floats(60, 6), "rows": np.array([0, -1]), **norm(4)},
+        ["Reshape", "MatMul", "Add", "Relu"],
+    ),
 }
 
 
@@ -301,16 +329,18 @@ def test_it_declines_with_a_reason(graph_of, caplog, old, new, reason):
     [
         ("y = Conv<pads = [1, 1, 1, 1]>(a, w)", "pads with zeros"),
         ('y = Conv<auto_pad = "SAME_UPPER">(a, w)', "pads with zeros"),
-        ("b = Relu(a) y = Conv(b, w)", "Relu '' after it is no Conv"),
-        ("b = Neg(a) c = Conv(a, w) y = Add(b, c)", "other consumers than one Conv"),
-        ("y = Conv(w, a)", "is no Conv to fold into"),
+        ("b = Relu(a) y = Conv(b, w)", "Relu '' after it is nothing to fold into"),
+        ("b = Neg(a) c = Conv(a, w) y = Add(b, c)", "other consumers than one"),
+        ("y = Conv(w, a)", "reads it as another input"),
+        ("y = MatMul(a, square)", "sums over another axis"),
+        ("f = Flatten<axis = 2>(a) y = Gemm(f, square)", "Flatten '' after it is nothing"),
         ("y = Conv(a, x)", "weight of Conv '' is not constant"),
     ],
 )
 def test_a_bn_before_a_conv_declines_with_a_reason(graph_of, caplog, after, reason):
     graph = graph_of(
         f"(float[N,4,7,7] x) => (float[N,6,H,W] y) {{a = {BN}(x,g,s,m,v) {after}}}",
-        {"w": floats(6, 4, 3, 3), **norm(4)},
+        {"w": floats(6, 4, 3, 3), "square": floats(7, 7), **norm(4)},
     )
     with caplog.at_level(logging.INFO):
         assert fold_bn(graph) == 0

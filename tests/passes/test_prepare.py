@@ -127,3 +127,22 @@ def test_a_model_past_two_gigabytes_is_prepared_without_serializing_its_weights(
     assert prepared.opset == 13
     assert prepared.nodes[0].name == "MatMul_0"
     assert prepared.nodes[0].inputs[1].values is weight.values
+
+
+@pytest.mark.parametrize("step", ["Identity(w)", "Transpose(w)", "Cast<to = 1>(w)"])
+def test_a_weight_that_nodes_share_behind_the_same_op_stays_one(graph_of, step):
+    nodes = "".join(f"w{i} = {step} h{i + 1} = MatMul(h{i}, w{i}) " for i in range(4))
+    body = f"(float[N,32] h0) => (float[N,32] y) {{ {nodes} y = Relu(h4) }}"
+    graph = graph_of(body, {"w": np.eye(32, dtype=np.float32)})
+    read = {id(n.inputs[1]) for n in prepare(graph).nodes if n.op == "MatMul"}
+    assert len(read) == 1
+
+
+def test_a_pad_and_a_batchnorm_in_front_of_products_are_gone(graph_of, rng):
+    body = """(float[1,4,6,6] x) => (float[1,5] y) {
+        p = Pad(x, pads) c = Conv(p, k) r = Relu(c)
+        b = BatchNormalization(r, g, g, g, g) f = Flatten(b) y = Gemm(f, w)}"""
+    weights = {"k": (8, 4, 3, 3), "g": (8,), "w": (200, 5)}
+    constants = {n: rng.uniform(0.1, 1, s).astype(np.float32) for n, s in weights.items()}
+    graph = graph_of(body, constants | {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1])})
+    assert [n.op for n in prepare(graph).nodes] == ["Conv", "Relu", "Flatten", "Gemm"]

@@ -129,8 +129,8 @@ FLOAT = {
     ],
     "few-channels": [
         ("(float[N,32,8,8] x) => (float[N,8,6,6] y) {[op] y = Conv(x, w)}", {"w": conv(8, 32)}),
-        ("(float[N,8,8,8] x) => (float[N,32,6,6] y) {r = Relu(x) [op] y = Conv(r, w)}",
-         {"w": conv(32, 8)}),
+        ("(float[N,8,8,8] x) => (float[N,32,8,8] y) {r = ConvTranspose(x, v) [op] y = Conv(r, w)}",
+         {"v": conv(8, 8), "w": conv(32, 8)}),
     ],
     "ragged-groups": [
         ("(float[N,24,8,8] x) => (float[N,24,6,6] y) {[op] y = Conv<group = 4>(x, w)}",
@@ -138,6 +138,7 @@ FLOAT = {
         ("(float[N,16,8,8] x) => (float[N,32,6,6] y) {[op] y = Conv<group = 16>(x, w)}",
          {"w": conv(32, 1)}),
     ],
+    "small-depthwise": [],  # in half precision alone, below
     "matrix-vector": [
         ("(float[1,32] x) => (float[1,16] y) {[op] y = Gemm(x, w)}", {"w": floats(32, 16)}),
         ("(float[32] x) => (float[16] y) {[op] y = MatMul(x, w)}", {"w": floats(32, 16)}),
@@ -165,6 +166,33 @@ def test_a_weighted_op_stays_float_with_its_reason(planned, rule, body, weights)
     made = planned(body, weights)
     assert made.edges == {}
     assert made.skipped["op"].startswith(f"{rule}: ")
+
+
+@pytest.mark.parametrize(("window", "stays"), [(1, True), (2, True), (3, False), (5, False)])
+def test_a_small_depthwise_conv_stays_float_in_half_precision(planned, window, stays):
+    body = "(float[N,32,8,8] x) => (float[N,32,h,w] y) {[op] y = Conv<group = 32>(x, w)}"
+    weights = {"w": conv(32, 1, window)}
+    assert planned(body, weights).nodes == ["op"]
+    half = planned(body, weights, PlanOptions(high_precision="fp16"))
+    assert half.skipped.get("op", "").startswith("small-depthwise: ") == stays
+    assert half.nodes == ([] if stays else ["op"])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "a = Sub(x, c) p = Div(a, c)",
+        "p = Mul(x, c)",
+        "a = Cast<to = 1>(x) p = Transpose<perm = [0, 1, 3, 2]>(a)",
+        "p = Pad(x, pads)",
+        "a = Relu(x) b = Neg(x) p = Add(a, b)",
+    ],
+)
+def test_it_is_the_first_however_its_input_is_preprocessed_in_the_graph(planned, steps):
+    body = f"(float[N,3,8,8] x) => (float[N,32,h,w] y) {{{steps} [op] y = Conv(p, w)}}"
+    extra = {"c": floats(1, 3, 1, 1), "pads": np.array((0, 0, 1, 1) * 2, np.int64)}
+    weights = {name: values for name, values in extra.items() if name in steps}
+    assert planned(body, {"w": conv(32, 3), **weights}).nodes == ["op"]
 
 
 def test_the_first_layer_may_have_few_channels_in(planned):

@@ -10,6 +10,7 @@ import pytest
 
 from onnxq.graph import Graph, from_proto
 from onnxq.trt.engine import Engine, Kernel, coverage, precision_of, read_engine
+from onnxq.trt.verdict import judge
 
 Build = Callable[..., Engine]
 
@@ -142,3 +143,20 @@ def test_attention_in_fp16_is_one_fused_kernel(graph_of: Callable, engine_of_gra
     engine = engine_of_graph(graph)
     assert coverage(engine, ["s", "y"]) == {"s": "fp16", "y": "fp16"}
     assert sum(k.is_product for k in engine.kernels) == 1
+
+
+@pytest.mark.parametrize("bias", ["b", "c"])
+def test_one_of_two_equal_convs_runs_as_the_one_that_the_engine_kept(
+    bias: str, graph_of: Callable, quantized: Callable, engine_of_graph: Build
+) -> None:
+    rng = np.random.default_rng(0)
+    graph = graph_of(
+        "(float[1,32,8,8] x) => (float[n,c,h,w] y) "
+        f"{{r = Relu(x) d = Conv(r, w, b) e = Conv(r, w, {bias}) y = Add(d, e)}}",
+        {"w": rng.normal(0, 0.1, (32, 32, 3, 3)).astype(np.float32),
+         **{n: rng.normal(0, 0.1, 32).astype(np.float32) for n in sorted({"b", bias})}},
+    )  # fmt: skip
+    for node in graph.nodes:
+        node.name = f"/{node.outputs[0].name}"
+    quantized(graph)
+    assert judge(graph, engine_of_graph(graph)).missed == []

@@ -68,6 +68,47 @@ def products(graph: Graph) -> list[str]:
     return [n.name for n in graph.nodes if n.op in WEIGHTED]
 
 
+@pytest.mark.parametrize(
+    "steps",
+    ["a = Sub(x, c) p = Div(a, c)", "p = Pad(x, pads)", "p = Transpose<perm=[0, 1, 3, 2]>(x)"],
+)
+def test_the_first_conv_runs_in_int8_behind_preprocessing_in_the_graph(
+    steps: str,
+    graph_of: Make,
+    rng: np.random.Generator,
+    quantized: Quantize,
+    engine_of_graph: Build,
+) -> None:
+    body = f"(float[1,3,16,16] x) => (float[n,c,h,w] y) {{{steps} y = Conv(p, w)}}"
+    extra = {"c": np.full((1, 3, 1, 1), 0.4, np.float32), "pads": np.array((0, 0, 1, 1) * 2)}
+    weights = {name: values for name, values in extra.items() if name in steps}
+    graph = graph_of(body, weights | {"w": rng.normal(0, 0.1, (32, 3, 3, 3)).astype(np.float32)})
+    graph.nodes[-1].name = "/conv"
+    infer_shapes(graph)
+    quantized(graph)
+    assert precision_of(engine_of_graph(graph), "/conv") == "int8"
+
+
+def test_a_small_depthwise_conv_moves_fewer_bytes_in_fp16_than_in_int8(
+    graph_of: Make, rng: np.random.Generator, quantized: Quantize, engine_of_graph: Build
+) -> None:
+    traffic = {}
+    for high in ("fp32", "fp16"):  # what the plan is told; both engines are FP16 around INT8
+        weights = {n: rng.normal(0, 0.1, s).astype(np.float32) for n, s in SHAPES.items()}
+        graph = graph_of(
+            "(float[1,32,16,16] x) => (float[n,c,h,w] y) "
+            "{a = Conv(x, w0) b = Conv<group=32>(a, small) y = Conv(b, w1)}",
+            {"w0": weights["w0"], "w1": weights["w1"], "small": weights["deep"][..., :2, :2]},
+        )
+        for node in graph.nodes:
+            node.name = f"/{node.op}/{node.outputs[0].name}"
+        infer_shapes(graph)
+        plan = quantized(graph, PlanOptions(high_precision=high), half=True)
+        assert ("/Conv/b" in plan.rules) == (high == "fp32")
+        traffic[high] = engine_of_graph(graph).traffic
+    assert traffic["fp16"] < traffic["fp32"]
+
+
 @pytest.mark.parametrize("name", PATTERNS)
 def test_every_product_runs_in_int8_and_only_the_input_needs_a_kernel_to_quantize(
     name: str, convnet: Make, quantized: Quantize, engine_of_graph: Build
