@@ -15,6 +15,9 @@ KINDS = {"OnnxqError", "ModelError", "DataError", "PlanError", "WorkerError", "R
 AREAS = {
     "The model": (
         "graph",
+        "model_file",
+        "external",
+        "mapped",
         "files",
         "source",
         "stored",

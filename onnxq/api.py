@@ -150,7 +150,7 @@ def quantize(
     half, kept, runs = _high_precision(source, graph, chosen, ranges, rest, config, clock)
     with clock("compare"):
         agreement = compare(float_source, runs, check, config, progress)
-    metadata = graphs.read_metadata(source.path)
+    metadata = source.file.metadata
     result = Quantized(half, chosen, stats, ranges, agreement, metadata, {})
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     if "bias" in recoveries(config.recover, chosen):
@@ -160,7 +160,7 @@ def quantize(
         notes.append(NO_CHOICE)
     seen = _seen(len(rest) + len(check) > len(dataset), rest, stats_from, config)
     remarks = manifests.Remarks(notes, scores, recovered, kept, len(check), seen, clock.seconds)
-    result.manifest.update(manifests.describe(source.path, config, result, remarks))
+    result.manifest.update(manifests.describe(source.file, config, result, remarks))
     return result
 
 

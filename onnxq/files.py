@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and never in the place of what is no file."""
 
 from __future__ import annotations
 
@@ -7,46 +7,74 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
-from onnxq.errors import ModelError
+from onnxq.errors import ModelError, OnnxqError
 
-_FILES: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("files", default=None)
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """A file under a temporary name, and the path that is to be its own."""
+
+    temporary: Path
+    path: Path
+    last: bool
+    is_new: bool
+
+    @property
+    def before(self) -> Path:
+        """A second name for what is at the path."""
+        return self.temporary.with_suffix(".old")
+
+
+@dataclass
+class _Group:
+    """What is to appear together, and what is to go then."""
+
+    files: list[_Unfinished]
+    old: list[Path]
+
+
+_GROUP: ContextVar[_Group | None] = ContextVar("group", default=None)
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Files that `replacing` writes within appear at the end, or, on an error, none of them."""
-    files: list[tuple[Path, Path]] = []
-    token = _FILES.set(files)
+    """Files that `replacing` writes within appear at the end, or, on an error, none of them.
+
+    One `together` within another ends with the outer one.
+    """
+    if _GROUP.get() is not None:
+        yield
+        return
+    group = _Group([], [])
+    token = _GROUP.set(group)
     try:
         yield
-        umask = os.umask(0)
-        os.umask(umask)
-        for temporary, path in files:
-            temporary.chmod(0o666 & ~umask)
-            temporary.replace(path)
+        _appear(sorted(group.files, key=lambda file: file.last))
+        for path in group.old:
+            with contextlib.suppress(OSError):
+                path.unlink()
     finally:
-        _FILES.reset(token)
-        for temporary, _ in files:
-            temporary.unlink(missing_ok=True)
+        _GROUP.reset(token)
+        for file in group.files:
+            file.temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, last: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it at the end, or goes away on an error.
 
-    Within `together` the end is the end of that.
+    Within `together` the end is the end of that. A file that names others is to come `last`: until
+    it is there, what was there before still stands, with the files that it names.
     """
-    files = _FILES.get()
-    if files is None:
-        with together(), replacing(path) as temporary:
+    group = _GROUP.get()
+    if group is None:
+        with together(), replacing(path, last) as temporary:
             yield temporary
         return
-    if path.is_dir():
-        raise ModelError(f"'{path}' is a folder; give a file name to write to")
-    if not path.parent.is_dir():
-        raise ModelError(f"no folder '{path.parent}' to write '{path.name}' to; make it first")
+    refuse(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -55,4 +83,68 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    files.append((temporary, path))
+    group.files.append(_Unfinished(temporary, path, last, is_new=not os.path.lexists(path)))
+
+
+def drop(path: Path) -> None:
+    """Let a file go once those are there that are written within the same `together`."""
+    with together():
+        group = _GROUP.get()
+        assert group is not None
+        group.old.append(path)
+
+
+def refuse(path: Path) -> None:
+    """Raises OnnxqError for a path that no file can be written to, or that is not one's to take."""
+    if path.is_dir():
+        raise ModelError(f"'{path}' is a folder; give a file name to write to")
+    if not path.parent.is_dir():
+        raise ModelError(f"no folder '{path.parent}' to write '{path.name}' to; make it first")
+    if _is_special(path):
+        raise OnnxqError(f"'{path}' is a device or a pipe, which a file would replace; give a file "
+                         "name to write to")  # fmt: skip
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path is there and is no file: a device, a FIFO, a socket, or a name that the system
+    gives to one, such as /dev/stdout, which may lead to a file now."""
+    folder = path.parent.resolve()
+    if folder == Path("/dev") or folder.is_relative_to("/proc") or folder.is_relative_to("/dev/fd"):
+        return True
+    return path.exists() and not path.is_file()
+
+
+def _appear(files: list[_Unfinished]) -> None:
+    """Give the files their names, one after another; where one cannot have its own, those before it
+    are again what they were."""
+    umask = os.umask(0)
+    os.umask(umask)
+    begun: list[_Unfinished] = []
+    try:
+        for file in files:
+            file.temporary.chmod(0o666 & ~umask)
+            begun.append(file)
+            if len(files) > 1:
+                _keep(file)
+            file.temporary.replace(file.path)
+    except BaseException:
+        for file in reversed(begun):
+            _undo(file)
+        raise
+    finally:
+        for file in begun:
+            file.before.unlink(missing_ok=True)
+
+
+def _keep(file: _Unfinished) -> None:
+    """Give what is at the path a second name, where the file system can."""
+    with contextlib.suppress(OSError):
+        os.link(file.path, file.before, follow_symlinks=False)
+
+
+def _undo(file: _Unfinished) -> None:
+    """Let the path be what it was before the file took it, if it did."""
+    if file.before.is_symlink() or file.before.exists():
+        file.before.replace(file.path)
+    elif file.is_new and not file.temporary.exists():
+        file.path.unlink(missing_ok=True)

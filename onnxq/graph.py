@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
-from google.protobuf.message import DecodeError
 from ml_dtypes import int4
-from onnx.external_data_helper import uses_external_data
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from onnxq import stored
-from onnxq.damage import broken_name, broken_tensor, stored_tensors
+from onnxq import model_file, stored
+from onnxq.damage import stored_tensors
 from onnxq.errors import ModelError
-from onnxq.files import replacing
+from onnxq.external import replaced_data
+from onnxq.files import drop, replacing, together
+from onnxq.model_file import ModelFile
 from onnxq.stored import Stored
 
 Graph: TypeAlias = Any  # gs.Graph; onnx-graphsurgeon has no type hints
@@ -39,77 +38,25 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def load_proto(path: str | Path) -> onnx.ModelProto:
-    """The model file at `path`, external data included.
-
-    Raises ModelError for a file that is missing, is not ONNX, is truncated or lacks its data.
-    """
-    model = _located_proto(Path(path))
+    """The model file at `path`, external data included; raises ModelError as `load` does."""
+    model = model_file.parse(Path(path))
     stored.fill(model)
     return model
 
 
-def _located_proto(path: Path) -> onnx.ModelProto:
-    """The model, large weights left in their files (see `stored`); raises as `load_proto` does."""
-    if path.is_dir():
-        raise ModelError(f"'{path}' is a folder; name the .onnx file in it")
-    if not path.is_file():
-        raise ModelError(f"no model at '{path}'; check the path")
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError, UnicodeDecodeError) as e:
-        raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again") from e
-    if not model.opset_import or not model.HasField("graph") or not model.graph.output:
-        raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again")
-    if broken := broken_name(model) or broken_tensor(model):
-        raise ModelError(f"'{path}' is damaged: {broken}; export it again")
-    for name in external_files(model):
-        if not (path.parent / name).is_file():
-            raise ModelError(
-                f"'{path}' keeps its weights in '{name}', which is not beside it; "
-                "copy that file there too"
-            )
-    try:
-        stored.locate(model, path.parent)
-    except (ValueError, OSError, onnx.checker.ValidationError) as e:
-        raise ModelError(f"the external data of '{path}' cannot be read: {e}") from e
-    if broken := broken_tensor(model):  # again, with what came from files
-        raise ModelError(f"'{path}' is damaged: {broken}; export it again")
-    if not any(opset.domain == "" for opset in model.opset_import):
-        for opset in model.opset_import:
-            if opset.domain == "ai.onnx":  # the other name of the domain, which most tools miss
-                opset.domain = ""
-    return model
-
-
-def external_files(model: onnx.ModelProto) -> list[str]:
-    """Names of the external data files that the tensors of `model` point to, sorted."""
-    return sorted({entry.value for entry in _locations(model)})
-
-
-def _locations(model: onnx.ModelProto) -> Iterator[onnx.StringStringEntryProto]:
-    """Every entry that names an external data file, those of subgraphs and attributes too."""
-    owners: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
-    for owner in owners:
-        for tensor in stored_tensors(owner):
-            if uses_external_data(tensor):
-                yield from (e for e in tensor.external_data if e.key == "location")
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata_props of the model file at `path`: class names, strides and the like.
-
-    A `Graph` does not carry them; whoever writes a model that stands for this one hands them on.
-    """
-    model = onnx.load(str(path), load_external_data=False)
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
 def load(path: str | Path) -> Graph:
-    """The graph of the model file at `path`; raises ModelError as `load_proto` does.
+    """The graph of the model file at `path`; external weights are mapped, not read.
 
-    External weights are mapped, not read.
+    Raises ModelError for a file that is missing, is not ONNX, is truncated, lacks its data or names
+    data that is not its own.
     """
-    return from_proto(_located_proto(Path(path)))
+    return from_proto(model_file.parse(Path(path)))
+
+
+def read(path: str | Path) -> tuple[Graph, ModelFile]:
+    """The graph as `load` reads it, and the file that it was read from."""
+    model, file = model_file.read(Path(path))
+    return from_proto(model), file
 
 
 def quietly() -> contextlib.AbstractContextManager[None]:
@@ -153,33 +100,39 @@ def save(
 ) -> int:
     """Write a graph to `path`, whole or not at all; returns how many bytes that took.
 
-    Weights go to `<name>.data` beside it if asked, or if the model would pass 2 GB.
+    Weights go to a file beside it if asked, or if the model would pass 2 GB. Its name,
+    `<name>.<digest>.data`, is of its content: a model never stands over the weights of another. The
+    file of the model that is replaced goes, unless another model in the folder names it too.
     """
     path = Path(path)
     model = to_proto(graph, metadata)
-    if not external_data and weight_bytes(graph) < PROTOBUF_LIMIT:
-        stored.fill(model)
-        with replacing(path) as temporary:
-            return temporary.write_bytes(model.SerializeToString())
-    data = path.with_name(path.name + ".data")
-    owners: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
-    tensors = (tensor for owner in owners for tensor in stored_tensors(owner))
-    with replacing(data) as temporary_data, replacing(path) as temporary:
-        stored.move(tensors, temporary_data, data.name, least=1024)
-        written = temporary.write_bytes(model.SerializeToString())
-        return written + temporary_data.stat().st_size
+    with together():
+        if external_data or weight_bytes(graph) >= PROTOBUF_LIMIT:
+            owners: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+            tensors = [tensor for owner in owners for tensor in stored_tensors(owner)]
+            data, beside = _write_data([t for t in tensors if stored.is_large(t, 1024)], path)
+        else:
+            data, beside = None, 0
+            stored.fill(model)
+        content = model.SerializeToString()
+        with replacing(path, last=True) as temporary:
+            temporary.write_bytes(content)
+        for old in replaced_data(path, data):
+            drop(old)
+    return len(content) + beside
 
 
-def fingerprint(path: str | Path) -> str:
-    """SHA-256 of the model file and its external data files, as hex."""
-    path = Path(path)
-    model = onnx.load(str(path), load_external_data=False)
-    digest = hashlib.sha256()
-    for file in (path, *(path.parent / name for name in external_files(model))):
-        with open(file, "rb") as f:
-            while block := f.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+def _write_data(tensors: list[onnx.TensorProto], path: Path) -> tuple[Path, int]:
+    """Let tensors name a file beside the model at `path`, and write it unless it is there: the file
+    and its size."""
+    digest = stored.Digest()
+    places = stored.write(tensors, digest)
+    data = path.with_name(f"{path.name}.{digest.hex()[:12]}.data")
+    if not (data.is_file() and stored.digest_of(data) == digest.hex()):
+        with replacing(data) as temporary, open(temporary, "wb") as out:
+            stored.write(tensors, out)
+    stored.place(tensors, data.name, places)
+    return data, digest.tell()
 
 
 @contextlib.contextmanager

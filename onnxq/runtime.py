@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 import onnx
 
-from onnxq import stored
+from onnxq import mapped, stored
 from onnxq.errors import ModelError, RuntimeMissing
 from onnxq.optimizers import disabled
 from onnxq.providers import NOTHING, QUIET, device_of, onnxruntime
@@ -266,7 +266,7 @@ def release_free_memory() -> None:
     """Give free memory back to the system: what ONNX Runtime's arena keeps for the next run, what
     building sessions leaves behind in pieces that the C library keeps, and pages of mapped weights.
     """
-    stored.release()
+    mapped.release()
     if _one_arena.cache_info().currsize and _one_arena():
         ort = onnxruntime()
         shrink = ort.RunOptions()

@@ -12,6 +12,7 @@ from onnxq import graph as graphs
 from onnxq.config import Config
 from onnxq.errors import ModelError
 from onnxq.graph import Graph
+from onnxq.model_file import ModelFile
 from onnxq.passes.apply import apply, run_pass
 from onnxq.passes.prepare import prepare as prepare_graph
 from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
@@ -34,14 +35,19 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Source:
-    """A prepared graph with the file it came from and its hash; how to prepare it again, None for
-    a model as it is."""
+    """A prepared graph with the file it was read from and its hash; how to prepare it again, None
+    for a model as it is."""
 
     graph: Graph
-    path: Path
+    file: ModelFile
     sha256: str
     notes: tuple[str, ...] = ()
     preparation: Preparation | None = None
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self.file.path
 
     def __repr__(self) -> str:
         nodes = f"{len(self.graph.nodes)} nodes, opset {self.graph.opset}"
@@ -64,7 +70,7 @@ def prepare(
     """
     config = config or Config()
     path = Path(model)
-    graph = graphs.load(path)
+    graph, file = graphs.read(path)
     if found := quantized_nodes(graph):
         if not config.requantize:
             raise ModelError(
@@ -88,7 +94,7 @@ def prepare(
     raised = graph.opset > before
     notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
     told = Preparation(config, plan_from)
-    return Source(graph, path, graphs.fingerprint(path), notes, told)
+    return Source(graph, file, file.sha256, notes, told)
 
 
 def _has_half(graph: Graph) -> bool:
@@ -98,5 +104,5 @@ def _has_half(graph: Graph) -> bool:
 
 def open_model(model: str | Path) -> Source:
     """A model file as it is, not prepared; raises ModelError as `prepare` does."""
-    path = Path(model)
-    return Source(graphs.load(path), path, graphs.fingerprint(path))
+    graph, file = graphs.read(model)
+    return Source(graph, file, file.sha256)

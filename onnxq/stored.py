@@ -8,7 +8,7 @@ file and are the same from then on, so that a graph takes little more memory tha
 
 from __future__ import annotations
 
-import mmap
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,14 +16,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from weakref import WeakValueDictionary
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx.external_data_helper import uses_external_data
 from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from onnxq.mapped import MappedFile, check_unchanged, map_file, release
 
 Array = npt.NDArray[Any]
 Constants = Iterable[Any]  # gs.Constant
@@ -35,13 +36,12 @@ ALIGNMENT = 64  # bytes; what vector instructions like
 KINDS = "fiu"  # NumPy's own types, whose bytes are the file's
 
 _FRESH: ContextVar[_Fresh | None] = ContextVar("fresh", default=None)
-_OPEN: WeakValueDictionary[tuple[str, int, int, int], Array] = WeakValueDictionary()
 
 
 class Stored(LazyValues):  # type: ignore[misc]  # onnx-graphsurgeon has no type hints
     """Values of a constant, in a mapped file."""
 
-    def __init__(self, file: Array, offset: int, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, file: MappedFile, offset: int, shape: tuple[int, ...], dtype: Any) -> None:
         """`file` comes from `map_file`."""
         self.file, self.offset, self.shape, self.dtype = file, offset, shape, np.dtype(dtype)
         self.nbytes = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
@@ -49,11 +49,15 @@ class Stored(LazyValues):  # type: ignore[misc]  # onnx-graphsurgeon has no type
     @property
     def path(self) -> Path:
         """The file's absolute path."""
-        return Path(getattr(self.file, "filename"))  # noqa: B009  # of np.memmap
+        return self.file.path
 
     @property
     def tensor(self) -> onnx.TensorProto:
-        """A tensor that names the file; made anew, for whoever takes it gives it a name."""
+        """A tensor that names the file; made anew, for whoever takes it gives it a name.
+
+        Raises ModelError where another file has taken its place, which would be read for it.
+        """
+        check_unchanged(self.file, replaced=True)
         tensor = onnx.TensorProto()
         tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
         tensor.dims.extend(self.shape)
@@ -61,47 +65,32 @@ class Stored(LazyValues):  # type: ignore[misc]  # onnx-graphsurgeon has no type
         return tensor
 
     def load(self) -> Array:
-        """The values, mapped; pages are read when they are touched."""
+        """The values, mapped; pages are read when they are touched.
+
+        Raises ModelError where the file was written to since it was opened.
+        """
+        check_unchanged(self.file)
         values: Any = self.file[self.offset : self.offset + self.nbytes]
         values = values.view(self.dtype).reshape(self.shape)
         values.stored = self  # no view of it inherits this
         return np.asanyarray(values)
 
 
-def map_file(path: Path) -> Array:
-    """The bytes of a file, mapped; one mapping for all who ask. Raises OSError, ValueError."""
-    found = path.resolve(strict=True)
-    stat = found.stat()
-    key = (str(found), stat.st_ino, stat.st_mtime_ns, stat.st_size)
-    mapped = _OPEN.get(key)
-    if mapped is None:
-        mapped = np.memmap(found, np.uint8, "r") if stat.st_size else np.zeros(0, np.uint8)
-        if stat.st_size:
-            _OPEN[key] = mapped
-    return mapped
-
-
-def release() -> None:
-    """Give back the memory that mapped weights hold; touched again, they are read again."""
-    for mapped in list(_OPEN.values()):
-        mapping = getattr(mapped, "_mmap", None)
-        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-            mapping.madvise(mmap.MADV_DONTNEED)
-
-
 def locate(model: onnx.ModelProto, folder: Path) -> None:
     """Let the main graph's external tensors name their files by absolute path; the rest, small, of
     types that NumPy does not have or that a subgraph reads, is loaded into `model`.
 
-    Raises ValueError, OSError or onnx's ValidationError for data that is not whole or not there.
+    The files are those that `external.files_beside` lets pass. Raises ValueError, OSError or
+    onnx's ValidationError for data that is not whole or not there.
     """
     external = [t for t in model.graph.initializer if uses_external_data(t)]
     inner = set(_read_within(model.graph)) if external else set()
+    located = []
     for tensor in external:
         place = None if tensor.name in inner else _range_of(tensor, folder)
         if place is not None:
             _place(tensor, *place)
-    located = [t for t in model.graph.initializer if is_located(t)]
+            located.append(tensor)
     for tensor in located:  # out of the way of the loader
         tensor.data_location = onnx.TensorProto.DEFAULT
     onnx.external_data_helper.load_external_data_for_model(model, str(folder))
@@ -129,9 +118,8 @@ def _range_of(tensor: onnx.TensorProto, folder: Path) -> tuple[str, int, int] | 
         return None
     if not offset.isdecimal() or stated != str(length):
         return None
-    given, file = Path(entries.get("location", "")), folder / entries.get("location", "")
-    safe = not given.is_absolute() and ".." not in given.parts and not file.is_symlink()
-    if not safe or not file.is_file() or file.stat().st_size < int(offset) + length:
+    file = folder / entries.get("location", "")
+    if file.stat().st_size < int(offset) + length:
         return None
     return str(file.resolve()), int(offset), length
 
@@ -195,7 +183,7 @@ def spill(constants: Constants, given: Constants) -> int:
     with open(path, "wb") as out:
         for key, values in arrays.items():
             offsets[key] = append(out, values)
-    file: Any = map_file(path)
+    file = map_file(path)
     file.keep = folder
     for key, same in large.items():
         values = arrays.pop(key)
@@ -235,10 +223,17 @@ def noted(constant: Any) -> Any:
     return constant
 
 
-def append(out: Any, values: Array) -> int:
+class Output(Protocol):
+    """What bytes are written to."""
+
+    def tell(self) -> int: ...
+    def write(self, data: Any, /) -> object: ...
+
+
+def append(out: Output, values: Array) -> int:
     """Write an array at the next aligned place of an open file; returns that place."""
     out.write(b"\0" * (-out.tell() % ALIGNMENT))
-    place = int(out.tell())
+    place = out.tell()
     flat = np.ascontiguousarray(values).reshape(-1)
     little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
     out.write(little.view(np.uint8).data)
@@ -251,7 +246,8 @@ def bytes_of(tensor: onnx.TensorProto) -> Array:
         return np.frombuffer(tensor.raw_data, np.uint8)
     entries = _entries(tensor)
     start = int(entries["offset"])
-    return map_file(Path(entries["location"]))[start : start + int(entries["length"])]
+    data = map_file(Path(entries["location"]))[start : start + int(entries["length"])]
+    return data.view(np.ndarray)
 
 
 def fill(model: onnx.ModelProto) -> None:
@@ -268,14 +264,45 @@ def located(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     return (tensor for tensor in model.graph.initializer if is_located(tensor))
 
 
-def move(tensors: Iterable[onnx.TensorProto], path: Path, location: str, least: int) -> None:
-    """Write the data of tensors of `least` bytes or more to the file `path`, one by one, and let
-    them name it as `location`."""
-    with open(path, "wb") as out:
-        for tensor in tensors:
-            if is_located(tensor) or len(tensor.raw_data) >= least:
-                data = bytes_of(tensor)
-                _place(tensor, location, append(out, data), data.size)
+class Digest:
+    """SHA-256 of what is written to it as to a file."""
+
+    def __init__(self) -> None:
+        self._sha, self._size = hashlib.sha256(), 0
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self._size
+
+    def write(self, data: Any, /) -> None:
+        self._sha.update(data)
+        self._size += len(data)
+
+    def hex(self) -> str:
+        """The digest, 64 hex digits."""
+        return self._sha.hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(tensors: Iterable[onnx.TensorProto], out: Output) -> list[int]:
+    """Write the data of tensors, one by one; returns where each begins."""
+    return [append(out, bytes_of(tensor)) for tensor in tensors]
+
+
+def place(tensors: Iterable[onnx.TensorProto], location: str, places: Iterable[int]) -> None:
+    """Let tensors, written by `write`, name the file `location`."""
+    for tensor, start in zip(tensors, places, strict=True):
+        _place(tensor, location, start, bytes_of(tensor).size)
+
+
+def is_large(tensor: onnx.TensorProto, least: int) -> bool:
+    """Whether a tensor's data is in a file, or has `least` bytes or more."""
+    return is_located(tensor) or len(tensor.raw_data) >= least
 
 
 def serialize(model: onnx.ModelProto, data: Path) -> tuple[bytes, str]:

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -239,7 +240,8 @@ def _fault(
     if left:
         return f"temporary files left: {left}"
     if code == 0:
-        return f"wrote {sorted(changed - WRITTEN)}" if changed - WRITTEN else ""
+        named = {re.sub(r"\.[0-9a-f]{12}\.data$", ".data", path) for path in changed}
+        return f"wrote {sorted(named - WRITTEN)}" if named - WRITTEN else ""
     if changed:
         return f"refused and changed {sorted(changed)}"
     if len(lines) != 1 or not lines[0].startswith("onnxq: ") or len(lines[0]) < 30:

@@ -21,7 +21,6 @@ from onnxq_cli.options import (
     placement_options,
     provider_option,
 )
-from onnxq_cli.paths import keep_apart
 from onnxq_cli.progress import Bars
 
 
@@ -89,7 +88,6 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     config = config_of(options)
     if config.method.strip().lower() == "auto":
         raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
-    keep_apart((out, options["stats_path"]), (model, options["plan_path"], from_stats, *calib))
     given = Plan.load(options["plan_path"]) if options["plan_path"] else None
     source = api.prepare(model, config, given)
     plan = given or api.plan(source, config)

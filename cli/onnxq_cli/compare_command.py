@@ -10,7 +10,6 @@ import click
 
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
-from onnxq_cli.paths import keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.report_option import command_line, report_option
 
@@ -49,7 +48,6 @@ def command(reference: Path, quantized: Path, **options: Any) -> int:
 
     calib, as_json = options.pop("calib"), options["as_json"]
     page: Path | None = options.pop("report")
-    keep_apart((page,), (reference, quantized, *calib))
     config = config_of(options)
     dataset = api.data(api.open_model(reference), calib, config)
     thresholds = trt.Thresholds(

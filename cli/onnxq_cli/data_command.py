@@ -10,7 +10,6 @@ import click
 from onnxq.errors import DataError
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, OUT, sample_options
-from onnxq_cli.paths import keep_apart
 
 
 @click.command(
@@ -50,7 +49,6 @@ def command(model: Path, out: Path, **options: Any) -> int:
     calib, check_samples = options.pop("calib"), options.pop("check_samples")
     if out.suffix not in (".json", ".py", ".npz"):
         raise DataError(f"'{out}' names no form; end it in .json, .py or .npz")
-    keep_apart([out], [model, *calib])
     config = config_of(options)
     if out.suffix == ".py" and (config.samples or check_samples):
         raise DataError(f"'{out}' would load every sample; write .json or .npz to choose samples")

@@ -47,7 +47,8 @@ def command(
 
     Reads the graph alone: no TensorRT is needed. Exits with 1 if something will be refused.
     """
-    from onnxq.graph import load, read_metadata, save
+    from onnxq import graph as graphs
+    from onnxq.files import replacing, together
     from onnxq.report import findings as report
     from onnxq.report.text import show
     from onnxq.trt.fixes import fix
@@ -55,17 +56,19 @@ def command(
 
     if mend != (out is not None):
         raise click.UsageError("--fix and -o go together: say where the mended model goes")
-    graph = load(model)
+    graph, file = graphs.read(model)
     fixed: dict[str, int] = {}
-    if out is not None:
-        graph, fixed = fix(graph)
-        save(graph, out, metadata=read_metadata(model))
-        graph = load(out)
-    found = lint(graph, backend)
-    shown = at_least(found, severity)
-    if sarif is not None:
-        document = report.findings_sarif(shown, RULES, (out or model).as_posix())
-        sarif.write_text(json.dumps(document, indent=1), "utf-8")
+    with together():
+        if out is not None:
+            graph, fixed = fix(graph)
+            graphs.save(graph, out, metadata=file.metadata)
+            graph = graphs.from_proto(graphs.to_proto(graph))  # as it was written
+        found = lint(graph, backend)
+        shown = at_least(found, severity)
+        if sarif is not None:
+            document = report.findings_sarif(shown, RULES, (out or model).as_posix())
+            with replacing(sarif) as temporary:
+                temporary.write_text(json.dumps(document, indent=1), "utf-8")
     if as_json:
         click.echo(json.dumps(report.findings_json(shown, fixed), indent=1))
     else:

@@ -19,6 +19,7 @@ import click
 
 from onnxq import __version__
 from onnxq.errors import OnnxqError
+from onnxq_cli.paths import keep_inputs
 from onnxq_cli.verbosity import add_verbosity, listen
 
 COMMANDS = (
@@ -56,6 +57,7 @@ class Commands(click.Group):
         module = importlib.import_module(f"onnxq_cli.{cmd_name.replace('-', '_')}_command")
         command: click.Command = module.command
         add_verbosity(command)
+        keep_inputs(command)
         return command
 
 
@@ -75,8 +77,16 @@ add_verbosity(cli)
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: run a command, turn every user's mistake into one line and exit code 2."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: temporary files go away
+    for name in ("SIGTERM", "SIGHUP"):  # asked to end, or the terminal was closed
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
+            signal.signal(number, _leave)
     sys.exit(run(args))
+
+
+def _leave(number: int, _: object) -> None:
+    """End by unwinding, so that temporary files go away."""
+    sys.exit(128 + number)
 
 
 def run(args: Sequence[str] | None = None) -> int:

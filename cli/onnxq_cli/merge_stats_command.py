@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from onnxq_cli.options import IN, OUT
-from onnxq_cli.paths import keep_apart
 
 
 @click.command(
@@ -23,7 +22,6 @@ def command(stats: tuple[Path, ...], out: Path) -> int:
     from onnxq.calib.stats import Stats, merge
     from onnxq.report.text import count
 
-    keep_apart([out], stats)
     merged = reduce(merge, (Stats.load(path) for path in stats))
     merged.save(out)
     found = {"file": len(stats), "sample": merged.samples, "tensor": len(merged.histograms)}

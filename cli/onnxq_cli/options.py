@@ -15,7 +15,7 @@ from onnxq.errors import PlanError
 from onnxq.schemes import BLOCK_SIZES, SCHEMES
 from onnxq.targets.options import PlanOptions
 from onnxq_cli.completion import complete_nodes
-from onnxq_cli.paths import OutFile
+from onnxq_cli.paths import OutFile, note_read
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,6 +27,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> 
     """Make the mapping in a `--config` file the defaults of this command's options."""
     if value is None:
         return None
+    note_read(ctx, value)
     if not value.is_file():
         raise PlanError(f"no configuration at '{value}'; --config reads a YAML mapping of options")
     try:

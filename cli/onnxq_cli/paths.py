@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import Any
 import click
 
 from onnxq.errors import OnnxqError
+from onnxq.files import refuse
+
+DATA = (".npy", ".npz", ".json", ".pb", ".png", ".jpg", ".jpeg", ".bmp")
+READ = "onnxq.read"
+Place = Path | tuple[int, int]
 
 
 class OutFile(click.Path):
@@ -22,6 +28,7 @@ class OutFile(click.Path):
         """The path; raises OnnxqError where nothing can be written there."""
         path: Path = super().convert(value, param, ctx)  # type: ignore[assignment]
         check_folder(path)
+        refuse(path)
         return path
 
 
@@ -38,13 +45,88 @@ def check_folder(path: Path) -> None:
 
 
 def keep_apart(written: Iterable[Path | None], read: Iterable[Path | str | None]) -> None:
-    """Raises OnnxqError for a file that is to be written twice, or is also read."""
-    inputs = {Path(p).resolve() for p in read if p is not None}
-    seen: set[Path] = set()
-    for path in filter(None, written):
-        place = path.resolve()
-        if place in inputs:
+    """Raises OnnxqError for a file that is to be written twice, or is also read: an input under any
+    of its names, a file in an input folder, or the weights of a model."""
+    outputs = [path for path in written if path is not None]
+    inputs = [Path(path) for path in read if path is not None]
+    taken = {place for path in inputs for place in _places(path)}
+    if any(path.exists() for path in outputs):
+        taken |= {place for path in inputs for file in _weights(path) for place in _places(file)}
+    folders = [path.resolve() for path in inputs if _is_folder(path)]
+    seen: set[Place] = set()
+    for path in outputs:
+        places = _places(path)
+        inside = path.exists() and path.suffix in DATA and path.resolve().parent in folders
+        if inside or places & taken:
             raise OnnxqError(f"'{path}' is read and would be overwritten; give another output")
-        if place in seen:
+        if places & seen:
             raise OnnxqError(f"'{path}' would be written twice; give every output its own name")
-        seen.add(place)
+        seen |= places
+
+
+def keep_inputs(command: click.Command) -> None:
+    """Let a command, and those within it, write over nothing that it reads: whatever an option or
+    argument names is read, unless it is an `OutFile`."""
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        keep_inputs(inner)
+    run = command.callback
+    if run is None or hasattr(run, "__wrapped__"):
+        return
+
+    @functools.wraps(run)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        _check(click.get_current_context())
+        return run(*args, **kwargs)
+
+    command.callback = checked
+
+
+def note_read(ctx: click.Context, path: Path) -> None:
+    """Remember a file that a command reads by an option of which it does not see the value."""
+    ctx.meta.setdefault(READ, []).append(path)
+
+
+def _check(ctx: click.Context) -> None:
+    written: list[Path] = []
+    read: list[Path | str] = list(ctx.meta.get(READ, ()))
+    for param in ctx.command.params:
+        value = ctx.params.get(param.name or "")
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Path) and isinstance(param.type, OutFile):
+                written.append(one)
+            elif isinstance(one, Path | str):
+                read.append(str(one).removeprefix("@"))
+    keep_apart(written, read)
+
+
+def _places(path: Path) -> set[Place]:
+    """What tells a file from others: its path, links followed, and its number on its device."""
+    try:
+        resolved = path.resolve()
+        stat = path.stat() if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # no path at all, or links that go in circles
+        return set()
+    return {resolved} | ({(stat.st_dev, stat.st_ino)} if stat else set())
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _weights(path: Path) -> list[Path]:
+    """The files that a model keeps its weights in; none for what is no model."""
+    if path.suffix in (*DATA, ".yaml", ".yml", ".so") or not _places(path) or not path.is_file():
+        return []
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from onnxq.external import external_files
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, ValueError, DecodeError):
+        return []
+    return [path.parent / str(name) for name in external_files(model)]

@@ -10,7 +10,6 @@ import click
 
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, OUT, config_option, placement_options
-from onnxq_cli.paths import keep_apart
 
 
 @click.command(
@@ -29,7 +28,6 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     from onnxq.report import manifest, text
 
     config = config_of(options)
-    keep_apart([out], [model])
     source = api.prepare(model, config)
     made = api.plan(source, config)
     made.save(out)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 
 from onnxq_cli.options import IN, OUT
-from onnxq_cli.paths import keep_apart
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,7 +65,6 @@ def histogram(stats: Path, tensor: str, out: Path, **options: Any) -> None:
     from onnxq.spec import QuantSpec
 
     look = _look(out, options)
-    keep_apart([out], [stats, options["ranges_path"]])
     spec = QuantSpec(options["dtype"])
     counted = Stats.load(stats)
     plot_histogram.check_tensor(counted, tensor)
@@ -96,7 +94,6 @@ def sensitivity(ranking: Path, top: int, out: Path, **options: Any) -> None:
     from onnxq.report import figure, plot_ranking
 
     look = _look(out, options)
-    keep_apart([out], [ranking])
     figure.write(plot_ranking.draw(plot_ranking.read(ranking), top, look), out)
 
 
@@ -116,7 +113,6 @@ def pareto(result: Path, out: Path, **options: Any) -> None:
     from onnxq.search.result import Result
 
     look = _look(out, options)
-    keep_apart([out], [result])
     figure.write(plot_pareto.draw(Result.load(result), look), out)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from onnxq_cli.options import IN, OUT
-from onnxq_cli.paths import keep_apart
 
 
 @click.command(
@@ -27,7 +26,6 @@ def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
     from onnxq.config import Config
     from onnxq.report import text
 
-    keep_apart([out], [model])
     before = graph.load(model)
     source = api.prepare(model, Config(requantize=requantize))
     graph.save(source.graph, out)

@@ -22,7 +22,6 @@ from onnxq_cli.options import (
     placement_options,
     provider_option,
 )
-from onnxq_cli.paths import keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.report_option import command_line, report_option
 
@@ -176,9 +175,6 @@ def command(**options: Any) -> int:
     outs, skip, executor = options["outs"], options["write_skip"], options["executor"]
     for out in outs:
         report.check_path(out)
-    sources = (options["plan_path"], options["stats_path"], options["labels_path"])
-    keep_apart((*outs, skip, options["resume"], options["report"]),
-               (options["model"], *sources, *options["calib"], *options["scored"]))  # fmt: skip
     config = config_of(options)
     source = api.prepare(options["model"], config)
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else api.plan(source, config)

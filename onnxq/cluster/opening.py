@@ -16,8 +16,8 @@ import numpy as np
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxq import graph as graphs
+from onnxq import mapped
 from onnxq import source as sources
-from onnxq import stored
 from onnxq.calib.data import Dataset, InputInfo, open_each
 from onnxq.calib.histogram import Array
 from onnxq.calib.stats import sample_digest
@@ -180,7 +180,7 @@ def _digest(graph: Graph) -> str:
         values = np.ascontiguousarray(_values(tensor))
         sha.update(f"{tensor.name}\0{values.dtype}\0{values.shape}\0".encode())
         sha.update(values.reshape(-1).view(np.uint8).data)
-    stored.release()
+    mapped.release()
     for field in ("initializer", "input", "value_info"):
         items = sorted(getattr(model.graph, field), key=lambda item: item.name)
         for item in items:

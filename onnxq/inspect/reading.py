@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import onnx
-
 from onnxq import graph as graphs
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor, producer
@@ -124,12 +122,10 @@ class Reading:
 def read(path: str | Path) -> Reading:
     """A model file, read; raises ModelError for one that cannot be."""
     path = Path(path)
-    graph = apply(graphs.load(path), name_nodes, infer_shapes)
-    model = onnx.load(str(path), load_external_data=False)
-    made_by = " ".join(filter(None, (model.producer_name, model.producer_version)))
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    graph, file = graphs.read(path)
+    graph = apply(graph, name_nodes, infer_shapes)
     with readable(path):
-        return read_graph(graph, path, made_by, metadata)
+        return read_graph(graph, path, file.made_by, file.metadata)
 
 
 @contextmanager

@@ -16,15 +16,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-import onnx
-
 from onnxq import __version__
 from onnxq.accuracy import Agreements
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.files import replacing
-from onnxq.graph import Graph, external_files, within
+from onnxq.graph import Graph, within
+from onnxq.model_file import ModelFile
 from onnxq.plan import Plan
 
 KIND, VERSION = "onnxq.manifest", 1
@@ -105,19 +104,17 @@ def samples_of(agreement: Mapping[str, Any]) -> str:
     return f"{number} {held}sample{'' if number == 1 else 's'}{' ' if seen else ''}{seen}"
 
 
-def describe(path: Path, config: Config, values: Values, remarks: Remarks) -> Manifest:
+def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) -> Manifest:
     """The manifest of a run, before its output is written."""
     plan, stats = values.plan, values.stats
-    files = external_files(onnx.load(str(path), load_external_data=False))
-    size = sum(f.stat().st_size for f in (path, *(path.parent / name for name in files)))
     return {
         "versions": versions(),
         "config": config.flat(),
         "model": {
-            "path": path.name,
+            "path": file.path.name,
             "sha256": plan.model,
-            "bytes": size,
-            "external_data": files,
+            "bytes": file.bytes,
+            "external_data": list(file.external),
         },
         "data": {"digest": stats.data, "samples": stats.samples},
         "nodes": node_counts(values.graph, plan),

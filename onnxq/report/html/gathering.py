@@ -51,8 +51,8 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
 
     Raises OnnxqError for files that are not what they should be, or were made for another model.
     """
-    graph = apply(graphs.load(model), name_nodes, infer_shapes)
-    metadata = graphs.read_metadata(model)
+    graph, file = graphs.read(model)
+    graph, metadata = apply(graph, name_nodes, infer_shapes), file.metadata
     reading = read_graph(graph, model, metadata=metadata)
     reasons = reasons_of(reading, sources.manifest)
     manifest = None
