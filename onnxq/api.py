@@ -129,7 +129,7 @@ def quantize(
         dataset = data(source, calib, config)
         rest, check = held_out(dataset, config.check_samples)
     with clock("recover"):
-        source, outcomes = reshape(source, chosen, rest, config, progress)
+        source, outcomes = reshape(source, chosen, rest, config, progress, stats_from)
     with clock("calibrate"):
         stats = stats_from or calibrate(source, chosen, rest, config, progress)
         _check_stats(stats, source, float_source)
@@ -210,8 +210,8 @@ def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
     """Raises DataError unless the statistics are those of the graph that is quantized."""
     if source is not float_source and stats.model == float_source.sha256:
         raise DataError(
-            "the statistics are of the model as it is, and smooth or equalize changed it; leave "
-            "out --stats, or those recoveries"
+            "the statistics are of the model as it is, and channels, smooth or equalize changed "
+            "it; leave out --stats, or those recoveries"
         )
     stats.check_model(source.sha256)
 

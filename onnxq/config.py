@@ -28,10 +28,10 @@ class Config:
     same for weights. high_precision: the type of what is not quantized. weights_as: "int" for INT8
     weights with a DequantizeLinear, "float" for float weights with a Q/DQ pair; "auto" is int, and
     float where TensorRT would else multiply in float. io: whether the model's inputs and outputs
-    keep their types. recover: "none", "all" or some of equalize, smooth, scales, round,
-    bias with commas between; "auto" is bias where weights have 8 bits or fewer, with round where
-    they have 4. max_memory: MB that a recovery may keep. samples, seed: calibrate on that many
-    samples, evenly spread without a seed, drawn with it. workers: samples in flight.
+    keep their types. recover: "none", "all" or some of channels, equalize, smooth, scales, round,
+    bias with commas between; "auto" is channels and bias where weights have 8 bits or fewer, with
+    round where they have 4. max_memory: MB that a recovery may keep. samples, seed: calibrate on
+    that many samples, evenly spread without a seed, drawn with it. workers: samples in flight.
     check_samples: calibration samples held out to compare FP32 with INT8. requantize: take out the
     Q/DQ of a quantized input first. allow_nonfinite: drop samples with NaN or Inf. external_data:
     weights in a file of their own.

@@ -92,9 +92,8 @@ def command(**options: Any) -> int:
     with Bars() as bars:
         stats = api.calibrate(source, plan, samples.rest, config, bars)
         found = recipe(source, plan, stats, samples, options["top"], asked, config, bars)
-        result = api.quantize(
-            model, options["calib"], config, plan_from=found.plan, stats_from=stats, progress=bars
-        )
+        # not with these statistics: a recovery may change the graph
+        result = api.quantize(model, options["calib"], config, plan_from=found.plan, progress=bars)
     with _new_folder(folder) as unfinished:
         _write(unfinished, found, result, config, model)
     if options["as_json"]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from onnxq.errors import PlanError
 from onnxq.plan import Plan
 
-ALGORITHMS = ("equalize", "smooth", "scales", "round", "bias")
+ALGORITHMS = ("channels", "equalize", "smooth", "scales", "round", "bias")
 # Bits of weights from which on an algorithm runs unasked. To nearest, 4 bits are rarely of use:
 # EfficientNet-Lite0 has 76% top-1 with bias correction alone, 85% with rounding too, float 90%.
-AUTO_BITS = {"round": 4, "bias": 8}
+AUTO_BITS = {"channels": 8, "round": 4, "bias": 8}
 
 
 def parse(text: str) -> tuple[str, ...] | None:
@@ -31,8 +31,8 @@ def parse(text: str) -> tuple[str, ...] | None:
 
 
 def chosen(text: str, plan: Plan) -> tuple[str, ...]:
-    """The algorithms for a plan: "auto" is bias correction where something has 8 bits or fewer, and
-    rounding too where something has 4."""
+    """The algorithms for a plan: "auto" is channel scales and bias correction where something has 8
+    bits or fewer, and rounding too where something has 4."""
     named = parse(text)
     if named is not None:
         return named

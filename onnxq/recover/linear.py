@@ -90,6 +90,22 @@ def _amax(node: Node, axis: int) -> Array:
     return np.asarray(weight.max(axis=others), np.float64)
 
 
+def by_channel(node: Node) -> tuple[Array, Array, int]:
+    """The weight of a linear op as (groups, outputs, inputs): sums of squares and largest |values|
+    over the places of its kernel; how many places. float64."""
+    weight = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
+    groups = int(node.attrs.get("group", 1)) if node.op in ("Conv", "ConvTranspose") else 1
+    if weight.ndim == 2:
+        weight = (
+            weight[..., None] if _transposed(node) or node.op == "Conv" else weight.T[..., None]
+        )
+    blocks = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+    blocks = blocks.astype(np.float64)
+    if node.op == "ConvTranspose":
+        blocks = blocks.swapaxes(1, 2)
+    return (blocks**2).sum(axis=3), np.abs(blocks).max(axis=3), int(blocks.shape[3])
+
+
 def _transposed(node: Node) -> bool:
     """Whether the weight is (outputs, inputs): Gemm with transB."""
     return node.op == "Gemm" and bool(node.attrs.get("transB", 0))

@@ -1,6 +1,6 @@
 """The recoveries in the order in which they run; each is a function (bench, draft) -> better draft.
 
-    before the calibration, on the float graph:     equalize, smooth
+    before the calibration, on the float graph:     channels, equalize, smooth
     with ranges, on the weights:                    scales, round
 
 Bias correction comes last, on the Q/DQ graph (see `bias`).
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from onnxq.recover.channel_scales import scale_channels
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.equalize import equalize
 from onnxq.recover.rounding import round_weights
@@ -18,7 +19,11 @@ from onnxq.recover.smooth import smooth
 
 Algorithm = Callable[[Bench, Draft], tuple[Draft, Outcome]]
 
-RESHAPING: Mapping[str, Algorithm] = {"equalize": equalize, "smooth": smooth}
+RESHAPING: Mapping[str, Algorithm] = {
+    "channels": scale_channels,
+    "equalize": equalize,
+    "smooth": smooth,
+}
 REFINING: Mapping[str, Algorithm] = {"scales": refine_scales, "round": round_weights}
 
 

@@ -143,7 +143,7 @@ def _clip(graph: Graph, node: Node, scale: Array) -> Step:
 
 
 def _terms(graph: Graph, node: Node, scale: Array) -> Step:
-    """(a + b) / s = a / s + b / s."""
+    """(a + b) / s = a / s + b / s, and min(a, b) / s = min(a / s, b / s)."""
     edits, waiting = [], []
     for i, tensor in enumerate(node.inputs):
         if constant_of(tensor) is not None:
@@ -245,9 +245,14 @@ def _normalized(graph: Graph, node: Node, scale: Array) -> Step:
 
 
 def _batch_normalized(graph: Graph, node: Node, scale: Array) -> Step:
-    """The affine part of a BatchNormalization at inference, channels on axis 1."""
+    """The affine part of a BatchNormalization at inference, of an InstanceNormalization and a
+    GroupNormalization, channels on axis 1."""
     _spatial(node, scale)
     flat = scale.ravel()
+    if any(
+        list(node.inputs[i].shape or ()) != [flat.size] for i in (1, 2)
+    ):  # of groups, before opset 21
+        raise NotExact(f"{node.op} '{node.name}' has no factor for each channel")
     return Absorbed(tuple(_edit(node, i, lambda c: c / flat) for i in (1, 2))), []
 
 
@@ -285,7 +290,7 @@ def _padded(graph: Graph, node: Node, scale: Array) -> Step:
 
 _STEPS: dict[str, Callable[[Graph, Node, Array], Step]] = {
     **dict.fromkeys(("Relu", "LeakyRelu", "PRelu", "Identity", "Abs", "Neg"), _through),
-    **dict.fromkeys(("Add", "Sub"), _terms),
+    **dict.fromkeys(("Add", "Sub", "Min", "Max"), _terms),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshaped),
     **dict.fromkeys(("Gemm", "Conv", "ConvTranspose"), _linear),
     **dict.fromkeys(("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"), _pooled),
@@ -295,6 +300,8 @@ _STEPS: dict[str, Callable[[Graph, Node, Array], Step]] = {
     "Transpose": _transposed,
     "MatMul": _product,
     "LayerNormalization": _normalized,
-    "BatchNormalization": _batch_normalized,
+    **dict.fromkeys(
+        ("BatchNormalization", "InstanceNormalization", "GroupNormalization"), _batch_normalized
+    ),
     "Pad": _padded,
 }

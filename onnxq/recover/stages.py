@@ -6,19 +6,25 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+import numpy as np
+
 from onnxq.calib.data import Dataset
 from onnxq.calib.methods import Auto, parse_method
 from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import Stats
 from onnxq.config import Config
-from onnxq.graph import Graph
+from onnxq.graph import Graph, constant_of
 from onnxq.plan import Plan
 from onnxq.recover import pipeline
 from onnxq.recover.bias import Corrections, correct_biases
-from onnxq.recover.choice import chosen
+from onnxq.recover.channel_scales import offers_of
+from onnxq.recover.choice import chosen, parse
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.sites import shift_biases
 from onnxq.source import Source
 from onnxq.steps import Progress, insert_options, read, runtime_of, silent
+
+LEFT = "the statistics are of the model as it is, whose channels stay as they are"
 
 
 def reshape(
@@ -27,21 +33,46 @@ def reshape(
     dataset: Dataset,
     config: Config,
     progress: Progress = silent,
+    stats: Stats | None = None,
 ) -> tuple[Source, list[Outcome]]:
     """A source whose float graph computes the same and is easier to quantize, as far as the
-    configuration asks for that (equalize, smooth); what each algorithm brought.
+    configuration asks for that (channels, equalize, smooth); what each algorithm brought.
 
-    Statistics and ranges of a changed graph are not those of the model file: its hash differs.
+    Statistics and ranges of a changed graph are not those of the model file: its hash differs, by
+    the constants that changed. Where saved statistics are of the model as it is, what runs unasked
+    does not change it.
     """
     names = chosen(config.recover, plan)
     if not dataset or not set(names) & set(pipeline.RESHAPING):
         return source, []
     bench = _bench(source, plan, dataset, config, progress)
+    if stats is not None and stats.model == source.sha256 and parse(config.recover) is None:
+        return source, _left(bench)
     draft, outcomes = pipeline.run(pipeline.RESHAPING, names, bench, Draft(source.graph))
+    outcomes = [o for o in outcomes if o.gains or o.undone or o.notes]
     if draft.graph is source.graph:
         return source, outcomes
-    digest = hashlib.sha256(f"{source.sha256} {','.join(names)}".encode()).hexdigest()
-    return replace(source, graph=draft.graph, sha256=digest), outcomes
+    return replace(source, graph=draft.graph, sha256=_digest(source, draft.graph)), outcomes
+
+
+def _left(bench: Bench) -> list[Outcome]:
+    """What channel scales would change, and why they do not."""
+    offers = offers_of(bench, bench.graph) if bench.judged else {}
+    undone = {name: LEFT for group in offers for name in group.readers}
+    notes = (f"{LEFT}; it would help to leave out --stats (nodes: {len(undone)})",)
+    return [Outcome("channel scales", undone=undone, notes=notes)] if undone else []
+
+
+def _digest(source: Source, graph: Graph) -> str:
+    """The hash of a source whose graph has other constants."""
+    sha = hashlib.sha256(source.sha256.encode())
+    for node in graph.nodes:
+        for i, tensor in enumerate(node.inputs):
+            values = constant_of(tensor)
+            if values is not None and values.dtype.kind == "f":
+                sha.update(f"\0{node.name}\0{i}\0".encode())
+                sha.update(np.ascontiguousarray(values).tobytes())
+    return sha.hexdigest()
 
 
 def refine(

@@ -29,17 +29,17 @@ def test_a_list_is_run_in_the_order_of_the_pipeline(text, expected):
 
 @pytest.mark.parametrize("text", ["", "biass", "none,bias", "bias;round"])
 def test_an_unknown_recovery_is_refused_with_the_choices(text):
-    with pytest.raises(PlanError, match=r"unknown recovery .* of equalize, smooth, scales"):
+    with pytest.raises(PlanError, match=r"unknown recovery .* of channels, equalize, smooth"):
         parse(text)
 
 
 @pytest.mark.parametrize(
     ("dtypes", "expected"),
     [
-        (("int8", "int8"), ("bias",)),
-        (("fp8",), ("bias",)),
-        (("int8", "int4-in-int8"), ("round", "bias")),
-        (("int4",), ("round", "bias")),
+        (("int8", "int8"), ("channels", "bias")),
+        (("fp8",), ("channels", "bias")),
+        (("int8", "int4-in-int8"), ("channels", "round", "bias")),
+        (("int4",), ("channels", "round", "bias")),
         (("int16",), ()),
         (("fixed88",), ()),
         ((), ()),

@@ -101,8 +101,12 @@ def load_manifest(path: Path) -> Document:
 
 def _reshaped(manifest: Document | None) -> bool:
     """Whether the statistics are of a graph that a recovery had changed."""
-    done = {r.get("algorithm", "") for r in (manifest or {}).get("recovered", ())}
-    return any(name.startswith(("smooth", "equaliz")) for name in done)
+    done = (manifest or {}).get("recovered", ())
+    return any(
+        r.get("algorithm", "").startswith(("smooth", "equaliz"))
+        or (r.get("algorithm") == "channel scales" and r.get("gain_db"))
+        for r in done
+    )
 
 
 def _engine(graph: Graph, path: Path) -> Document:
