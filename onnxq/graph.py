@@ -34,6 +34,7 @@ Tensor: TypeAlias = Any  # gs.Tensor: gs.Variable or gs.Constant
 
 PROTOBUF_LIMIT = 2 * 1024**3 - 64 * 1024**2  # a protobuf message ends at 2 GB
 PACKED = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.FLOAT4E2M1)
+G_LOGGER.severity = G_LOGGER.CRITICAL + 1  # it prints to stdout, where results go; errors raise
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 

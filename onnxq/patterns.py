@@ -4,7 +4,7 @@ A pattern is a glob or a plain substring of the node's name, of its op type with
 type), or of a tensor it writes with `tensor:`. '.' and '/' count as the same separator, and a
 scope that the next one repeats may be left out, so that a module's path in PyTorch,
 `neck.deblocks.0.0`, names `/neck/deblocks.0/deblocks.0.0/Conv`. `name:` is followed by the whole
-name of one node, to the letter.
+name of one node, to the letter, or by that name as a JSON string, for one with a line break.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from onnxq.errors import PlanError
 from onnxq.graph import Graph, Node, within
+from onnxq.json_text import from_json, to_json
 
 EXACT = "name:"
 
@@ -38,10 +39,26 @@ def matches_text(pattern: str, text: str) -> bool:
     return any(pattern in form or fnmatch.fnmatchcase(form, pattern) for form in forms)
 
 
+def exactly(name: str) -> str:
+    """The pattern, in one line, for the node of that name and no other."""
+    plain = name.isprintable() and not name.startswith('"')
+    return EXACT + (name if plain else to_json(name))
+
+
+def _is_named(text: str, name: str) -> bool:
+    """Whether what follows `name:` is the name, or the name as a JSON string."""
+    if text == name or not text.startswith('"'):
+        return text == name
+    try:
+        return bool(from_json(text) == name)
+    except ValueError:
+        return False
+
+
 def matches(pattern: str, node: Node) -> bool:
     """Whether `pattern` names `node`."""
     if pattern.startswith(EXACT):
-        return bool(node.name == pattern.removeprefix(EXACT))
+        return _is_named(pattern.removeprefix(EXACT), node.name)
     if pattern.startswith("op:"):
         return fnmatch.fnmatchcase(node.op, pattern[3:])
     if pattern.startswith("tensor:"):

@@ -130,8 +130,10 @@ class Plan:
         }
         if self.attribute_ops:
             document["attribute_ops"] = list(self.attribute_ops)
-        text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
-        return str(text)
+        text = _written(document, allow_unicode=True)
+        if all(map(str.isprintable, text.split("\n"))):
+            return text
+        return _written(document, allow_unicode=False)  # no line break, no mark in a name as it is
 
     @staticmethod
     def load(path: str | Path) -> Plan:
@@ -195,6 +197,12 @@ def _edges_of(node: str, entry: Mapping[str, Any]) -> dict[Edge, QuantSpec]:
         except PlanError as e:
             raise PlanError(f"node '{node}', input {i}: {e}") from e
     return edges
+
+
+def _written(document: Mapping[str, Any], allow_unicode: bool) -> str:
+    return str(
+        yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=allow_unicode)
+    )
 
 
 class _Dumper(yaml.SafeDumper):

@@ -236,7 +236,7 @@ def _fault(
     changed = {name for name in before | after if before.get(name) != after.get(name)}
     lines = [s for s in said.splitlines() if "warning:" not in s and s.strip()]
     if code not in (0, 2):
-        return f"exit code {code}"
+        return f"exit code {code}: {said[-300:]}"
     if left:
         return f"temporary files left: {left}"
     if code == 0:

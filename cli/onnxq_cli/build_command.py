@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from onnxq.json_text import to_json
+from onnxq_cli import streams
 from onnxq_cli.options import IN, OUT, calib_option
 from onnxq_cli.progress import Bars
 
@@ -64,7 +65,7 @@ def command(model: Path, out: Path, **options: Any) -> int:
             document["remove"] = bisect(graph, settings, bars)
     document["build"].pop("problems")
     if options["as_json"]:
-        click.echo(json.dumps(document, indent=1))
+        streams.out(to_json(document))
     else:
         text.show(report.render(document))
     verdict = document.get("verdict", {})

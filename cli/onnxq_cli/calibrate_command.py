@@ -9,6 +9,7 @@ import click
 
 from onnxq.calib.data import Dataset
 from onnxq.errors import DataError, PlanError
+from onnxq_cli import streams
 from onnxq_cli.cluster_option import dask_option
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import (
@@ -107,8 +108,8 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
             stats.save(options["stats_path"])
         ranges.save(out)
     if as_json:
-        click.echo(ranges.to_json(), nl=False)
+        streams.out(ranges.to_json().rstrip("\n"))
     else:
         text.show(text.ranges_table(ranges, stats.samples))
-        click.echo(f"written to {out}")
+        streams.out(f"written to {out}")
     return 0

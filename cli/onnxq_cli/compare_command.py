@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from onnxq.json_text import to_json
+from onnxq_cli import streams
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
 from onnxq_cli.progress import Bars
@@ -64,7 +65,7 @@ def command(reference: Path, quantized: Path, **options: Any) -> int:
 
         write_page(verbs.compared(reference, quantized, found, command_line()), page)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=1))
+        streams.out(to_json(found.as_dict()))
     else:
         text.show(comparison.render(found.as_dict(), options["top"]))
     return 1 if found.failures else 0

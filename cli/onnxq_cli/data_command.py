@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from onnxq.errors import DataError
+from onnxq_cli import streams
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, OUT, sample_options
 
@@ -64,5 +65,5 @@ def command(model: Path, out: Path, **options: Any) -> int:
         stacked = {name: np.concatenate([s[name] for s in samples]) for name in samples[0]}
         with replacing(out) as temporary, open(temporary, "wb") as file:
             np.savez(file, **stacked)  # type: ignore[arg-type]
-    click.echo(f"{count(len(dataset), 'sample')} written to {out}")
+    streams.out(f"{count(len(dataset), 'sample')} written to {out}")
     return 0

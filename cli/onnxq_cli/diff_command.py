@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxq.errors import DataError
+from onnxq.json_text import to_json
+from onnxq_cli import streams
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
 from onnxq_cli.progress import Bars
@@ -58,7 +59,7 @@ def command(
         config = config_of(options)
         found = replace(found, effect=_effect(a, b, reference, calib, config))
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=1))
+        streams.out(to_json(found.as_dict()))
     else:
         text.show(report.render(found, top))
     return 0 if found.equal else 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import click
+
+from onnxq.json_text import to_json
+from onnxq_cli import streams
 
 PACKAGES = ("polygraphy", "tensorrt", "tensorrt-rtx")
 EXTRAS = {  # what an extra is for -> the module it brings, the extra
@@ -43,7 +45,7 @@ def command(as_json: bool) -> int:
     found = {name: check() for name, check in _checks().items()}
     if as_json:
         works = {name: asdict(finding) for name, finding in found.items()}
-        click.echo(json.dumps({"versions": versions, "works": works}, indent=1))
+        streams.out(to_json({"versions": versions, "works": works}))
         return 0
     text.show(Text("Versions", style="bold"))
     text.show(text.pairs(versions.items()))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from onnxq.json_text import to_json
+from onnxq_cli import streams
 from onnxq_cli.completion import complete_nodes
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
@@ -82,7 +83,7 @@ def command(
             found = {"tensors": all_of}
             shown = inspection.tensors_text(all_of)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        streams.out(to_json(found))
     else:
         text.show(shown)
     return 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from onnxq.json_text import to_json
+from onnxq_cli import streams
 from onnxq_cli.options import IN, OUT
 
 
@@ -66,11 +67,11 @@ def command(
         found = lint(graph, backend)
         shown = at_least(found, severity)
         if sarif is not None:
-            document = report.findings_sarif(shown, RULES, (out or model).as_posix())
+            document = report.findings_sarif(shown, RULES, out or model)
             with replacing(sarif) as temporary:
-                temporary.write_text(json.dumps(document, indent=1), "utf-8")
+                temporary.write_text(to_json(document), "utf-8")
     if as_json:
-        click.echo(json.dumps(report.findings_json(shown, fixed), indent=1))
+        streams.out(to_json(report.findings_json(shown, fixed)))
     else:
         show(report.findings_text(shown, fixed))
     return 1 if is_refused(found) else 0

@@ -1,7 +1,7 @@
 """`onnxq`: the group of commands, and what every command does with errors.
 
-Exit codes: 0 done; 1 it ran and the answer is no; 2 it could not run, with one line that says
-what, where and how to mend it; 130 interrupted.
+Exit codes: 0 done; 1 it ran and the answer is no, or onnxq itself failed; 2 it could not run, with
+one line that says what, where and how to mend it; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from onnxq import __version__
 from onnxq.errors import OnnxqError
+from onnxq_cli import streams
 from onnxq_cli.paths import keep_inputs
 from onnxq_cli.verbosity import add_verbosity, listen
 
@@ -77,6 +79,7 @@ add_verbosity(cli)
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: run a command, turn every user's mistake into one line and exit code 2."""
+    streams.prepare()
     for name in ("SIGTERM", "SIGHUP"):  # asked to end, or the terminal was closed
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
@@ -105,6 +108,7 @@ def _run(args: Sequence[str] | None) -> int:
     try:
         words = list(sys.argv[1:] if args is None else args)
         result = cli.main(args=words, prog_name="onnxq", standalone_mode=False, obj=words)
+        sys.stdout.flush()  # or what cannot be written comes up after everything
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
         return _say("interrupted; nothing was written", 130)
@@ -113,7 +117,7 @@ def _run(args: Sequence[str] | None) -> int:
     except click.exceptions.Exit as e:
         return e.exit_code
     except click.exceptions.NoArgsIsHelpError as e:
-        click.echo(e.format_message(), err=True)
+        print(e.format_message(), file=sys.stderr)
         return 2
     except click.UsageError as e:
         where = f" (see '{e.ctx.command_path} --help')" if e.ctx else ""
@@ -121,8 +125,7 @@ def _run(args: Sequence[str] | None) -> int:
     except click.ClickException as e:
         return _say(e.format_message(), 2)
     except OnnxqError as e:
-        if logging.getLogger("onnxq").isEnabledFor(logging.DEBUG):
-            traceback.print_exc()
+        _trace()
         return _say(str(e), 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -131,6 +134,29 @@ def _run(args: Sequence[str] | None) -> int:
         return _say(_os_error(e), 2)
     except MemoryError:
         return _say("out of memory; try fewer --workers, or a machine with more", 2)
+    except Exception as e:  # what nobody foresaw
+        _trace()
+        return _say(_internal(e), 1)
+
+
+def _trace() -> None:
+    """With -vv: the traceback of the error that is being handled."""
+    if logging.getLogger("onnxq").isEnabledFor(logging.DEBUG):
+        for line in traceback.format_exc().splitlines():
+            streams.err(line)
+
+
+def _internal(e: Exception) -> str:
+    """A fault of onnxq's own: what it is, and the last place in onnxq that it went through."""
+    ours = {"onnxq", "onnxq_cli"}
+    frames = [(Path(f.filename), f.lineno) for f in traceback.extract_tb(e.__traceback__)]
+    places = [f"{'/'.join(path.parts[i:])}:{line}" for path, line in frames
+              for i in [max((k for k, part in enumerate(path.parts) if part in ours), default=-1)]
+              if i >= 0]  # fmt: skip
+    where = f" in {places[-1]}" if places else ""
+    said = " ".join(str(e).split())[:300]
+    return (f"internal error: {type(e).__name__}: {said}{where}; run again with -vv for the trace, "
+            "and report it to the project")  # fmt: skip
 
 
 def _os_error(e: OSError) -> str:
@@ -141,5 +167,5 @@ def _os_error(e: OSError) -> str:
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(f"onnxq: {' '.join(message.split())}", err=True)
+    streams.err(f"onnxq: {message}")
     return code

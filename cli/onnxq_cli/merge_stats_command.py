@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from onnxq_cli import streams
 from onnxq_cli.options import IN, OUT
 
 
@@ -26,5 +27,5 @@ def command(stats: tuple[Path, ...], out: Path) -> int:
     merged.save(out)
     found = {"file": len(stats), "sample": merged.samples, "tensor": len(merged.histograms)}
     counted = ", ".join(count(n, noun) for noun, n in found.items())
-    click.echo(f"{counted}; written to {out}")
+    streams.out(f"{counted}; written to {out}")
     return 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from onnxq.json_text import to_json
+from onnxq_cli import streams
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, OUT, config_option, placement_options
 
@@ -33,8 +34,8 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     made.save(out)
     counts = manifest.node_counts(source.graph, made)
     if as_json:
-        click.echo(json.dumps(counts, indent=1))
+        streams.out(to_json(counts))
     else:
         text.show(text.nodes_table(counts))
-        click.echo(f"written to {out}")
+        streams.out(f"written to {out}")
     return 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
 import click
 
+from onnxq.json_text import to_json
+from onnxq_cli import streams
 from onnxq_cli.options import IN, OUT
 
 
@@ -32,7 +33,7 @@ def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
     ops = (Counter(n.op for n in before.nodes), Counter(n.op for n in source.graph.nodes))
     if as_json:
         document = {"before": dict(ops[0]), "after": dict(ops[1]), "notes": list(source.notes)}
-        click.echo(json.dumps(document, indent=1))
+        streams.out(to_json(document))
         return 0
     changed = [(op, ops[0][op], ops[1][op]) for op in sorted(ops[0] | ops[1])]
     rows = [row for row in changed if row[1] != row[2]]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnxq.json_text import to_json
+from onnxq_cli import streams
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import (
     IN,
@@ -83,7 +84,7 @@ def command(**options: Any) -> int:
         made = plan or api.plan(source, config)
         made.check_model(source.sha256)
         _save(made, options["save_plan"])
-        click.echo(_plan_json(made) if options["as_json"] else made.to_yaml().rstrip("\n"))
+        streams.out(_plan_json(made) if options["as_json"] else made.to_yaml().rstrip("\n"))
         return 0
     if model.is_file():  # if it is not, that is what is said
         check_folder(out)
@@ -103,7 +104,7 @@ def command(**options: Any) -> int:
 
             write_page(verbs.quantized(result, out.name, command_line()), options["report"])
     if options["as_json"]:
-        click.echo(json.dumps(result.manifest, indent=1))
+        streams.out(to_json(result.manifest))
     else:
         text.show(text.summary(result.manifest))
     return 0
@@ -118,4 +119,4 @@ def _plan_json(plan: Plan) -> str:
     """What `plan.yaml` says, as JSON."""
     import yaml
 
-    return json.dumps(yaml.safe_load(plan.to_yaml()), indent=1)
+    return to_json(yaml.safe_load(plan.to_yaml()))

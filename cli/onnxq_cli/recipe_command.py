@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxq.errors import OnnxqError
+from onnxq_cli import streams
 from onnxq_cli.options import (
     IN,
     config_option,
@@ -70,8 +71,6 @@ def command(**options: Any) -> int:
     configuration, manifest and reports to one folder. Exit code 1 where no K is within the bound;
     the best is written all the same.
     """
-    from rich.text import Text
-
     from onnxq import api
     from onnxq.plan import Plan
     from onnxq.report import recipe as report
@@ -97,13 +96,13 @@ def command(**options: Any) -> int:
     with _new_folder(folder) as unfinished:
         _write(unfinished, found, result, config, model)
     if options["as_json"]:
-        click.echo(found.to_json(), nl=False)
+        streams.out(found.to_json().rstrip("\n"))
     else:
         text.show(report.render(found))
         names = ", ".join(sorted(p.name for p in folder.iterdir()))
-        text.show(Text(f"written to {folder}: {names}"))
+        text.show(text.line(f"written to {folder}: {names}"))
     if not found.holds:
-        click.echo(f"onnxq: {report.summary(found)}", err=True)
+        streams.err(f"onnxq: {report.summary(found)}")
     return 0 if found.holds else 1
 
 

@@ -11,12 +11,12 @@ that was ruined from the start.
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onnxq.accuracy import Agreement
 from onnxq.config import Config
+from onnxq.escaping import shell_line
 
 MARGIN, RUINED = 2.0, 0.3
 EQUAL = 1e-4  # share of the root mean square: outputs that were equal may differ elsewhere
@@ -44,9 +44,9 @@ def lines(
     compare = ["--load-outputs", "float.json", "--compare-func", "simple"]
     compare += ["--check-error-stat", "mean", "--rtol", "0", "--atol", *limits]
     return [
-        shlex.join(data),
-        shlex.join([*run, str(model), *onnxrt, "--save-outputs", "float.json"]),
-        shlex.join([*run, str(out), *onnxrt, *compare]),
+        shell_line(data),
+        shell_line([*run, str(model), *onnxrt, "--save-outputs", "float.json"]),
+        shell_line([*run, str(out), *onnxrt, *compare]),
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from onnxq_cli import streams
 from onnxq_cli.options import IN, OUT
 from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.report_option import command_line
@@ -39,5 +40,5 @@ def command(model: Path, **options: Any) -> int:
     if model.is_file():  # if it is not, that is what is said
         check_folder(out)
     write_page(gather(model, Sources(**options), command_line()), out)
-    click.echo(f"wrote {out}")
+    streams.out(f"wrote {out}")
     return 0

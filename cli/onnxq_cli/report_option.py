@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 
+from onnxq.escaping import shell_line
 from onnxq_cli.options import OUT
 
 report_option = click.option("--report", type=OUT, metavar="FILE.html",
@@ -15,4 +14,4 @@ report_option = click.option("--report", type=OUT, metavar="FILE.html",
 def command_line() -> tuple[str, ...]:
     """The command that runs, as one line for a shell; none where it was not typed."""
     words = click.get_current_context().find_root().obj
-    return (shlex.join(["onnxq", *words]),) if words else ()
+    return (shell_line(["onnxq", *words]),) if words else ()

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from onnxq_cli import streams
 from onnxq_cli.cluster_option import dask_option
 from onnxq_cli.options import (
     IN,
@@ -118,12 +119,12 @@ def command(**options: Any) -> int:
             evidence = verbs.foreseen(source, shown, stats, config, command_line())
             write_page(replace(evidence, search=found), options["report"])
     if options["as_json"]:
-        click.echo(found.to_json(), nl=False)
+        streams.out(found.to_json().rstrip("\n"))
     else:
         text.show(pareto.render(found))
     if found.plan is None:
-        click.echo(f"onnxq: {pareto.summary(found)}", err=True)
+        streams.err(f"onnxq: {pareto.summary(found)}")
         return 1
     if not options["as_json"]:
-        click.echo(f"\nnow: {quantize_line(out, config.high_precision)}")
+        streams.out(f"\nnow: {quantize_line(out, config.high_precision)}")
     return 0

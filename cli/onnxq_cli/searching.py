@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from click.core import ParameterSource
 
 from onnxq.config import Config
 from onnxq.errors import PlanError
+from onnxq.escaping import shell_line
 from onnxq_cli.configuring import config_of
 from onnxq_cli.labels import labels_of
 from onnxq_cli.options import IN
@@ -127,7 +127,7 @@ def quantize_line(plan: Path, high: str) -> str:
             words += [param.opts[0]] if param.is_flag else [param.opts[0], str(one)]
     if high != Config().high_precision:
         words += ["--high-precision", high]
-    return shlex.join([*words, "--plan", str(plan)])
+    return shell_line([*words, "--plan", str(plan)])
 
 
 def measuring(options: dict[str, Any]) -> SearchOptions:

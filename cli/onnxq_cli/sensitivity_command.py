@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnxq_cli import streams
 from onnxq_cli.cluster_option import dask_option
 from onnxq_cli.configuring import config_of
 from onnxq_cli.labels import labels_of
@@ -203,7 +204,7 @@ def command(**options: Any) -> int:
             evidence = verbs.foreseen(source, plan, stats, config, command_line())
             write_page(replace(evidence, ranking=ranking), options["report"])
     if options["as_json"]:
-        click.echo(ranking.to_json(), nl=False)
+        streams.out(ranking.to_json().rstrip("\n"))
     else:
         text.show(report.render(ranking, options["top"]))
     return 0
@@ -211,7 +212,7 @@ def command(**options: Any) -> int:
 
 def _interrupted(resume: Path | None) -> int:
     kept = f"the same command goes on from '{resume}'" if resume else "nothing was written"
-    click.echo(f"onnxq: interrupted; {kept}", err=True)
+    streams.err(f"onnxq: interrupted; {kept}")
     return 130
 
 

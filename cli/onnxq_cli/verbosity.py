@@ -12,6 +12,8 @@ import logging
 
 import click
 
+from onnxq_cli import streams
+
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 VERBOSE = "Stage times and what was left alone too (-vv: every pass, tracebacks)."
 QUIET = "Errors alone on stderr: no progress, no warnings."
@@ -60,4 +62,4 @@ class _Stderr(logging.Handler):
     """Writes a line to stderr as it is now, so that it goes above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"onnxq: {record.levelname.lower()}: {record.getMessage()}", err=True)
+        streams.err(f"onnxq: {record.levelname.lower()}: {record.getMessage()}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import re
 import tempfile
 import zipfile
@@ -36,6 +35,7 @@ from onnxq.calib.data_numpy import (
 from onnxq.calib.histogram import Array
 from onnxq.errors import DataError
 from onnxq.imports import attribute_of
+from onnxq.json_text import from_json
 
 Record = Mapping[str, Array]
 
@@ -200,7 +200,7 @@ def _read_test_data_set(folder: Path, names: Sequence[str]) -> Record:
 def _read_json(path: Path) -> Iterator[Record]:
     """Feeds of a Polygraphy `--save-inputs` file: a list of {name: encoded array}."""
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = from_json(path.read_text("utf-8"))
         feeds = document if isinstance(document, list) else [document]
         for feed in feeds:
             yield {name: _decode(entry) for name, entry in feed.items()}

@@ -6,7 +6,6 @@ written so that it reads back exactly.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from onnxq.calib.quant_error import expected_error, limit_of, sat_ratio
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError, PlanError
 from onnxq.files import replacing
+from onnxq.json_text import from_json, to_json
 from onnxq.numerics import Limit, magnitude_of
 from onnxq.spec import QuantSpec
 
@@ -110,9 +110,9 @@ class Ranges:
     def to_json(self) -> str:
         """The text of `ranges.json`."""
         head = {"kind": KIND, "version": VERSION, "model": self.model}
-        lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+        lines = [f"  {to_json(key)}: {to_json(value)}," for key, value in head.items()]
         rows = [
-            f"    {json.dumps(name, ensure_ascii=False)}: {json.dumps(r.entry(), allow_nan=False)}"
+            f"    {to_json(name)}: {to_json(r.entry(), indent=None)}"
             for name, r in self.tensors.items()
         ]
         tensors = "{\n" + ",\n".join(rows) + "\n  }" if rows else "{}"
@@ -125,7 +125,7 @@ class Ranges:
         if not path.is_file():
             raise DataError(f"no ranges at '{path}'; 'onnxq calibrate -o ranges.json' writes them")
         try:
-            return _from_document(json.loads(path.read_text("utf-8")), path)
+            return _from_document(from_json(path.read_text("utf-8")), path)
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise DataError(
                 f"'{path}' is not a ranges file or is cut short ({type(e).__name__}: {e}); "

@@ -26,6 +26,7 @@ from onnxq.calib.data_numpy import UNREADABLE
 from onnxq.calib.histogram import Array, Histogram
 from onnxq.errors import DataError
 from onnxq.files import replacing
+from onnxq.json_text import from_json
 
 KIND, VERSION = "onnxq.stats", 1
 TYPES = {"offsets": "int64", "bins": "uint16", "counts": "int64", "minmax": "float32"}
@@ -187,7 +188,7 @@ def add_digests(*digests: str) -> str:
 
 
 def _from_arrays(arrays: Mapping[str, Any], path: Path) -> Stats:
-    header = json.loads(bytes(arrays["header"])) if "header" in arrays else {}
+    header = from_json(bytes(arrays["header"])) if "header" in arrays else {}
     if (header.get("kind"), header.get("version")) != (KIND, VERSION):
         raise DataError(
             f"'{path}' holds no statistics this version reads: expected kind '{KIND}' version "

@@ -20,6 +20,7 @@ from onnxq.config import Config
 from onnxq.errors import DataError, OnnxqError
 from onnxq.inspect.reading import NodeReading, Reading
 from onnxq.inspect.tensors import Quantized
+from onnxq.json_text import from_json
 from onnxq.report.manifest import KIND
 from onnxq.source import prepare
 from onnxq.targets import placement
@@ -150,7 +151,7 @@ def reasons_of(reading: Reading, manifest: Path | None = None) -> Reasons:
 def _document(path: Path) -> dict[str, Any] | None:
     """A manifest, None for any other file."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = from_json(path.read_text("utf-8"))
     except ValueError:
         return None
     whole = {"quantized_nodes", "float_nodes", "config", "tensors", "data"}

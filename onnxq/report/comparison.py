@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
-from onnxq.report.text import EXACT, count, exact_table, table
+from onnxq.report.text import EXACT, count, exact_table, line, table
 
 COLUMNS = ("output", "SQNR dB", "PSNR dB", "cosine", "mean |d|", "max |d|", "top-1 %")
 
@@ -23,14 +22,14 @@ def render(document: dict[str, Any], top: int) -> RenderableType:
         heading = EXACT if document["outputs"] else title
         parts.append(exact_table(heading, document["exact"]))
     if not parts:
-        parts.append(Text(f"{title}: no output could be compared", style="bold"))
-    parts += [Text(f"note: {note}", style="yellow") for note in document["notes"]]
+        parts.append(line(f"{title}: no output could be compared", "bold"))
+    parts += [line(f"note: {note}", "yellow") for note in document["notes"]]
     if document["tensors"]:
         worst = sorted(document["tensors"].items(), key=lambda item: _order(item[1]["sqnr_db"]))
         rows = ((n, f"{t['sqnr_db']:.2f}", f"{t['cosine']:.5f}") for n, t in worst[:top])
         parts.append(table("Inner tensors, worst first", ("tensor", "SQNR dB", "cosine"), rows))
-        parts.append(Text(f"largest drop in graph order: {document['first_offender']}"))
-    parts += [Text(f"FAILED {failure}", style="red") for failure in document["failures"]]
+        parts.append(line(f"largest drop in graph order: {document['first_offender']}"))
+    parts += [line(f"FAILED {failure}", "red") for failure in document["failures"]]
     return Group(*parts)
 
 

@@ -8,13 +8,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxq.inspect.difference import MISSING, Difference, ScaleChange
-from onnxq.report.text import count, percent, table
+from onnxq.report.text import count, line, percent, table
 
 
 def render(found: Difference, top: int) -> RenderableType:
     """Tables with at most `top` rows each, after what differs in a line."""
     parts: list[RenderableType] = [
-        Text(f"A: {found.a}"), Text(f"B: {found.b}"), Text(_summary(found)), Text("")
+        line(f"A: {found.a}"), line(f"B: {found.b}"), Text(_summary(found)), Text("")
     ]  # fmt: skip
     parts += _placement(found, top)
     activations = [c for c in found.scales if c.kind == "activation"]
@@ -27,9 +27,9 @@ def render(found: Difference, top: int) -> RenderableType:
         parts.append(
             table(pair, ("output", "SQNR dB", "cosine", "max |diff|"), rows)
             if rows
-            else Text(pair if lines else f"{pair}: no output was compared", "bold")
+            else line(pair if lines else f"{pair}: no output was compared", "bold")
         )
-        parts += [Text(line) for line in lines]
+        parts += [line(text) for text in lines]
     return Group(*parts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.report.text import table
+from onnxq.report.text import line, table
 
 MB = 1e6
 KERNELS = {  # as an engine calls a kernel -> as people do
@@ -20,15 +20,15 @@ KERNELS = {  # as an engine calls a kernel -> as people do
 def render(document: dict[str, Any], top: int = 20) -> RenderableType:
     """Tables of an `onnxq build` report (its JSON document)."""
     build, verdict = document["build"], document.get("verdict", {})
-    parts: list[RenderableType] = [Text(_headline(build))]
+    parts: list[RenderableType] = [line(_headline(build))]
     if not document["ok"]:
-        parts += [Text(f"REFUSED {problem}", style="red") for problem in document["problems"]]
-        parts += [Text(f"  {line}") for line in document["explained"]]
+        parts += [line(f"REFUSED {problem}", "red") for problem in document["problems"]]
+        parts += [line(f"  {why}") for why in document["explained"]]
         if document.get("remove"):
             parts.append(Text("it builds without these Q/DQ:"))
-            parts += [Text(f"  {name}") for name in document["remove"]]
+            parts += [line(f"  {name}") for name in document["remove"]]
     elif not verdict["readable"]:
-        parts.append(Text(f"what runs in INT8 is unknown: {verdict['reason']}"))
+        parts.append(line(f"what runs in INT8 is unknown: {verdict['reason']}"))
     else:
         parts += _verdict(verdict, top)
     return Group(*parts)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from onnxq import __version__
-from onnxq.report.text import table
+from onnxq.escaping import printable
+from onnxq.report.text import line, table
 from onnxq.trt.rule import Finding, Rule
 
 SHOWN = 4  # places of one rule
@@ -38,11 +43,11 @@ def findings_text(findings: Sequence[Finding], fixed: dict[str, int]) -> Rendera
 def _group(found: list[Finding]) -> RenderableType:
     first = found[0]
     head = Text.assemble((first.severity, STYLES[first.severity]), " ", (first.rule, "bold"))
-    lines = [Text(f"{_where(f)}{f.message}") for f in found[:SHOWN]]
+    lines = [line(f"{_where(f)}{f.message}") for f in found[:SHOWN]]
     if len(found) > SHOWN:
         lines.append(Text(f"and {len(found) - SHOWN} more (--json lists all)"))
-    lines += [Text(f"why: {first.why} ({first.source})"), Text(f"fix: {first.fix}"), Text()]
-    return Group(head, *(Padding(line, (0, 0, 0, 2)) for line in lines))
+    lines += [Text(f"why: {first.why} ({first.source})"), line(f"fix: {first.fix}"), Text()]
+    return Group(head, *(Padding(one, (0, 0, 0, 2)) for one in lines))
 
 
 def _where(finding: Finding) -> str:
@@ -54,15 +59,18 @@ def findings_json(findings: Iterable[Finding], fixed: dict[str, int]) -> dict[st
     return {"findings": [asdict(f) for f in findings], "fixed": fixed}
 
 
-def findings_sarif(findings: Iterable[Finding], rules: Sequence[Rule], uri: str) -> dict[str, Any]:
-    """Findings as a SARIF 2.1.0 log with one run; `uri` is the model's path as it was given."""
+def findings_sarif(
+    findings: Iterable[Finding], rules: Sequence[Rule], path: Path
+) -> dict[str, Any]:
+    """Findings as a SARIF 2.1.0 log with one run, of the model at `path` as it was given."""
+    uri = quote(os.fsencode(path.as_posix()))
     index = {rule.name: i for i, rule in enumerate(rules)}
     results = [
         {
             "ruleId": f.rule,
             "ruleIndex": index[f.rule],
             "level": LEVELS[f.severity],
-            "message": {"text": f"{_where(f)}{f.message}. {f.fix}"},
+            "message": {"text": _message(f"{_where(f)}{f.message}. {f.fix}")},
             "locations": [_location(f, uri)],
         }
         for f in findings
@@ -70,6 +78,12 @@ def findings_sarif(findings: Iterable[Finding], rules: Sequence[Rule], uri: str)
     driver = {"name": "onnxq", "version": __version__, "rules": [_sarif_rule(r) for r in rules]}
     run = {"tool": {"driver": driver}, "results": results}
     return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _message(text: str) -> str:
+    """Text in which no name makes a link: SARIF has `[text](target)` in messages."""
+    text = printable(text)
+    return re.sub(r"[\\\[\]]", r"\\\g<0>", text) if "](" in text else text
 
 
 def _location(finding: Finding, uri: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.report.text import count, pairs, percent, table
+from onnxq.escaping import printable
+from onnxq.report.text import count, line, pairs, percent, table
 
 SHOWN = 3  # tensors of one scale that are named
 
@@ -45,16 +46,19 @@ def node_text(found: Document) -> RenderableType:
     head = [("precision", found["precision"]), ("why", found["why"]),
             ("source", found["reasons"]["note"])]  # fmt: skip
     head += [(name, f"gained {gain:g} dB here") for name, gain in found["recovered"].items()]
-    parts = [Text.assemble((found["op"], "bold"), f" {found['name']}"), pairs(head)]
+    parts = [
+        Text.assemble((printable(found["op"]), "bold"), printable(f" {found['name']}")),
+        pairs(head),
+    ]
     for read in found["inputs"]:
         entry = read["quantized"]
         name = read["tensor"] if entry is None else entry["name"]
-        parts.append(Text.assemble("\n", (f"input {read['index']}", "bold"), f" {name}"))
+        parts.append(Text.assemble("\n", (f"input {read['index']}", "bold"), printable(f" {name}")))
         what = "constant" if read["constant"] else _from(read["written_by"])
         as_it_is = [("as it is", f"{read['type']}, {what}")]
         parts.append(pairs(as_it_is if entry is None else _quantized(entry)))
     for written in found["outputs"]:
-        parts.append(Text.assemble("\n", ("writes", "bold"), f" {written['tensor']}"))
+        parts.append(Text.assemble("\n", ("writes", "bold"), printable(f" {written['tensor']}")))
         specs = [f"{e['spec']}, scale {_scale(e['scale'])}" for e in written["quantized"]]
         parts.append(pairs([("read as", text) for text in specs or ["it is: not quantized"]]))
     around = [("before", name) for name in found["before"] or ["an input of the model"]]
@@ -66,7 +70,7 @@ def tensor_text(found: Document) -> RenderableType:
     """One tensor: who writes and reads it, and how it is quantized."""
     rows = [("written by", found["written_by"] or "no node: an input or a constant")]
     rows += [("read by", name) for name in found["read_by"]]
-    parts: list[RenderableType] = [Text(found["tensor"], style="bold"), pairs(rows)]
+    parts: list[RenderableType] = [line(found["tensor"], "bold"), pairs(rows)]
     parts += [pairs(_quantized(entry)) for entry in found["quantized"]]
     if not found["quantized"]:
         parts.append(pairs([("as it is", "no node reads it quantized")]))
@@ -94,10 +98,10 @@ def _head(found: Document) -> RenderableType:
     written = f", written by {tool}" if tool else ""
     quantized = sum(n["quantized"] for n in nodes)
     return Group(
-        Text(model["path"], style="bold"),
-        Text(f"opset {model['opset']}{written}; {quantized} of {count(len(nodes), 'node')} "
+        line(model["path"], "bold"),
+        line(f"opset {model['opset']}{written}; {quantized} of {count(len(nodes), 'node')} "
              "quantized"),
-        Text(f"reasons: {found['reasons']['note']}"),
+        line(f"reasons: {found['reasons']['note']}"),
         Text(""),
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.files import replacing
 from onnxq.graph import Graph, within
+from onnxq.json_text import plain, to_json
 from onnxq.model_file import ModelFile
 from onnxq.plan import Plan
 
@@ -140,7 +141,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
 
 def digest(manifest: Mapping[str, Any]) -> dict[str, str]:
     """What goes into the model's metadata_props: where the model came from, in short."""
-    text = json.dumps(manifest, sort_keys=True)
+    text = json.dumps(plain(manifest), sort_keys=True)
     return {
         "onnxq.version": __version__,
         "onnxq.source_model": manifest["model"]["sha256"],
@@ -156,4 +157,4 @@ def save(manifest: Manifest, path: Path) -> None:
     """Write the manifest, whole or not at all."""
     document = {"kind": KIND, "version": VERSION, **manifest}
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        temporary.write_text(to_json(document) + "\n", "utf-8")

@@ -9,10 +9,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxq.errors import PlanError
+from onnxq.escaping import markdown_text
 from onnxq.files import replacing
 from onnxq.report import figure as figures
 from onnxq.report import plot_pareto
-from onnxq.report.text import count, table
+from onnxq.report.text import count, line, table
 from onnxq.search.result import Result, Trial
 
 SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
@@ -46,11 +47,11 @@ def save(result: Result, path: Path) -> None:
 def render(result: Result) -> RenderableType:
     """The plans by rising cost, and what was chosen; fits 80 columns."""
     found: list[RenderableType] = [table(_title(result), _columns(result), _rows(result))]
-    found.append(Text(f"{LEGEND}\n{summary(result)}"))
+    found += [Text(LEGEND), line(summary(result))]
     if result.chosen and result.chosen.floats:
         floats = result.chosen.floats
         more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
-        found.append(Text(f"left float: {', '.join(floats[:NAMED])}{more}"))
+        found.append(line(f"left float: {', '.join(floats[:NAMED])}{more}"))
     return Group(*found)
 
 
@@ -74,7 +75,7 @@ def markdown(result: Result) -> str:
     """The table and the summary as Markdown."""
     columns = _columns(result)
     lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *_rows(result)]
-    body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    body = "\n".join(f"| {' | '.join(map(markdown_text, cells))} |" for cells in lines)
     return f"## {_title(result)}\n\n{body}\n\n{LEGEND}\n\n{summary(result)}\n"
 
 

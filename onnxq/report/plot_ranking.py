@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxq.errors import PlanError
+from onnxq.escaping import from_csv_cell
 from onnxq.report import figure as figures
 from onnxq.report.figure import BLUE, GREY, ORANGE, Axis, Figure, Look
 from onnxq.sensitivity.ranking import Ranking
@@ -79,7 +80,7 @@ def read(path: Path) -> Bars:
 def _from_csv(row: Mapping[str, str]) -> Bar:
     stderr = float(row["stderr"]) if row["stderr"] else None
     share, damage, score = (float(row[name]) for name in ("share", "damage", "score"))
-    return _bar(row["node"], share, damage, stderr, score)
+    return _bar(from_csv_cell(row["node"]), share, damage, stderr, score)
 
 
 def _bar(name: str, share: float, damage: float, stderr: float | None, score: float) -> Bar:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from onnxq.errors import PlanError
+from onnxq.escaping import markdown_text
 from onnxq.files import replacing
 from onnxq.report import figure as figures
 from onnxq.report import plot_ranking
-from onnxq.report.text import count, table
+from onnxq.report.text import count, line, table
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 
 SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
@@ -54,7 +54,7 @@ def render(ranking: Ranking, top: int) -> RenderableType:
     if ranking.curve:
         title = "With the worst left float"
         parts.append(table(title, ("left float", _score_name(ranking)), _curve(ranking)))
-    parts.append(Text(_footing(ranking)))
+    parts.append(line(_footing(ranking)))
     return Group(*parts)
 
 
@@ -145,5 +145,5 @@ def _curve(ranking: Ranking) -> list[tuple[str, str]]:
 
 def _markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:
     lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *rows]
-    escaped = ((cell.replace("|", "\\|") for cell in line) for line in lines)
+    escaped = ((markdown_text(cell) for cell in line) for line in lines)
     return [f"| {' | '.join(cells)} |" for cells in escaped]

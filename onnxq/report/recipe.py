@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
-from onnxq.report.text import count, table
+from onnxq.escaping import markdown_code, markdown_text
+from onnxq.report.text import count, line, table
 from onnxq.search.recipe import Recipe
 
 UNITS = {"sqnr": " dB", "top1": " %"}
@@ -13,15 +13,15 @@ UNITS = {"sqnr": " dB", "top1": " %"}
 
 def render(found: Recipe) -> RenderableType:
     """The table and the summary for a terminal; fits 80 columns."""
-    return Group(table(_title(found), _columns(found), _rows(found)), Text(summary(found)))
+    return Group(table(_title(found), _columns(found), _rows(found)), line(summary(found)))
 
 
 def markdown(found: Recipe) -> str:
     """The same as Markdown, with the nodes that are left float."""
     columns = _columns(found)
     lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *_rows(found)]
-    body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    floats = "".join(f"- `{name}`\n" for name in found.chosen.trial.floats)
+    body = "\n".join(f"| {' | '.join(map(markdown_text, cells))} |" for cells in lines)
+    floats = "".join(f"- {markdown_code(name)}\n" for name in found.chosen.trial.floats)
     return f"# {_title(found)}\n\n{body}\n\n{summary(found)}\n\n{floats}"
 
 

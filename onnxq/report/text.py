@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from onnxq.calib.methods import method_name
 from onnxq.calib.ranges import Ranges
+from onnxq.escaping import printable
 from onnxq.report.manifest import samples_of
 
 MB = 1e6
@@ -30,37 +32,40 @@ class Name:
     """A long name in a table: broken after '/' or another separator, never within a word."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
-        self.parts = re.findall(r"[^/.:\s]*[/.:\s]|[^/.:\s]+", text) or [""]
+        self.text = printable(text)
+        self.parts = re.findall(r"[^/.:\s]*[/.:\s]|[^/.:\s]+", self.text) or [""]
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """From its longest part, indented, to the whole name."""
-        least = max(len(part) for part in self.parts) + len(INDENT)
-        return Measurement(min(least, len(self.text)), len(self.text)).with_maximum(
-            options.max_width
-        )
+        least, whole = max(map(cell_len, self.parts)) + len(INDENT), cell_len(self.text)
+        return Measurement(min(least, whole), whole).with_maximum(options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As many parts a line as fit; a part that is too long for a line is cut in two."""
-        lines, width = [""], max(options.max_width, len(INDENT) + 1)
+        lines, width = [""], max(options.max_width, len(INDENT) + 2)
         for part in self.parts:
-            if len(lines[-1]) + len(part.rstrip()) > width and lines[-1].strip():
+            if cell_len(lines[-1]) + cell_len(part.rstrip()) > width and lines[-1].strip():
                 lines.append(INDENT)
             lines[-1] += part
-            while len(lines[-1].rstrip()) > width:
-                lines[-1], rest = lines[-1][:width], lines[-1][width:]
-                lines.append(INDENT + rest)
+            while cell_len(lines[-1].rstrip()) > width:
+                lines[-1], *rest = chop_cells(lines[-1], width)
+                lines.append(INDENT + "".join(rest))
         yield Text("\n".join(line.rstrip() for line in lines), no_wrap=True)
+
+
+def line(text: str, style: str = "") -> Text:
+    """One line, whatever the names in it hold."""
+    return Text(printable(text), style)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> RenderableType:
     """A plain table under its title; all columns but the first are right-aligned."""
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i, name in enumerate(columns):
-        made.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        made.add_column(printable(name), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         first, *others = row
-        made.add_row(Name(_cell(first)), *(Text(_cell(value)) for value in others))
+        made.add_row(Name(_cell(first)), *(line(_cell(value)) for value in others))
     return Group(Text(title, style="bold"), made, Text(""))
 
 
@@ -78,7 +83,8 @@ def summary(manifest: dict[str, Any]) -> RenderableType:
     if manifest.get("repeat"):
         parts.append(Text("\nto repeat the comparison:"))
         # commands to copy: one line each, however long
-        parts += [Text(line, no_wrap=True, overflow="ignore") for line in manifest["repeat"]]
+        parts += [Text(printable(command), no_wrap=True, overflow="ignore")
+                  for command in manifest["repeat"]]  # fmt: skip
     return Group(*parts)
 
 
@@ -139,17 +145,17 @@ def _recovered(manifest: dict[str, Any]) -> list[RenderableType]:
                 else ""
             )
             lines.append(
-                Text(f"{found['algorithm']}: {kept} of {count(kept + left, 'node')}{gained}")
+                line(f"{found['algorithm']}: {kept} of {count(kept + left, 'node')}{gained}")
             )
         notes = found.get("notes", ())
-        lines += [Text(f"  {note}") for note in notes[:NOTES]]
+        lines += [line(f"  {note}") for note in notes[:NOTES]]
         if len(notes) > NOTES:
             lines.append(Text(f"  and {len(notes) - NOTES} more in the manifest"))
     return [*lines, Text("")] if lines else []
 
 
 def _notes(manifest: dict[str, Any]) -> list[RenderableType]:
-    notes = [Text(f"note: {note}", style="yellow") for note in manifest.get("notes", ())]
+    notes = [line(f"note: {note}", "yellow") for note in manifest.get("notes", ())]
     return [*notes, Text("")] if notes else []
 
 
@@ -184,7 +190,7 @@ def _files(manifest: dict[str, Any]) -> Text:
     model, out = manifest["model"], manifest["output"]
     times = ", ".join(f"{k} {v:.1f} s" for k, v in manifest["seconds"].items() if v >= 0.05)
     sizes = f"{model['bytes'] / MB:.2f} MB -> {out['path']} {out['bytes'] / MB:.2f} MB"
-    return Text("\n".join(filter(None, (f"{model['path']} {sizes}", times))))
+    return Text("\n".join(filter(None, (printable(f"{model['path']} {sizes}"), times))))
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> RenderableType:
@@ -208,5 +214,5 @@ def show(renderable: RenderableType) -> None:
         return
     with console.capture() as captured:
         console.print(renderable, crop=False)
-    lines = [line.rstrip() for line in captured.get().splitlines()]
+    lines = [row.rstrip() for row in captured.get().split("\n")[:-1]]
     sys.stdout.write("\n".join([*lines, ""]))

@@ -17,7 +17,7 @@ from onnxq.calib.ranges import Ranges
 from onnxq.config import Config
 from onnxq.errors import PlanError
 from onnxq.graph import Graph
-from onnxq.patterns import EXACT
+from onnxq.patterns import exactly
 from onnxq.plan import Plan
 from onnxq.schemes import SCHEMES, Scheme, scheme
 from onnxq.spec import DTYPES
@@ -200,11 +200,11 @@ def _table(
     def mix(chosen: Mapping[str, str]) -> Plan:
         floats = [n for n in nodes if chosen.get(n, FLOAT) == FLOAT]
         assigned = [
-            f"{EXACT}{n}={schemes[c]}" for n, c in chosen.items() if c != FLOAT and n in weighted
+            f"{exactly(n)}={schemes[c]}" for n, c in chosen.items() if c != FLOAT and n in weighted
         ]
         asked = replace(
             options,
-            skip=(*options.skip, *(EXACT + n for n in floats)),
+            skip=(*options.skip, *map(exactly, floats)),
             scheme_for=(*options.scheme_for, *assigned),
         )
         if not blocked & set(chosen.items()):

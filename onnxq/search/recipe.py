@@ -7,9 +7,6 @@ said of how good it has to be, the K with the best score is taken.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -17,12 +14,14 @@ from onnxq import steps
 from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.errors import PlanError
+from onnxq.escaping import csv_text
+from onnxq.json_text import to_json
 from onnxq.plan import Plan
 from onnxq.search.budget import Budget
 from onnxq.search.choices import given
 from onnxq.search.frontier import Frontier
 from onnxq.search.options import SearchOptions
-from onnxq.search.result import Trial, plain
+from onnxq.search.result import Trial
 from onnxq.search.search import Samples, frontier_of, settled
 from onnxq.sensitivity import Ranking
 
@@ -62,16 +61,16 @@ class Recipe:
 
     def to_csv(self) -> str:
         """The table: the float model, then a line a step."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         parts = list(self.chosen.trial.parts)
-        writer.writerow(["k", "cost", "quantized_macs", "score", "stderr", "holds", *parts])
-        writer.writerow(["float", 1.0, 0.0, self.reference, "", 1, *[""] * len(parts)])
+        rows: list[list[object]] = [
+            ["k", "cost", "quantized_macs", "score", "stderr", "holds", *parts],
+            ["float", 1.0, 0.0, self.reference, "", 1, *[""] * len(parts)],
+        ]
         for step in self.steps:
             t = step.trial
             row = [step.count, t.cost, t.share, t.score, t.stderr, int(t.holds)]
-            writer.writerow([*row, *(t.parts[name] for name in parts)])
-        return text.getvalue()
+            rows.append([*row, *(t.parts[name] for name in parts)])
+        return csv_text(rows)
 
     def to_json(self) -> str:
         """Everything but the plan and the ranking; infinite scores are strings ("inf")."""
@@ -86,7 +85,7 @@ class Recipe:
             "chosen": self.chosen.count,
             "steps": [asdict(step) for step in self.steps],
         }
-        return json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return to_json(document) + "\n"
 
 
 def recipe(

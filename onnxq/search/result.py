@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from onnxq.errors import PlanError
+from onnxq.escaping import csv_text
+from onnxq.json_text import from_json, to_json
 from onnxq.plan import Plan
 from onnxq.search.cost import Share
 
@@ -100,7 +98,7 @@ class Result:
             "outputs_sqnr_db": dict(self.outputs),
             "trials": [{**_as_dict(t), "precisions": dict(t.choices)} for t in self.trials],
         }
-        return json.dumps(plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return to_json(document) + "\n"
 
     def _place(self, trial: Trial | None) -> int | None:
         """The index of a trial."""
@@ -118,7 +116,7 @@ class Result:
                 f"no search result at '{path}'; 'onnxq search --pareto result.json' makes one"
             )
         try:
-            return _from_document(json.loads(path.read_text("utf-8")))
+            return _from_document(from_json(path.read_text("utf-8")))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
             raise PlanError(
                 f"'{path}' is not a search result that can be read ({type(e).__name__}: {e}); "
@@ -127,12 +125,9 @@ class Result:
 
     def to_csv(self) -> str:
         """A line a trial."""
-        text = io.StringIO()
         rows = [self._flat(trial) for trial in self.trials]
-        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        fields = list(rows[0]) if rows else []
+        return csv_text([fields, *([row[key] for key in fields] for row in rows)])
 
     def _flat(self, trial: Trial) -> dict[str, Any]:
         row = _as_dict(trial)
@@ -142,7 +137,12 @@ class Result:
             row |= {f"{choice}:{of}": value for of, value in share.items()}
         row |= {f"score:{name}": score for name, score in parts.items()}
         chosen = int(trial == self.chosen)
-        return {**row, "chosen": chosen, "float_nodes": len(floats), "float": " ".join(floats)}
+        return {
+            **row,
+            "chosen": chosen,
+            "float_nodes": len(floats),
+            "float": " ".join(floats),
+        }
 
 
 def _from_document(document: Any) -> Result:
@@ -199,14 +199,3 @@ def _as_dict(trial: Trial) -> dict[str, Any]:
         "front": trial.front,
         "float": list(trial.floats),
     }
-
-
-def plain(value: Any) -> Any:
-    """The value with infinities and NaN as strings."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value

@@ -7,17 +7,16 @@ share a rank where they differ by less than twice the standard error of their pa
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from onnxq.errors import PlanError
+from onnxq.escaping import csv_text
 from onnxq.files import replacing
+from onnxq.json_text import from_json, to_json
+from onnxq.patterns import exactly
 
 KIND, VERSION = "onnxq.ranking", 1
 
@@ -95,7 +94,7 @@ class Ranking:
     def skip_list(self, count: int) -> str:
         """The text of a file for `--skip @FILE`: the nodes of the `count` worst units, exactly."""
         head = f"# the {min(count, len(self.rows))} most sensitive by {self.metric}, {self.mode}\n"
-        return head + "".join(f"name:{name}\n" for name in self.worst(count))
+        return head + "".join(f"{exactly(name)}\n" for name in self.worst(count))
 
     def save(self, path: str | Path) -> None:
         """Write `.csv` or `.json`, whole or not at all; raises PlanError for another suffix."""
@@ -108,18 +107,14 @@ class Ranking:
 
     def to_csv(self) -> str:
         """A line a unit; a column for every output's score."""
-        text = io.StringIO()
         rows = [_flat(row) for row in self.rows]
         fields = list(dict.fromkeys(key for row in rows for key in row))
-        writer = csv.DictWriter(text, fields, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        return csv_text([fields, *([row.get(key, "") for key in fields] for row in rows)])
 
     def to_json(self) -> str:
         """Everything; infinite scores are strings ("inf"), as JSON has none."""
         document = {"kind": KIND, "version": VERSION, **asdict(self)}
-        return json.dumps(_plain(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return to_json(document) + "\n"
 
     @staticmethod
     def load(path: str | Path) -> Ranking:
@@ -130,7 +125,7 @@ class Ranking:
                 f"no ranking at '{path}'; 'onnxq sensitivity -o ranking.json' makes one"
             )
         try:
-            document = json.loads(path.read_text("utf-8"))
+            document = from_json(path.read_text("utf-8"))
             if document.pop("kind") != KIND or document.pop("version") != VERSION:
                 raise ValueError("of another kind or version")
             rows = tuple(_row(row) for row in document.pop("rows"))
@@ -163,17 +158,6 @@ def _flat(row: Row) -> dict[str, object]:
         "macs": row.macs,
         "samples": row.samples,
     }
-
-
-def _plain(value: Any) -> Any:
-    """The value with infinities and NaN as strings."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
 
 
 def _number(value: Any) -> float | None:

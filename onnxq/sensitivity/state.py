@@ -6,7 +6,6 @@ killed loses a second. It names what was measured: model, plan, ranges, data, op
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from onnxq.errors import PlanError
 from onnxq.files import replacing
+from onnxq.json_text import from_json, to_json
 from onnxq.sensitivity.metrics import Array, Sums
 
 KIND, VERSION = "onnxq.sensitivity-state", 1
@@ -64,13 +64,13 @@ class State:
             return
         document = {"kind": KIND, "version": VERSION, "key": self.key, "sums": self._sums}
         with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(document), "utf-8")
+            temporary.write_text(to_json(document, indent=None), "utf-8")
         self._saved = time.monotonic()
 
 
 def _load(path: Path, key: str) -> dict[str, dict[int, dict[str, Sums]]]:
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = from_json(path.read_text("utf-8"))
         if document["kind"] != KIND or document["version"] != VERSION:
             raise ValueError(f"kind '{document['kind']}', version {document['version']}")
         found = {

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxq.errors import ModelError, OnnxqError
+from onnxq.escaping import shell_word
 from onnxq.trt.backend import Backend, find_backend, has_gpu
 from onnxq.trt.shapes import parse_shapes, suggest
 
@@ -226,7 +227,7 @@ def _result(events: list[dict[str, Any]], ending: str, backend: Backend, arch: s
 
 def _needs_shapes(inputs: list[dict[str, Any]]) -> str:
     listed = ", ".join(f"'{e['name']}' {tuple(e['dims'])}" for e in inputs)
-    hints = " ".join(f"--shapes {suggest(e['name'], e['dims'])}" for e in inputs)
+    hints = " ".join(f"--shapes {shell_word(suggest(e['name'], e['dims']))}" for e in inputs)
     return f"these inputs are dynamic: {listed}; give name:min:opt:max for each, such as {hints}"
 
 

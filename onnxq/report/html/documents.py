@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from onnxq.errors import DataError
+from onnxq.json_text import from_json
 from onnxq.report.html.evidence import Document
 
 MANIFEST = {"versions": dict, "config": dict, "model": dict, "data": dict, "nodes": dict,
@@ -21,7 +21,7 @@ def load_document(path: Path, fields: Mapping[str, type], made_by: str) -> Docum
     if not path.is_file():
         raise DataError(f"no file at '{path}'; '{made_by}' makes one")
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = from_json(path.read_text("utf-8"))
     except ValueError as e:
         raise DataError(f"'{path}' is not JSON or is cut short: {e}; '{made_by}' makes one") from e
     if not isinstance(document, dict):

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from onnxq.config import Config
+from onnxq.escaping import shell_line
 from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.numbers import count, finite
 from onnxq.report.manifest import versions
@@ -78,13 +79,16 @@ def _commands(evidence: Evidence) -> list[str]:
 
 def _quantizing(manifest: Document | None, repeat: list[str]) -> list[str]:
     """The command that quantizes by the manifest: its data are named where it repeats itself."""
-    words = shlex.split(repeat[0])
+    try:
+        words = shlex.split(repeat[0])
+    except ValueError:  # of a manifest that was edited
+        return []
     out = (manifest or {}).get("output", {}).get("path")
-    if words[:2] != ["onnxq", "data"] or "--model" not in words or out is None:
+    if words[:2] != ["onnxq", "data"] or "--model" not in words or "$'" in repeat[0] or not out:
         return []
     calib = [word for before, word in pairwise(words) if before == "--calib"]
     model = words[words.index("--model") + 1]
     line = ["onnxq", "quantize", model]
     for source in calib:
         line += ["--calib", source]
-    return [shlex.join([*line, "--config", f"{out}.manifest.json", "-o", out])]
+    return [shell_line([*line, "--config", f"{out}.manifest.json", "-o", out])]
