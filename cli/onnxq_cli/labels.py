@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 def labels_of(path: Path, full: Dataset, judged: Dataset) -> np.ndarray[Any, np.dtype[Any]]:
     """The labels of the samples that are judged, of a file with one for each of `full`."""
-    from onnxq.calib.data_numpy import map_npy
+    from onnxq.calib.data_numpy import map_npy, read_rows
 
-    labels = map_npy(path)
+    found = map_npy(path)
+    labels = read_rows(found, 0, len(found))
     if not labels.ndim or len(labels) != len(full.rows):
         raise DataError(
             f"'{path}' holds {labels.size} labels, the data {len(full.rows)} samples; "

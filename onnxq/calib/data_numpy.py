@@ -1,9 +1,12 @@
-"""NumPy files, mapped into memory rather than read; pickles are refused."""
+"""NumPy files, of which rows are read when they are asked for; pickles are refused.
+
+A file is mapped for its header and size alone. Its rows are read: a file that is cut short under
+a mapping ends the process, where a read only comes back short.
+"""
 
 from __future__ import annotations
 
 import lzma
-import mmap
 import shutil
 import struct
 import tempfile
@@ -17,6 +20,9 @@ import numpy as np
 
 from onnxq.calib.histogram import Array
 from onnxq.errors import DataError
+from onnxq.mapped import identity_of
+
+SEEN = "seen"  # attribute of a mapped array
 
 # what NumPy and zipfile raise on damaged files; the header of an array is Python that is parsed
 UNREADABLE = (
@@ -41,7 +47,7 @@ UNREADABLE = (
 def map_npy(path: Path) -> Array:
     """The array of a .npy file, mapped."""
     try:
-        x: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        x = _seen(np.load(path, mmap_mode="r", allow_pickle=False))
     except UNREADABLE as e:
         raise unreadable(path, e) from e
     refuse_scalar(x, f"'{path}'")
@@ -65,7 +71,7 @@ def map_npz(path: Path) -> tuple[dict[str, Array], object]:
                     extracted = Path(folder.name) / f"{k}.npy"
                     with archive.open(info) as member, open(extracted, "wb") as out:
                         shutil.copyfileobj(member, out, 1 << 20)
-                    x = np.load(extracted, mmap_mode="r", allow_pickle=False)
+                    x = _seen(np.load(extracted, mmap_mode="r", allow_pickle=False))
                 arrays[info.filename.removesuffix(".npy")] = x
     except UNREADABLE as e:
         raise unreadable(path, e) from e
@@ -82,16 +88,31 @@ def read_npz(path: Path) -> dict[str, Array]:
 
 
 def read_rows(x: Array, start: int, end: int) -> Array:
-    """Rows of an array, copied; what a mapping holds of the file in memory is given back.
-
-    Mapped pages count as this process's memory until someone else needs it: without this the peak
-    would grow with every sample read.
-    """
-    rows = np.array(x[start:end])
-    mapping = getattr(x, "_mmap", None)
-    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+    """Rows of an array, copied; raises DataError where its file changed since it was opened."""
+    if not isinstance(x, np.memmap):
+        return np.array(x[start:end])
+    path = Path(x.filename or "")
+    changed = DataError(f"'{path}' changed while it was in use; start again")
+    try:
+        with open(path, "rb") as file:
+            if identity_of(path) != getattr(x, SEEN):
+                raise changed
+            if not x.flags.c_contiguous:  # the values of a row are spread over the file
+                return np.array(x[start:end])
+            rows = np.empty((len(range(*slice(start, end).indices(len(x)))), *x.shape[1:]), x.dtype)
+            file.seek(x.offset + start * (x.nbytes // len(x)))
+            if file.readinto(rows.reshape(-1).view(np.uint8).data) != rows.nbytes:
+                raise changed
+    except FileNotFoundError:
+        raise changed from None
     return rows
+
+
+def _seen(x: Array) -> Array:
+    """The array; which file it is of, and in which state, is kept if it is mapped."""
+    if isinstance(x, np.memmap):
+        setattr(x, SEEN, identity_of(Path(x.filename or "")))
+    return x
 
 
 def unreadable(path: Path, e: Exception) -> DataError:
@@ -122,7 +143,7 @@ def _map_member(path: Path, info: zipfile.ZipInfo) -> Array:
         order: Any = "F" if fortran else "C"
         if 0 in shape:
             return np.zeros(shape, dtype)
-        return np.memmap(path, dtype, "r", file.tell(), shape, order)
+        return _seen(np.memmap(path, dtype, "r", file.tell(), shape, order))
 
 
 def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

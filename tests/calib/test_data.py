@@ -235,3 +235,45 @@ def test_the_digest_depends_on_content_and_not_on_order_or_form(ten, tmp_path):
 def test_a_sample_that_is_not_there_is_an_index_error(ten, i):
     with pytest.raises(IndexError, match=f"sample {i} of 10"):
         ten.sample(i)
+
+
+# --- files that change while they are in use -----------------------------------------------------
+
+
+def in_fortran_order(path, x):
+    np.save(path, np.asfortranarray(x))
+
+
+def in_an_archive(path, x):
+    with open(path, "wb") as file:
+        np.savez(file, x=x)
+
+
+FORMS = {"x.npy": np.save, "f.npy": in_fortran_order, "x.npz": in_an_archive}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("left", [0, 200, 4000])
+def test_data_cut_short_while_it_is_in_use_are_refused_in_a_line(tmp_path, name, left):
+    x = np.random.default_rng(0).random((400, 3, 4), np.float32)
+    FORMS[name](tmp_path / name, x)
+    dataset = open_data(str(tmp_path / name), ONE)
+    assert np.array_equal(dataset.sample(399)["x"], x[399:])
+    with open(tmp_path / name, "r+b") as file:
+        file.truncate(left)  # a mapping of what is gone would end the process by SIGBUS
+    with pytest.raises(DataError, match=f"{name}' changed while it was in use; start again"):
+        dataset.sample(399)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_data_written_anew_or_removed_while_they_are_in_use_are_refused(tmp_path, name):
+    FORMS[name](tmp_path / name, X)
+    dataset = open_data(str(tmp_path / name), ONE)
+    FORMS[name](tmp_path / "other", X + 1)
+    written = tmp_path / ("other.npy" if name.endswith("npy") else "other")
+    written.replace(tmp_path / name)
+    with pytest.raises(DataError, match="changed while it was in use"):
+        dataset.sample(0)
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError, match="changed while it was in use"):
+        dataset.sample(0)
