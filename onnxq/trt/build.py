@@ -7,21 +7,27 @@ The child gets one line of JSON and writes one line an event: progress, and at l
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
+from google.protobuf.message import DecodeError
+
 from onnxq.errors import ModelError, OnnxqError
 from onnxq.escaping import shell_word
+from onnxq.external import files_beside
+from onnxq.files import refuse
 from onnxq.trt.backend import Backend, find_backend, has_gpu
 from onnxq.trt.shapes import parse_shapes, suggest
 
@@ -94,25 +100,39 @@ def build(
 
     The network is strongly typed: precision is what the graph says. A model that TensorRT
     refuses, or that crashes it, gives a result with `problems`. Raises OnnxqError for what the
-    user can mend first: no model, no TensorRT, a wrong option, a dynamic input without a shape.
+    user can mend first: no model, weights from elsewhere, no TensorRT, a wrong option, a dynamic
+    input without a shape; OSError where the engine cannot be written.
     """
     options = options or BuildOptions()
     model, out = Path(model), Path(out)
     if not model.is_file():
         raise ModelError(f"no model at '{model}'; check the path")
+    _check_weights(model)
     backend = find_backend(options.backend)
     arch = _architecture(backend, options.arch)
-    if not out.parent.is_dir():
-        raise OnnxqError(f"no folder '{out.parent}' to write '{out.name}' to; make it first")
-    with tempfile.TemporaryDirectory(prefix=".onnxq-", dir=out.parent) as folder:
-        unfinished = Path(folder) / out.name
+    refuse(out)
+    # A name alone: only the child makes the file, and it sees to it where this process is killed.
+    unfinished = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+    try:
         request = _request(model, unfinished, backend, arch, options)
         events, ending = _run(request, backend, options.timeout, progress or _silent)
+        for event in events:
+            if event["event"] == "unwritten":
+                raise OSError(event["errno"], os.strerror(event["errno"]), str(out))
         result = _result(events, ending, backend, arch)
         if result.engine is None:
             return result
         unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return replace(result, engine=out)
+
+
+def _check_weights(model: Path) -> None:
+    """Raises ModelError for a model whose weights are not its own; one that is no model at all is
+    TensorRT's to refuse."""
+    with contextlib.suppress(DecodeError, ValueError):
+        files_beside(model, onnx.load(model, load_external_data=False))
 
 
 def _architecture(backend: Backend, asked: str | None) -> str:
@@ -156,7 +176,7 @@ def _run(
     }
     child = subprocess.Popen(
         [sys.executable, "-m", "onnxq.trt.worker", json.dumps(request)],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # closed when this process ends, however it does
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
@@ -174,6 +194,8 @@ def _run(
         timer.cancel()
         child.kill()
         child.wait()
+        if child.stdin is not None:
+            child.stdin.close()
     if expired:
         return events, f"not built within {timeout:g} s; give it more time"
     return events, _ending(code)

@@ -8,8 +8,10 @@ build itself go through Polygraphy.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,12 +26,27 @@ NO_GPU = r"cudaError \d+|timing cache"  # said on the way to a good engine where
 def main() -> int:
     """Build what the request in argv[1] asks for; always 0, the events say what came of it."""
     request = json.loads(sys.argv[1])
+    out = Path(request["out"])
+    threading.Thread(target=_end_with_parent, args=(out,), daemon=True).start()
     trt = find_backend(request["backend"]).module
     try:
         _build(trt, request)
+    except OSError as e:
+        if e.errno is None:  # of a library that cannot be loaded
+            _emit("print", text=str(e))
+        else:
+            _emit("unwritten", errno=e.errno)
     except Exception as e:  # Polygraphy's and TensorRT's: shown where nothing better was said
         _emit("print", text=f"{type(e).__name__}: {str(e).strip()}")
     return 0
+
+
+def _end_with_parent(out: Path) -> None:
+    """End this process with the one that started it, however that ends, and leave no file."""
+    while os.read(0, 1):  # it holds the other end of stdin and writes nothing
+        pass
+    out.unlink(missing_ok=True)
+    os._exit(1)
 
 
 def _emit(event: str, **fields: Any) -> None:

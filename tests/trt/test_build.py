@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -15,6 +22,7 @@ from onnxq.trt.engine import load_engine
 
 pytestmark = pytest.mark.usefixtures("tensorrt_rtx")
 
+T = TypeVar("T")
 RTX = BuildOptions("tensorrt-rtx", arch="sm89")
 
 
@@ -154,3 +162,67 @@ def test_wrong_options_are_named_with_the_valid_ones(relu: Path, tmp_path: Path)
 
 def test_a_problem_without_a_node_is_its_message() -> None:
     assert str(Problem("no memory")) == "no memory"
+
+
+WIDE = "(float[1,64,32,32] x) => (float[1,64,32,32] y) { y = Conv<pads=[1,1,1,1]>(x, w) }"
+BUILDS = """
+import sys
+from onnxq_cli.main import main
+main(["build", *sys.argv[1:], "--backend", "tensorrt-rtx", "--arch", "sm89"])
+"""
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """A model whose engine takes a second or two, and whose weights are beside it."""
+    path = model(tmp_path, WIDE)
+    proto = onnx.load(path)
+    w = np.random.default_rng(0).standard_normal((64, 64, 3, 3), np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    onnx.save(proto, path, save_as_external_data=True, location="w.bin")
+    return path
+
+
+def test_weights_from_elsewhere_are_not_built_in(wide: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.bin").rename(tmp_path / "other.bin")
+    (tmp_path / "w.bin").symlink_to("other.bin")
+    with pytest.raises(ModelError, match=r"'w\.bin' is a link"):
+        build(wide, tmp_path / "e.engine", options=RTX)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_a_full_disk_is_no_refusal_by_tensorrt(wide: Path, tmp_path: Path) -> None:
+    def limit() -> None:  # a write past it fails as on a full disk, with EFBIG for ENOSPC
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    import resource
+
+    command = [sys.executable, "-c", BUILDS, str(wide), "-o", str(tmp_path / "e.engine")]
+    ran = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.strip().endswith(f"cannot use '{tmp_path / 'e.engine'}': File too large")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "w.bin"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are looked up in /proc")
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGKILL"])
+def test_a_build_that_is_ended_leaves_no_file_and_no_process(
+    name: str, wide: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", BUILDS, str(wide), "-o", str(tmp_path / "e.engine")]
+    parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    child = within(20, lambda: next(iter(children.read_text().split()), ""))
+    assert child
+    parent.send_signal(getattr(signal, name))
+    parent.wait()
+    assert within(20, lambda: not Path(f"/proc/{child}").exists())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "w.bin"]
+
+
+def within(seconds: float, holds: Callable[[], T]) -> T:
+    """What `holds` returns once that is true, or at the end of the time."""
+    end = time.monotonic() + seconds
+    while not (found := holds()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
