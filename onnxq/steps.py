@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -28,12 +29,14 @@ from onnxq.calib.weights import weight_mse
 from onnxq.cluster import counting
 from onnxq.cluster.opening import placed
 from onnxq.config import Config
-from onnxq.errors import DataError, PlanError
+from onnxq.errors import DataError, ModelError, PlanError
 from onnxq.graph import Graph, Tensor
 from onnxq.numerics import amax_of
 from onnxq.passes.apply import tidy
+from onnxq.passes.half_pairs import FP16_MAX
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
-from onnxq.passes.to_half import FP16_MAX, HalfOptions, reasons_to_keep, to_half
+from onnxq.passes.raise_opset import raise_opset_to
+from onnxq.passes.to_half import HalfOptions, reasons_to_keep, to_half
 from onnxq.passes.write_attributes import write_attributes
 from onnxq.plan import Plan
 from onnxq.runtime import Runtime
@@ -47,6 +50,8 @@ from onnxq.targets.attention import merged_projections
 from onnxq.targets.options import weight_input
 
 Progress = Callable[[str, int, int], None]
+log = logging.getLogger(__name__)
+BF16_OPSET = 22
 HALF_SAMPLES, HALF_MARGIN = 4, 2.0  # samples looked at for values near the end of FP16
 
 
@@ -231,7 +236,8 @@ def to_high_precision(
     large: dict[str, str] = {}
     if config.high_precision == "fp16":
         few = dataset.subset(min(HALF_SAMPLES, len(dataset)))
-        floats = [t.name for n in source.graph.nodes for t in n.outputs if t.dtype == np.float32]
+        written = (t for node in source.graph.nodes for t in node.outputs)
+        floats = [t.name for t in (*source.graph.inputs, *written) if t.dtype == np.float32]
         stats = collect(source.graph, floats, few, runtime=runtime_of(config), workers=1)
         large = {
             node.name: f"'{t.name}' reaches {stats[t.name].amax:.4g}, near the end of FP16"
@@ -239,11 +245,22 @@ def to_high_precision(
             for t in (*node.inputs, *node.outputs)
             if t.name in stats.histograms and stats[t.name].amax > FP16_MAX / HALF_MARGIN
         }
+    if config.high_precision == "bf16":
+        _raise_for_bf16(graph)
     options = HalfOptions(config.high_precision, large, config.io)
     kept = reasons_to_keep(graph, options)
     to_half(graph, options)
     tidy(graph)
     return kept
+
+
+def _raise_for_bf16(graph: Graph) -> None:
+    """Raise the opset to the first in which Conv and pooling are defined for BF16; where onnx
+    cannot, they stay FP32."""
+    try:
+        raise_opset_to(BF16_OPSET)(graph)
+    except ModelError as e:
+        log.info("BF16: %s", e)
 
 
 def runtime_of(config: Config) -> Runtime:

@@ -5,14 +5,15 @@
 
 Kept in FP32: ops that sum or exponentiate (`SENSITIVE`), ops that are not defined for the half type
 or have no kernel for it (`UNSUPPORTED`), nodes that the caller names (values beyond the range of
-FP16), nodes with a constant beyond it or a single value that it rounds to zero, and nodes whose
-types are unknown. QuantizeLinear and DequantizeLinear follow their data, so the graph needs
-opset 19. Inputs and outputs of the graph keep their types unless asked.
+FP16), nodes with a constant or a dequantized input beyond it, with a scale that it cannot hold or a
+single value that it rounds to zero, and nodes whose types are unknown. What a node reads is
+dequantized in its type (`half_pairs`), so the graph needs opset 19. Inputs and outputs of the graph
+keep their types unless asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from onnx import TensorProto
 from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor, is_custom
 from onnxq.passes.apply import tidy
+from onnxq.passes.half_pairs import FP16_MAX, PAIR, beyond_fp16, single_pairs
 from onnxq.passes.name_nodes import names_of, new_name
 
 SENSITIVE = frozenset({
@@ -40,7 +42,6 @@ UNSUPPORTED = frozenset({
     "QLinearMatMul", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "DFT",
     "STFT",
 })  # fmt: skip
-FP16_MAX = 65504.0
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,13 @@ def to_half(graph: Graph, options: HalfOptions | None = None) -> int:
     if graph.opset < 19:
         raise ModelError(f"{options.dtype} beside Q/DQ needs opset 19, the graph has "
                          f"{graph.opset}; raise it with passes.raise_opset")  # fmt: skip
-    kept = reasons_to_keep(graph, options)
+    kept = {*reasons_to_keep(graph, options)}
+    kept |= (pairs := single_pairs(graph, kept))
     nodes = list(graph.nodes)  # without the Casts that come in
     half_nodes = [n for n in nodes if n.name not in kept and _touches_float(n)]
     caster = _Caster(graph, options)
     if options.io == "half":
-        caster.halve_inputs()
+        caster.halve_inputs(large=kept & {*options.keep, *pairs})
     for node in nodes:
         caster.convert(node, node.name not in kept)
     if options.io == "half":
@@ -102,9 +104,13 @@ def reasons_to_keep(graph: Graph, options: HalfOptions) -> dict[str, str]:
             reasons[node.name] = options.keep[node.name]
         elif any(t.dtype is None for t in (*node.inputs, *node.outputs) if not t.is_empty()):
             reasons[node.name] = "its types are not known"
-        elif options.dtype == "fp16" and any(_too_large(t) for t in node.inputs):
+        elif node.op in PAIR or options.dtype != "fp16":
+            continue
+        elif (read := next(filter(None, map(beyond_fp16, node.inputs)), None)) is not None:
+            reasons[node.name] = read
+        elif any(_too_large(t) for t in node.inputs):
             reasons[node.name] = "a constant is beyond the range of FP16"
-        elif options.dtype == "fp16" and any(_vanishes(t) for t in node.inputs):
+        elif any(_vanishes(t) for t in node.inputs):
             reasons[node.name] = "a constant is zero in FP16"
     for node in graph.nodes:  # what a body captures must keep the type that the body expects
         for body in node.subgraphs(recursive=True):
@@ -202,10 +208,13 @@ class _Caster:
             if _is_float32(tensor):
                 self.make_half(tensor)
 
-    def halve_inputs(self) -> None:
-        """Make every float32 input of the graph half; bodies of If and Loop still read float32."""
+    def halve_inputs(self, large: Container[str]) -> None:
+        """Make every float32 input of the graph half that not only nodes named in `large` read;
+        bodies of If and Loop still read float32."""
         main = {id(node) for node in self.graph.nodes}
         for tensor in [t for t in self.graph.inputs if _is_float32(t)]:
+            if tensor.outputs and all(n.name in large for n in tensor.outputs):
+                continue
             self.make_half(tensor)
             for reader in [n for n in tensor.outputs if id(n) not in main]:
                 single = self._as_single(tensor)

@@ -123,6 +123,15 @@ def mixed_codes(ctx: Context) -> Iterator[Place]:
             yield node, f"its operands are quantized to {types[0]} and {types[1]}"
 
 
+def casts_behind(ctx: Context) -> Iterator[Place]:
+    """Products that read what a DequantizeLinear gives through a Cast."""
+    for node, operands in ctx.weighted():
+        for tensor, q in zip(node.inputs[:2], operands, strict=True):
+            before = ctx.dequantizer(tensor, ("Identity", "Cast")) if q is None else None
+            if before is not None:
+                yield node, f"it reads '{before.out.name}' through a Cast"
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "uint8-data", "refused",
@@ -171,6 +180,12 @@ RULES: tuple[Rule, ...] = (
         mixed_types,
         says=("must be of same type", "must have same input types", "of same types",
               "identical types", "all be of the same type", "either all FLOAT or all FLOAT16"),
+    ),
+    Rule(
+        "cast-behind", "slow",
+        "A Cast between a DequantizeLinear and a product keeps them apart: the product runs in "
+        "float.", SEEN,
+        "give the DequantizeLinear a scale of the type that the product computes in", casts_behind,
     ),
     Rule(
         "mixed-codes", "refused",

@@ -209,6 +209,8 @@ FAULTS = {
     "negative scale": conv("negative-scale", s=F32(-0.1)),
     "NaN scale": conv("non-finite-scale", ws=but(np.nan)),
     "infinite scale": conv("non-finite-scale", s=F32(np.inf)),
+    "casts behind": Case(f"{X}xc = Cast <to=10> (xd) {W}wc = Cast <to=10> (wd) "
+                         f"y = Conv {PAD} (xc, wc)", ("cast-behind",), outputs="float16 y"),
     "zero codes": conv("zero-codes", w=np.zeros((16, 16, 3, 3), I8)),
     "weight below its steps": Case(
         X + "wq = QuantizeLinear <axis=0> (wf, ws, wz) wd = DequantizeLinear <axis=0> (wq, ws, wz) "

@@ -1,0 +1,83 @@
+r"""Q/DQ beside nodes that run in FP16 or BF16, and beside those that stay FP32.
+
+    x -> Q -> DQ -> node in half               Q and DQ in half
+    x -> Q -> DQ -> node kept                  Q and DQ in FP32
+    x -> Q -> DQ -> node in half               Q in half, the same codes for both
+           \-> DQ -> node kept                 DQ in FP32
+
+A Cast between a DequantizeLinear and a product would cost the product its integers: an engine runs
+it in float. Scales of FP32 Q/DQ are those of half, where half holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.numerics import fits_fp16
+from onnxq.passes.name_nodes import names_of, new_name
+from onnxq.spec import DTYPES
+
+FP16_MAX, E4M3_MAX = 65504.0, DTYPES["fp8"].qmax
+PAIR = ("QuantizeLinear", "DequantizeLinear")
+
+
+def beyond_fp16(tensor: Tensor) -> str | None:
+    """Why FP16 cannot hold what a DequantizeLinear makes of codes; None where it can."""
+    node = producer(tensor)
+    if node is None or node.op != "DequantizeLinear":
+        return None
+    scale = constant_of(node.inputs[1])
+    if scale is None or scale.dtype != np.float32:
+        return None
+    if not fits_fp16(scale):
+        return f"FP16 cannot hold the scale {scale.max():.3g} of '{tensor.name}'"
+    reach = float(scale.max(initial=0.0)) * _largest_code(node)
+    if reach > FP16_MAX:
+        return f"'{tensor.name}' reaches {reach:.4g}, beyond FP16"
+    return None
+
+
+def _largest_code(node: Node) -> float:
+    codes = constant_of(node.inputs[0])
+    if codes is not None:
+        return float(np.abs(codes.astype(np.float32)).max(initial=0.0))
+    zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    if zero is None or zero.dtype.kind not in "iu":
+        return E4M3_MAX
+    return float(np.iinfo(zero.dtype).max)
+
+
+def single_pairs(graph: Graph, kept: Container[str]) -> set[str]:
+    """Names of the Q/DQ that stay FP32, as what reads them does (`kept`); a DequantizeLinear that
+    nodes of both types read is split in place."""
+    main = {id(node) for node in graph.nodes}
+    taken = names_of(graph)
+    single: set[str] = set()
+    for node in [n for n in graph.nodes if n.op == "DequantizeLinear"]:
+        out = node.outputs[0]
+        readers = [n for n in out.outputs if n.name in kept or id(n) not in main]
+        if readers and (len(readers) < len(out.outputs) or is_output(graph, out)):
+            single.add(_split(graph, node, readers, taken))
+        elif readers:
+            single.add(node.name)
+    for node in [n for n in graph.nodes if n.op == "QuantizeLinear"]:
+        readers = [r for n in node.outputs[0].outputs
+                   for r in (n.outputs[0].outputs if n.op == "Clip" else [n])]  # fmt: skip
+        if readers and all(n.name in single for n in readers):
+            single.add(node.name)
+    return single
+
+
+def _split(graph: Graph, node: Node, readers: list[Node], taken: set[str]) -> str:
+    """Give `readers` a DequantizeLinear of their own; its name."""
+    out = node.outputs[0]
+    copy = gs.Variable(new_name(f"{out.name}_single", taken), out.dtype, out.shape)
+    name = new_name(f"{node.name}_single", taken)
+    graph.nodes.append(gs.Node(node.op, name, dict(node.attrs), list(node.inputs), [copy]))
+    for reader in readers:
+        reader.inputs = [copy if t is out else t for t in reader.inputs]
+    return name
