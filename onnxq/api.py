@@ -26,6 +26,7 @@ from onnxq.config import Config
 from onnxq.errors import DataError
 from onnxq.graph import Graph
 from onnxq.passes.lost_weights import lost_weights
+from onnxq.passes.name_axes import name_axes_by
 from onnxq.passes.quantize_biases import quantize_biases
 from onnxq.plan import Plan
 from onnxq.recover.choice import chosen as recoveries
@@ -36,6 +37,7 @@ from onnxq.runtime import release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.source import Source, open_model, prepare
 from onnxq.steps import (
+    HALF_SAMPLES,
     Progress,
     as_attributes,
     calibrate,
@@ -51,6 +53,7 @@ from onnxq.steps import (
     to_high_precision,
 )
 from onnxq.targets.attribute_ops import note as attribute_note
+from onnxq.targets.fused import fused_note
 
 __all__ = [
     "Quantized",
@@ -182,6 +185,8 @@ def _high_precision(
         if plan.attribute_ops:
             half = as_attributes(source, graph, plan, ranges, config)
             kept = to_high_precision(source, half, dataset, config)
+        few = range(min(HALF_SAMPLES, len(dataset)))
+        name_axes_by(half, ({k: x.shape for k, x in dataset.sample(i).items()} for i in few))
     return half, kept, runs
 
 
@@ -189,6 +194,7 @@ def _notes(source: Source, plan: Plan, config: Config, draft: Draft) -> Iterator
     lost = lost_weights(source.graph, plan, insert_options(config, draft.codes))
     for node, weight in lost.items():
         yield f"'{node}' multiplies by zeros: every code of its weight '{weight}' is 0"
+    yield from fused_note(source.graph)
     if config.high_precision == "bf16":
         yield "compared before the rest became BF16, which ONNX Runtime cannot run"
     if plan.attribute_ops:

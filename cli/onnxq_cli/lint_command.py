@@ -10,6 +10,8 @@ from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.options import IN, OUT
 
+SAMPLES = 16  # whose shapes are looked at
+
 
 @click.command(
     name="lint",
@@ -33,6 +35,12 @@ from onnxq_cli.options import IN, OUT
 )
 @click.option("--fix", "mend", is_flag=True, help="Apply the safe fixes, write OUT and lint that.")
 @click.option("-o", "--out", type=OUT, help="Where --fix writes.")
+@click.option(
+    "--calib",
+    multiple=True,
+    metavar="DATA",
+    help="Samples, as of 'onnxq quantize': their shapes tell axes of one name apart.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--sarif", type=OUT, help="Also write SARIF 2.1.0, which code hosts show.")
 def command(
@@ -41,6 +49,7 @@ def command(
     severity: str,
     mend: bool,
     out: Path | None,
+    calib: tuple[str, ...],
     as_json: bool,
     sarif: Path | None,
 ) -> int:
@@ -58,13 +67,14 @@ def command(
     if mend != (out is not None):
         raise click.UsageError("--fix and -o go together: say where the mended model goes")
     graph, file = graphs.read(model)
+    samples = _shapes(model, calib) if calib else ()
     fixed: dict[str, int] = {}
     with together():
         if out is not None:
-            graph, fixed = fix(graph)
+            graph, fixed = fix(graph, samples)
             graphs.save(graph, out, metadata=file.metadata)
             graph = graphs.from_proto(graphs.to_proto(graph))  # as it was written
-        found = lint(graph, backend)
+        found = lint(graph, backend, samples=samples)
         shown = at_least(found, severity)
         if sarif is not None:
             document = report.findings_sarif(shown, RULES, out or model)
@@ -75,3 +85,12 @@ def command(
     else:
         show(report.findings_text(shown, fixed))
     return 1 if is_refused(found) else 0
+
+
+def _shapes(model: Path, calib: tuple[str, ...]) -> list[dict[str, tuple[int, ...]]]:
+    """The shapes of the inputs in the first samples."""
+    from onnxq import api
+
+    dataset = api.data(api.open_model(model), calib)
+    few = range(min(SAMPLES, len(dataset)))
+    return [{name: x.shape for name, x in dataset.sample(i).items()} for i in few]

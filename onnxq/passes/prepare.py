@@ -16,6 +16,7 @@ from onnxq.passes.fold_pads import fold_pads
 from onnxq.passes.in_bodies import in_bodies
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.inline_functions import inline_functions
+from onnxq.passes.name_axes import name_axes
 from onnxq.passes.name_nodes import name_nodes
 from onnxq.passes.raise_opset import raise_opset
 from onnxq.passes.remove_identity import remove_identity
@@ -23,6 +24,7 @@ from onnxq.passes.split_shared import split_shared
 
 PREPARE: tuple[Pass, ...] = (
     name_nodes,
+    name_axes,
     inline_functions,
     raise_opset,
     name_nodes,

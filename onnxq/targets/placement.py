@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from onnxq.errors import ModelError, PlanError
 from onnxq.graph import Graph
 from onnxq.plan import Plan
 from onnxq.targets import onnxruntime, tensorrt
 from onnxq.targets.attribute_ops import with_attributes
+from onnxq.targets.fused import fused_weights
 from onnxq.targets.options import PlanOptions
 from onnxq.targets.specs import refuse_unused_blocks
 
@@ -33,5 +35,6 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
             f"the graph '{graph.name}' cannot be planned and may be damaged ({type(e).__name__}: "
             f"{e}); see whether ONNX Runtime runs it, or export it again"
         ) from e
+    made = replace(made, skipped={**made.skipped, **fused_weights(graph)})
     refuse_unused_blocks(options, made)
     return with_attributes(graph, made, options) if options.attribute_op else made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxq.graph import WEIGHTED, Graph, Node, Tensor, behind, constant_of, is_standard, producer
+from onnxq.passes.name_axes import Shapes
 from onnxq.passes.name_nodes import names_of
 from onnxq.targets.flow import SAME
 
@@ -69,13 +70,17 @@ class Quantizer:
 
 @dataclass(frozen=True)
 class Context:
-    """A graph and what every rule asks of it. Nodes include those of subgraphs."""
+    """A graph and what every rule asks of it. Nodes include those of subgraphs.
+
+    samples: the shapes of the inputs in samples of data, as far as there are any.
+    """
 
     graph: Graph
     nodes: tuple[Node, ...]
     quantizers: tuple[Quantizer, ...]
     types: dict[str, str]
     _by_node: dict[int, Quantizer] = field(repr=False)
+    samples: tuple[Shapes, ...] = ()
 
     @property
     def opset(self) -> int:
@@ -119,13 +124,13 @@ class Context:
                 yield node, [self.dequantizer(t) for t in node.inputs[:2]]
 
 
-def context_of(graph: Graph) -> Context:
+def context_of(graph: Graph, samples: Iterable[Shapes] = ()) -> Context:
     """The context of a graph, which is left alone."""
     nodes = tuple(_all_nodes(graph))
     values: dict[str, Array | None] = {}
     quantizers = tuple(_read(node, values) for node in nodes if is_qdq(node))
     by_node = {id(q.node): q for q in quantizers}
-    return Context(graph, nodes, quantizers, _types(graph, nodes, by_node), by_node)
+    return Context(graph, nodes, quantizers, _types(graph, nodes, by_node), by_node, tuple(samples))
 
 
 def is_qdq(node: Node) -> bool:

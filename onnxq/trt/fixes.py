@@ -7,13 +7,14 @@ A fix is a function `context -> int` (how many places) that edits the graph in p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxq.graph import Graph, constant_of, is_output
 from onnxq.passes.apply import tidy
+from onnxq.passes.name_axes import Shapes, name_axes, name_axes_by
 from onnxq.passes.name_nodes import new_name
 from onnxq.passes.remove_identity import remove_identity, replace_tensor
 from onnxq.passes.strip_qdq import spread_for
@@ -27,13 +28,16 @@ from onnxq.trt.rules_types import int32_biases
 Fix = Callable[[Context], int]
 
 
-def fix(graph: Graph) -> tuple[Graph, dict[str, int]]:
-    """A copy of `graph` with every safe fix, and how many places each rule's fix changed."""
+def fix(graph: Graph, samples: Sequence[Shapes] = ()) -> tuple[Graph, dict[str, int]]:
+    """A copy of `graph` with every safe fix, and how many places each rule's fix changed.
+
+    samples: shapes of the inputs in samples of data, which tell axes apart.
+    """
     out = graph.copy()
     out.import_domains = list(graph.import_domains) if graph.import_domains else None
     counts = {}
     for rule, one in FIXES.items():
-        counts[rule] = one(context_of(out))
+        counts[rule] = one(context_of(out, samples))
         tidy(out)
     return out, {rule: count for rule, count in counts.items() if count}
 
@@ -178,12 +182,18 @@ def make_scalars(ctx: Context) -> int:
     return len(nodes)
 
 
+def rename_axes(ctx: Context) -> int:
+    """Axes that share what is no name, or is one of two sizes, get names of their own."""
+    return name_axes(ctx.graph) + name_axes_by(ctx.graph, ctx.samples)
+
+
 def remove_identities(ctx: Context) -> int:
     """Identity beside Q/DQ goes, and with it every other that can."""
     return remove_identity(ctx.graph) if any(True for _ in stray_identities(ctx)) else 0
 
 
 FIXES: Mapping[str, Fix] = {
+    "axis-name": rename_axes,
     "stray-identity": remove_identities,
     "missing-axis": write_axes,
     "zero-point": centre_uint8,

@@ -8,13 +8,16 @@ No TensorRT is imported. How the rules' verdicts compare with real builds: docs/
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import get_args
 
 from onnxq.errors import ModelError, OnnxqError
 from onnxq.graph import Graph
 from onnxq.passes.apply import check_with_onnx
 from onnxq.passes.inline_functions import inline_functions
+from onnxq.passes.name_axes import Shapes
 from onnxq.trt import (
+    rules_custom,
     rules_lowbit,
     rules_numbers,
     rules_ops,
@@ -31,18 +34,23 @@ RULES: tuple[Rule, ...] = (
     *rules_shape.RULES,
     *rules_lowbit.RULES,
     *rules_ops.RULES,
+    *rules_custom.RULES,
     *rules_placement.RULES,
 )
 BACKENDS = ("tensorrt", "tensorrt-rtx")
 
 
 def lint(
-    graph: Graph, backend: str = "tensorrt", rules: tuple[Rule, ...] = RULES
+    graph: Graph,
+    backend: str = "tensorrt",
+    rules: tuple[Rule, ...] = RULES,
+    samples: Iterable[Shapes] = (),
 ) -> tuple[Finding, ...]:
     """Every finding of `rules` in `graph`, the most severe first, then in the rules' order.
 
     backend: "tensorrt" judges by its documentation, "tensorrt-rtx" by what TensorRT-RTX was seen
-    to do where that differs. The graph is left alone. Raises OnnxqError for an unknown backend,
+    to do where that differs. samples: shapes of the inputs in samples of data, which tell axes
+    apart. The graph is left alone. Raises OnnxqError for an unknown backend,
     ModelError for a graph that is so damaged that it cannot be read.
     """
     if backend not in BACKENDS:
@@ -51,7 +59,7 @@ def lint(
         graph = graph.copy()
         inline_functions(graph)
     try:
-        ctx = context_of(graph)
+        ctx = context_of(graph, samples)
         found = [f for rule in rules for f in _findings(rule, ctx, backend)]
     except (ValueError, TypeError, LookupError, AttributeError) as e:
         check_with_onnx(graph, "the model")  # says what is wrong, where it is the model

@@ -1,8 +1,7 @@
 """What a lint rule is: a name, a severity, a reason with its source, a fix, and a function.
 
 A rule's function gets a `Context` and yields the places it finds, `(node, message)`. The tables of
-rules are the RULES of rules_numbers, rules_types, rules_shape, rules_lowbit, rules_ops and
-rules_placement.
+rules are the RULES of the modules `rules_*`.
 """
 
 from __future__ import annotations

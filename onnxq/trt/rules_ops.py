@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import onnx
-
 from onnxq.graph import Node, constant_of, is_standard
 from onnxq.targets.flow import SAME, SUBSET
 from onnxq.trt.context import Context, is_constant, is_qdq, label
@@ -27,20 +25,20 @@ UNSUPPORTED = frozenset({
     "SplitToSequence", "StringConcat", "StringNormalizer", "StringSplit", "SwiGLU",
     "TfIdfVectorizer", "Unique",
 })  # fmt: skip
-# Ops of com.microsoft that the parser knows; it takes an op by its name, whatever its domain.
-CONTRIB = frozenset({
-    "Attention", "Gelu", "GroupQueryAttention", "LayerNormalization", "MatMulNBits",
-    "MultiHeadAttention", "RotaryEmbedding", "SimplifiedLayerNormalization", "Trilu",
-})  # fmt: skip
 FIRST_OPSET, LAST_OPSET = 9, 25  # of the parser of TensorRT 11
 TYPE_OPSETS = {"FLOAT8E4M3FN": 19, "INT4": 21, "FLOAT4E2M1": 23}
 MOVES = (*SAME, *SUBSET, "Concat", "DequantizeLinear", "Cast", "ScatterND", "Shape", "Size", "Pad")
 
 
+def is_integer(node: Node) -> bool:
+    """Whether a node computes on integers, where TensorRT wants Q/DQ."""
+    return node.op.startswith(INTEGER_PREFIXES) or node.op in INTEGER_OPS
+
+
 def integer_ops(ctx: Context) -> Iterator[Place]:
     """Ops on integers instead of Q/DQ."""
     for node in ctx.nodes:
-        if node.op.startswith(INTEGER_PREFIXES) or node.op in INTEGER_OPS:
+        if is_integer(node):
             yield node, "an integer op"
 
 
@@ -49,20 +47,6 @@ def foreign_qdq(ctx: Context) -> Iterator[Place]:
     for q in ctx.quantizers:
         if not is_standard(q.node):
             yield q.node, f"it is of the domain '{q.node.domain}'"
-
-
-def custom_ops(ctx: Context) -> Iterator[Place]:
-    """Ops of other domains that the parser does not know by name."""
-    for node in ctx.nodes:
-        integer = node.op.startswith(INTEGER_PREFIXES) or node.op in INTEGER_OPS
-        if is_standard(node) or is_qdq(node) or integer or node.op.startswith("TRT_"):
-            continue
-        if node.op not in CONTRIB and not _is_onnx_op(node):
-            yield node, f"'{node.op}' of the domain '{node.domain}'"
-
-
-def _is_onnx_op(node: Node) -> bool:
-    return bool(onnx.defs.has(node.op)) and node.op not in UNSUPPORTED
 
 
 def unsupported_ops(ctx: Context) -> Iterator[Place]:
@@ -134,7 +118,7 @@ def int8_constants(ctx: Context) -> Iterator[Place]:
     """INT8 constants that anything but a DequantizeLinear reads."""
     for node in ctx.nodes:
         for i, tensor in enumerate(node.inputs):
-            if is_qdq(node) or node.op in INTEGER_OPS or node.op.startswith(INTEGER_PREFIXES):
+            if is_qdq(node) or is_integer(node):
                 continue
             if not is_constant(tensor) or ctx.type_of(tensor) != "INT8" or _gives_zero_points(node):
                 continue
@@ -153,8 +137,7 @@ def undequantized(ctx: Context) -> Iterator[Place]:
     """Ops that compute on what a QuantizeLinear wrote."""
     for q in ctx.quantizers:
         for node in q.out.outputs if q.quantizes else ():
-            integer = node.op in INTEGER_OPS or node.op.startswith(INTEGER_PREFIXES)
-            if node.op not in (*MOVES, "Clip") and not integer:  # Clip: clipped-codes
+            if node.op not in (*MOVES, "Clip") and not is_integer(node):  # Clip: clipped-codes
                 yield node, f"it computes on the codes '{q.out.name}'"
 
 
@@ -170,11 +153,6 @@ RULES: tuple[Rule, ...] = (
         "Q/DQ are ops of ONNX's own domain; TensorRT-RTX was seen to take any domain.",
         DOCS + "; " + SEEN, "write them in the default domain (16-bit types need opset 21)",
         foreign_qdq, rtx="info", says=("No importer registered",),
-    ),
-    Rule(
-        "custom-op", "refused", "The parser looks for a plugin of that name and finds none.",
-        "TensorRT's ONNX parser; " + SEEN, "load the plugin library when building, or replace the "
-        "op by ONNX ops", custom_ops, says=("Plugin not found", "No importer registered"),
     ),
     Rule(
         "unsupported-op", "refused", "The parser has no importer for this op.",

@@ -98,3 +98,19 @@ def test_a_good_model_has_nothing_to_complain_about(onnxq, model):
 def test_a_file_that_is_no_model_exits_with_2(onnxq, folder):
     (folder / "x.onnx").write_text("hello")
     assert onnxq("lint", "x.onnx").code == 2
+
+
+@pytest.mark.parametrize("name", ["?", "side"])
+def test_one_name_of_two_sizes_is_found_and_mended_by_the_shapes_of_samples(onnxq, folder, name):
+    made = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N,16,h,w] x) => (float y) {y = Relu (x)}'
+    )
+    for dim in made.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = name
+    onnx.save(made, "m.onnx")
+    np.save("x.npy", np.ones((4, 16, 6, 9), np.float32))
+    assert onnxq("lint", "m.onnx", "--calib", "x.npy").code == 1
+    ran = onnxq("lint", "m.onnx", "--calib", "x.npy", "--fix", "-o", "fixed.onnx")
+    assert ran.code == 0
+    dims = onnx.load("fixed.onnx").graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ["N", 16, "x_2", "x_3"]

@@ -90,6 +90,9 @@ def model(case: Case) -> onnx.ModelProto:
     )
     for node in made.graph.node:
         node.name = node.output[0]
+    for dim in (d for i in made.graph.input for d in i.type.tensor_type.shape.dim):
+        if dim.dim_param == "ANY":
+            dim.dim_param = "?"  # which the text has no form for
     given = {i.name for i in made.graph.input}
     for name, values in {**POOL, **case.weights}.items():
         if name not in given and re.search(rf"\b{name}\b", case.body):
@@ -318,6 +321,16 @@ FAULTS = {
     "com.microsoft": Case(MICROSOFT, ("qdq-domain",)),
     "custom op": Case("y = my.Foo (x)", ("custom-op",)),
     "contrib op": Case("y = com.microsoft.QuickGelu (x)", ("custom-op",)),
+    "op that onnx does not know": Case("y = Foo (x)", ("custom-op",)),
+    "fused op": Case('y = com.microsoft.FusedConv <activation="Relu"> (x, wf)',
+                     ("optimized-op",)),
+    "BatchNormalization with its statistics": Case(
+        "y, mean, var = BatchNormalization <training_mode=1> (x, one, b, b, one)",
+        ("batchnorm-outputs",), outputs="float y, float mean, float var"),
+    "BatchNormalization of opset 12 with its statistics": Case(
+        "y, m1, v1, m2, v2 = BatchNormalization (x, one, b, b, one)",
+        ("batchnorm-outputs",), opset=12, outputs="float y, float m1"),
+    "axes without a name": Case("y = Relu (x)", ("axis-name",), inputs="float[1,16,ANY,ANY] x"),
     "Compress": Case("y = Compress (x, k)", ("unsupported-op",), {"k": np.array([True])}),
     "opset 12": conv("opset", opset=12), "opset 26": conv("opset", opset=26),
     "fp8 at 17": in_float8("opset", opset=17), "int4 at 19": blocks(64, "opset", opset=19),

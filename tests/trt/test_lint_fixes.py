@@ -58,6 +58,7 @@ MENDED = {
     "scalar-constant": FAULTS["quantized scalar"],
     "duplicate-quantizer": FAULTS["one scale twice"],
     "stray-identity": FAULTS["Identity"],
+    "axis-name": FAULTS["axes without a name"],
     "scale-shape": FAULTS["scale of shape [1]"],
 }  # fmt: skip
 
