@@ -11,10 +11,10 @@ that was ruined from the start.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from onnxq.accuracy import Agreement
+from onnxq.accuracy import Agreement, Agreements
 from onnxq.config import Config
 from onnxq.escaping import shell_line
 
@@ -23,13 +23,16 @@ EQUAL = 1e-4  # share of the root mean square: outputs that were equal may diffe
 
 
 def lines(
-    model: Path, out: Path, calib: Sequence[str], config: Config, found: Mapping[str, Agreement]
+    model: Path, out: Path, calib: Sequence[str], config: Config, found: Agreements
 ) -> list[str]:
     """Three lines for a shell: write the samples, run the float model, compare the quantized.
 
-    None for ops in Python, which Polygraphy cannot run.
+    None for ops in Python, which Polygraphy cannot run, nor where an output cannot be compared by
+    how far apart all its values are, as Polygraphy does.
     """
     if not any(a.count for a in found.values()) or config.ort_extension:
+        return []
+    if found.left_out or any(a.alike + a.apart for a in found.values()):
         return []
     data = ["onnxq", "data", "--model", str(model)]
     for source in calib:

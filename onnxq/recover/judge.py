@@ -1,7 +1,12 @@
 """Whether a change of a quantized model does harm: SQNR at its outputs and their parts.
 
 An output that is a Concat is judged by its parts: one scale of error for boxes in pixels and scores
-below one would see the boxes alone.
+below one would see the boxes alone. An output whose length depends on the values, as behind a
+NonMaxSuppression, is judged at what it is computed from (see `lengths`), and so are classes that an
+ArgMax picks where a model has no other output.
+
+Nothing is kept without evidence: noise that is not a number is infinite, places that are infinite
+or NaN alike in both models are left out, and so are tensors of other lengths (noise NaN).
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxq.accuracy import finite_pairs
 from onnxq.graph import Graph, Tensor, constant_of, producer
+from onnxq.lengths import stand_ins, varying
 from onnxq.numerics import decibels
 from onnxq.segments import reads
 from onnxq.targets.flow import same_source
@@ -28,10 +35,16 @@ TOLERATED = 0.1  # dB that an output may lose on the average
 
 
 def judged_tensors(graph: Graph) -> list[str]:
-    """Names of the float32 outputs, with the parts of a Concat in place of the whole."""
+    """Names of the float32 outputs, with the parts of a Concat in place of the whole, and of what
+    stands in for outputs that cannot be compared."""
+    unlike = varying(graph)
     names: dict[str, None] = {}
     for output in graph.outputs:
-        names |= dict.fromkeys(t.name for t in _parts(output))
+        standing = stand_ins(output, unlike) if output.name in unlike else [output]
+        names |= dict.fromkeys(t.name for s in standing for t in _parts(s))
+    if not names:
+        standing = [s for output in graph.outputs for s in stand_ins(output, unlike)]
+        names |= dict.fromkeys(t.name for s in standing for t in _parts(s))
     return list(names)
 
 
@@ -74,14 +87,30 @@ def reached(
 def sums(
     reference: Mapping[str, Array], test: Mapping[str, Array]
 ) -> dict[str, tuple[float, float]]:
-    """Of one sample, for each tensor: sums of squares of the reference and of the difference."""
+    """Of one sample, for each tensor: sums of squares of the reference and of the difference.
+
+    The difference is NaN for two lengths, infinite where one of the two alone is not finite.
+    """
     found = {}
     for name, values in reference.items():
+        if values.shape != test[name].shape:
+            found[name] = math.nan, math.nan
+            continue
         r = values.astype(np.float64).ravel()
         power = float(r @ r)
-        r -= test[name].ravel()
-        found[name] = power, float(r @ r)
+        with np.errstate(invalid="ignore"):
+            r -= test[name].ravel()
+            noise = float(r @ r)
+        if not (math.isfinite(power) and math.isfinite(noise)):
+            power, noise = _finite_sums(values, test[name])
+        found[name] = power, noise
     return found
+
+
+def _finite_sums(reference: Array, test: Array) -> tuple[float, float]:
+    r, t, _, apart = finite_pairs(reference, test)
+    gap = r - t
+    return float(r @ r), math.inf if apart else float(gap @ gap)
 
 
 def gathered(samples: Iterable[Mapping[str, tuple[float, float]]]) -> dict[str, Array]:
@@ -91,12 +120,17 @@ def gathered(samples: Iterable[Mapping[str, tuple[float, float]]]) -> dict[str, 
 
 
 def sqnr(errors: Errors) -> dict[str, float]:
-    """SQNR in dB of each tensor over all samples."""
-    return {name: _bounded(*(math.fsum(part) for part in rows.T)) for name, rows in errors.items()}
+    """SQNR in dB of each tensor over all samples; tensors of other lengths are left out."""
+    return {
+        name: _bounded(*(math.fsum(part) for part in rows.T))
+        for name, rows in errors.items()
+        if not np.isnan(rows).any()
+    }
 
 
 def worst_fall(before: Errors, after: Errors, scores: Collection[str] = ()) -> str | None:
     """The tensor that argues most against going from `before` to `after`; None where none does.
+    Where no tensor can tell, any does.
 
     Either its SQNR falls by more than `TOLERATED`, sample by sample on the average or over all of
     them together, or no tensor's does but over all tensors nothing is gained. A fall that the few
@@ -106,12 +140,13 @@ def worst_fall(before: Errors, after: Errors, scores: Collection[str] = ()) -> s
     a threshold, and boxes gain so much that they would pay for anything (YOLO11n: boxes 7 dB,
     scores 1.3 +- 0.7, and 1.6 points of mAP less on each of two sets of 64 images).
     """
-    falls = {name: _falls(before[name], after[name]) for name in before}
     pooled = sqnr(before), sqnr(after)
+    falls = {n: _falls(before[n], after[n]) for n in before if n in pooled[0] and n in pooled[1]}
     whole = {name: pooled[0][name] - pooled[1][name] for name in falls}
     mean = {n: max(float(fall.mean()), whole[n]) for n, fall in falls.items() if len(fall)}
-    if not mean:
-        return None
+    if not mean:  # references of nothing but zeros have no SQNR
+        gained = any(after[n][:, 1].sum() < before[n][:, 1].sum() for n in falls)
+        return None if gained else next(iter(before), None)
     if unsure := [name for name in mean if name in scores and not _gains(falls[name])]:
         return unsure[0]
     worst = max(mean, key=lambda name: mean[name])

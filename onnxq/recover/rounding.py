@@ -36,7 +36,7 @@ Array = npt.NDArray[Any]
 NARROW = 4  # bits up to which clipping is tried
 NO_GAIN = "rounds to nearest as well on other samples"
 NO_JUDGE = "no weight was rounded: the model has no float32 output to judge by"
-LOWERS = "lowers the SQNR of an output"
+LOWERS = "does not raise the SQNR of an output"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 LEAST = 0.1  # dB at the op: less cannot show at an output
 TRIALS = 10  # of proposals at the outputs
-LOWERS = "lowers the SQNR of an output"
+LOWERS = "does not raise the SQNR of an output"
 NO_JUDGE = "no scale was refined: the model has no float32 output to judge by"
 NO_GAIN = "its scales are the best for its output"
 

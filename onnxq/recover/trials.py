@@ -98,15 +98,15 @@ def judge(bench: Bench, graph: Graph, changed: Graph) -> Verdict:
     verdict = sqnr(before), sqnr(after)
     against = None
     if fallen := bench.jury.worst_fall(before, after):
-        against = f"does not raise the SQNR of '{fallen}' on samples held out"
+        against = f"does not raise the SQNR of '{fallen}' on the samples that judge it"
     elif mean_of(verdict[1]) < mean_of(verdict[0]) + LEAST:
-        against = f"brings less than {LEAST} dB on samples held out"
+        against = f"brings less than {LEAST} dB on the samples that judge it"
     return Verdict(verdict[0], verdict[0] if against else verdict[1], against)
 
 
 def mean_of(sqnr: Mapping[str, float]) -> float:
-    """The mean in dB."""
-    return math.fsum(sqnr.values()) / len(sqnr)
+    """The mean in dB; -inf of none."""
+    return math.fsum(sqnr.values()) / len(sqnr) if sqnr else -math.inf
 
 
 def tabulate(bench: Bench, graph: Graph, scales: Mapping[tuple[Group, float], Array]) -> Table:

@@ -159,7 +159,8 @@ def columns(reading: Reading, x: Array, most: int) -> Array:
     lined = x.transpose(*groups, contracted, *rest)
     lined = lined.reshape(math.prod(batch), x.shape[contracted], -1)
     most = min(most, COLUMN_BYTES // (4 * math.prod(lined.shape[:2])))
-    return np.asarray(lined[..., :: math.ceil(lined.shape[-1] / max(1, most))])
+    step = max(1, math.ceil(lined.shape[-1] / max(1, most)))  # a sample may have no position
+    return np.asarray(lined[..., ::step])
 
 
 def _windows(window: Window, x: Array, most: int) -> Array:

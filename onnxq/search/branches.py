@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from onnxq.errors import PlanError
 from onnxq.graph import Graph, Tensor, constant_of, producer
+from onnxq.lengths import comparable, varying
 from onnxq.segments import Shapes
 
 Array = npt.NDArray[Any]
@@ -52,7 +52,8 @@ class Part:
 def parts_of(
     graph: Graph, quantized: Collection[str], shapes: Shapes, only: Sequence[str] = ()
 ) -> tuple[Part, ...]:
-    """The parts of the floating point outputs, or of those named `only`.
+    """The parts of the floating point outputs, or of those named `only`, and of what stands in for
+    outputs that cannot be compared (see `lengths`).
 
     `quantized` names the nodes of the plan: a Concat among them is not taken apart. Raises
     PlanError for a name that is no output, or where no output is floating point.
@@ -62,7 +63,8 @@ def parts_of(
         raise PlanError(
             f"the model has no output '{unknown[0]}'; it has {', '.join(map(repr, written))}"
         )
-    floats = [t for t in written.values() if _is_float(t) and (not only or t.name in only)]
+    named = [t for t in written.values() if not only or t.name in only]
+    floats = comparable(named, varying(graph))
     if not floats:
         raise PlanError("no scored output is floating point; use --metric module:function")
     return tuple(part for t in floats for part in _parts(t, quantized, shapes))
@@ -71,6 +73,19 @@ def parts_of(
 def wholes_of(parts: Sequence[Part]) -> tuple[Part, ...]:
     """The outputs that the parts are of, not taken apart."""
     return tuple(Part(name, name) for name in dict.fromkeys(part.output for part in parts))
+
+
+def with_stand_ins(graph: Graph) -> Graph:
+    """The graph, or a copy that has what stands in for its outputs as outputs too."""
+    unlike = varying(graph)
+    there = {t.name for t in graph.outputs}
+    found = comparable([t for t in graph.outputs if t.inputs], unlike)
+    if not (more := [t.name for t in found if t.name not in there]):
+        return graph
+    copy = graph.copy()
+    tensors = copy.tensors()
+    copy.outputs += [tensors[name] for name in more]
+    return copy
 
 
 def with_outputs(graph: Graph, parts: Sequence[Part]) -> Graph:
@@ -95,7 +110,3 @@ def _parts(output: Tensor, quantized: Collection[str], shapes: Shapes) -> list[P
         Part(output.name, t.name, axis, start, stop)
         for t, (start, stop) in zip(node.inputs, pairwise(ends), strict=True)
     ]
-
-
-def _is_float(tensor: Tensor) -> bool:
-    return tensor.dtype is None or np.issubdtype(np.dtype(tensor.dtype), np.floating)

@@ -27,7 +27,7 @@ from onnxq.recover import stages
 from onnxq.search.branches import Part
 from onnxq.sensitivity.analysis import Judge, jackknife
 from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import Metric, Sums, Top1
+from onnxq.sensitivity.metrics import Metric, Sums, Top1, sums_of
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -138,17 +138,29 @@ class Meter:
             score, error = self.metric.evaluate(found)
             return Measured(score, error if math.isfinite(error) else None, {})
         sums: dict[str, list[Sums]] = {part.name: [] for part in self.parts}
+        told: set[str] = set()
         for i, row in enumerate(found):
             ref = self._kept[i] if self._compares else row
             for part in self.parts:
-                one = self.metric.sums(i, part.of(ref[part.output]), part.of(row[part.output]))
+                a, b = part.of(ref[part.output]), part.of(row[part.output])
+                if a.shape != b.shape:
+                    raise ModelError(
+                        f"'{part.name}' cannot be scored: its length depends on the values, shape "
+                        f"{a.shape} float and {b.shape} quantized in sample {i}; score other "
+                        "outputs with --output"
+                    )
+                one = sums_of(self.metric, i, a, b)
                 if not all(map(math.isfinite, one)):
                     raise ModelError(
                         f"'{part.name}' holds NaN or infinite values in sample {i} of the "
                         "quantized model; score other outputs with --output"
                     )
                 sums[part.name].append(one)
-        totals = {name: np.array(rows, np.float64) for name, rows in sums.items()}
+                told |= {part.name} if np.isfinite(a).any() else set()
+        if not told:
+            raise ModelError("no scored output has a finite value in any sample: there is nothing "
+                             "to measure by; score other outputs with --output")  # fmt: skip
+        totals = {n: np.array(rows, np.float64) for n, rows in sums.items() if n in told}
         judge = Judge(self.metric)
         return Measured(
             judge.worst(totals), _stderr(self.metric.score, totals), judge.scores(totals)

@@ -14,7 +14,7 @@ from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.errors import PlanError
 from onnxq.search import solve
-from onnxq.search.branches import Part, parts_of, wholes_of, with_outputs
+from onnxq.search.branches import Part, parts_of, wholes_of, with_outputs, with_stand_ins
 from onnxq.search.budget import Budget
 from onnxq.search.choices import Palette
 from onnxq.search.cost import Costs, costs
@@ -87,6 +87,8 @@ def frontier_of(
     first = samples.rest.sample(0)
     shapes = shapes_of(source.graph, palette.nodes, first, steps.runtime_of(config))
     priced = costs(source.graph, palette.plans, config.high_precision, shapes, options.cost)
+    if ":" not in options.measured_by:
+        source = replace(source, graph=with_stand_ins(source.graph))
     branches = parts_of(source.graph, palette.nodes, shapes, options.outputs)
     if not options.apart:
         branches = wholes_of(branches)

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from onnxq.errors import ModelError
 from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import Metric, Sums
+from onnxq.sensitivity.metrics import Metric, Sums, sums_of
 from onnxq.sensitivity.runner import Outputs, Runner, Variant
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import FLOAT, Toggle
@@ -139,7 +139,14 @@ def _score(
     found = {}
     for i, test in zip(block, variant.result()(block), strict=True):
         ref = runner.reference(i)
-        found[i] = {name: metric.sums(i, ref[name], test[name]) for name in toggle.tensors}
+        for name in toggle.tensors:
+            if ref[name].shape != test[name].shape:
+                raise ModelError(
+                    f"'{name}' cannot be scored: its length depends on the values, shape "
+                    f"{ref[name].shape} float and {test[name].shape} in sample {i} "
+                    f"({toggle.name}); score other outputs with --output"
+                )
+        found[i] = {name: sums_of(metric, i, ref[name], test[name]) for name in toggle.tensors}
         for name, sums in found[i].items():
             if not all(map(math.isfinite, sums)):
                 raise ModelError(

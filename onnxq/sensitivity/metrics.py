@@ -13,6 +13,7 @@ ranking sorts by: 0 where nothing is lost, larger is worse.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -130,7 +131,8 @@ class Kl:
         """(sum of the rows' divergences, rows)."""
         axis = 1 if ref.ndim > 3 else -1
         p, q = (_log_softmax(x, axis) for x in (ref, test))
-        return float((np.exp(p) * (p - q)).sum()), ref.size / max(p.shape[axis], 1)
+        gap = np.subtract(p, q, out=np.zeros_like(p), where=~(np.isneginf(p) & np.isneginf(q)))
+        return float((np.exp(p) * gap).sum()), ref.size / max(p.shape[axis], 1)
 
     def score(self, sums: Array) -> Array:
         """Nats a row."""
@@ -166,6 +168,20 @@ class Top1:
     def damage(self, sums: Array, float_sums: Array) -> Array:
         """Points below the float model."""
         return np.asarray(self.score(float_sums) - self.score(sums))
+
+
+def sums_of(metric: Metric, i: int, ref: Array, test: Array) -> Sums:
+    """The metric's part of a sample. Values that are infinite or NaN alike in both, as masked
+    logits are, are left out, or count as 0 in rows of classes; of values that are so in one alone
+    the sums are not finite."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        sums = metric.sums(i, ref, test)
+    if all(map(math.isfinite, sums)):
+        return sums
+    alike = ~np.isfinite(ref) & ((ref == test) | (np.isnan(ref) & np.isnan(test)))
+    if isinstance(metric, Sqnr | Mse | Cosine):
+        return metric.sums(i, ref[~alike], test[~alike])
+    return metric.sums(i, *(np.where(alike, 0, x).astype(x.dtype) for x in (ref, test)))
 
 
 def _gap(ref: Array, test: Array) -> Sums:

@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from onnxq.calib.ranges import Ranges
 from onnxq.errors import ModelError, PlanError
-from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name, within
+from onnxq.graph import Graph, Node, constant_of, node_by_name, within
+from onnxq.lengths import comparable, varying
 from onnxq.plan import Plan
 from onnxq.segments import Shapes, shapes_at
 from onnxq.sensitivity import cost
@@ -44,7 +43,8 @@ class Work:
     units: tuple[Unit, ...]
 
     def outputs(self) -> tuple[str, ...]:
-        """The model's outputs that are scored; raises PlanError where the options fit none."""
+        """The model's outputs that are scored, or what stands in for them where they cannot be
+        compared; raises PlanError where the options fit none."""
         written = {t.name: t for t in self.graph.outputs if t.inputs and constant_of(t) is None}
         if unknown := [name for name in self.options.outputs if name not in written]:
             raise PlanError(
@@ -53,7 +53,8 @@ class Work:
         names = self.options.outputs or tuple(written)
         if ":" in self.options.metric:
             return names
-        floats = tuple(name for name in names if _is_float(written[name]))
+        found = comparable([written[name] for name in names], varying(self.graph))
+        floats = tuple(t.name for t in found)
         if not floats:
             raise ModelError("no scored output is floating point; use a metric module:function")
         if self.options.metric == "top1" and len(floats) > 1:
@@ -135,10 +136,6 @@ class Work:
             if Edge(node.name, i) in self.plan.edges and constant_of(t) is None
         ]
         return max((self.ranges[name].sat_ratio for name in names), default=0.0)
-
-
-def _is_float(tensor: Tensor) -> bool:
-    return tensor.dtype is None or np.issubdtype(np.dtype(tensor.dtype), np.floating)
 
 
 def _op(nodes: Sequence[Node]) -> str:

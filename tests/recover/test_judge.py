@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from onnxq.passes.prepare import prepare
 from onnxq.recover import judge
@@ -115,3 +116,58 @@ def test_scores_are_sigmoids_beside_other_parts_and_a_lone_sigmoid_is_none(graph
     index = {"zero": np.array([0]), "four": np.array([4]), "one": np.array([1])}
     graph = prepare(graph_of(DETECTOR, index))
     assert score_parts(graph) == {"probable"}
+
+
+def test_places_that_are_infinite_alike_say_nothing(rng):
+    ref, test = values(rng, 0.1)
+    masked = [
+        np.where(np.arange(100) % 4 == 0, -np.inf, x) for x in (ref, test, ref + 2 * (test - ref))
+    ]
+    kept = np.arange(100) % 4 != 0
+    assert sqnr(*map(named, masked[:2])) == sqnr(named(ref[:, kept]), named(test[:, kept]))
+    assert worst_fall(*map(named, masked)) == "y"
+    assert worst_fall(*map(named, (masked[0], masked[2], masked[1]))) is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_is_no_number_is_the_worst_that_can_be(rng, bad):
+    ref, test = values(rng, 0.1)
+    broken = test.copy()
+    broken[3, 5] = bad
+    assert sqnr(named(ref), named(broken)) == {"y": -200.0}
+    assert worst_fall(named(ref), named(test), named(broken)) == "y"
+    assert worst_fall(named(ref), named(broken), named(broken)) == "y"
+    assert worst_fall(named(ref), named(broken), named(test)) is None
+
+
+def test_nothing_is_kept_without_evidence(rng):
+    ref, test = values(rng, 0.1)
+    better, shorter = ref + (test - ref) / 2, test[:, :99]
+    nothing = named(np.full_like(ref, -np.inf))
+    assert worst_fall(nothing, nothing, nothing) == "y"
+    assert worst_fall(named(ref), named(shorter), named(better)) == "y"
+    assert worst_fall(named(ref), named(test), named(shorter)) == "y"
+    assert sqnr(named(ref), named(shorter)) == {}
+
+
+def test_a_tensor_of_another_length_leaves_the_verdict_to_the_others(rng):
+    ref, test = values(rng, 0.1)
+    better = ref + (test - ref) / 2
+    refs, before, after = (
+        [{"y": y, "z": z} for y, z in zip(a, b, strict=True)]
+        for a, b in ((ref, ref), (test[:, :99], test), (test, better))
+    )
+    assert worst_fall(refs, before, after) is None
+    assert worst_fall(refs, after, before) == "z"
+
+
+def test_what_an_nms_reads_is_judged_in_its_place(graph_of):
+    graph = prepare(
+        graph_of(
+            "(float[1,6,4] b, float[1,2,6] c) => (float[K,4] y, int64[K,3] k) <int64 z = {0}> {"
+            "boxes = Relu(b) scores = Sigmoid(c) k = NonMaxSuppression(boxes, scores)"
+            "i = Gather<axis = 1>(k, z) f = Squeeze(boxes, axes) y = Gather(f, i)"
+            "axes = Constant<value = int64[1] {0}>() }"
+        )
+    )
+    assert judged_tensors(graph) == ["f", "boxes", "scores"]

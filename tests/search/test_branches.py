@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from onnxq.errors import PlanError
-from onnxq.search.branches import parts_of, wholes_of, with_outputs
+from onnxq.passes.prepare import prepare
+from onnxq.search.branches import parts_of, wholes_of, with_outputs, with_stand_ins
 
 BODY = """(float[1, 2, 4] x) => (float[1, 5, 4] y, float[1, 2, 4] z, int64[3] n) {
     a = Relu(x)
@@ -50,3 +51,16 @@ def test_outputs_can_be_named_and_unknown_ones_are_refused(graph):
         parts_of(graph, (), SHAPES, ["q"])
     with pytest.raises(PlanError, match="no scored output is floating point"):
         parts_of(graph, (), SHAPES, ["n"])
+
+
+def test_what_an_output_of_varying_length_is_computed_from_is_scored(graph_of):
+    graph = prepare(
+        graph_of("""(float[N, 4] x) => (float[K] y, float[N, 4] z) <float t = {0.5}> {
+        a = Relu(x) b = Greater(a, t) p = NonZero(b) q = Transpose(p) y = GatherND(a, q) z = Neg(x)
+    }""")
+    )
+    whole = with_stand_ins(graph)
+    assert [t.name for t in whole.outputs] == ["y", "z", "a"]
+    assert [p.name for p in parts_of(whole, (), {})] == ["a", "z"]
+    assert [p.name for p in parts_of(whole, (), {}, ["y"])] == ["a"]
+    assert with_stand_ins(whole) is whole

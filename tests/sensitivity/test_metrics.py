@@ -11,7 +11,7 @@ from scipy.special import rel_entr, softmax
 from onnxq.errors import DataError, PlanError
 from onnxq.numerics import sqnr_db
 from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import Cosine, Kl, Mse, Sqnr, Top1
+from onnxq.sensitivity.metrics import Cosine, Kl, Mse, Sqnr, Top1, sums_of
 
 
 @pytest.fixture
@@ -102,3 +102,28 @@ def test_a_function_that_gives_no_number_is_named(function, message):
 def test_where_lower_is_better_damage_is_above_the_float_score():
     metric = FunctionMetric("m:f", len, higher_is_better=False)
     assert metric.damage(np.array([3.0, 0]), np.array([1.0, 0])) == 2.0
+
+
+@pytest.mark.parametrize("metric", [Sqnr(), Mse(), Cosine()])
+def test_values_that_are_infinite_alike_are_left_out(pairs, metric):
+    ref, test = (
+        [np.insert(x, 2, value, -1) for x in side]
+        for side, value in ((pairs[0], -np.inf), (pairs[1], -np.inf))
+    )
+    for r, t, plain in zip(ref, test, zip(*pairs, strict=True), strict=True):
+        expected = metric.sums(0, *(x.reshape(-1) for x in plain))
+        assert sums_of(metric, 0, r, t) == expected
+
+
+def test_masked_classes_have_no_part_in_a_divergence(pairs):
+    ref, test = ([np.insert(x, 2, -np.inf, -1) for x in side] for side in pairs)
+    expected = read(Kl(), *pairs)
+    # softmax over one class more, of probability 0: last bits of float64
+    assert read(Kl(), ref, test) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_value_that_one_side_alone_lacks_is_not_hidden(pairs):
+    ref, test = pairs[0][0], pairs[1][0].copy()
+    test[0, 0] = np.nan
+    for metric in (Sqnr(), Mse(), Cosine(), Kl()):
+        assert not np.isfinite(sums_of(metric, 0, ref, test)).all()

@@ -1,0 +1,117 @@
+"""Models whose outputs cannot all be compared value by value: every verb goes on and says so."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx.numpy_helper import from_array
+
+BODY = """<ir_version: 8, opset_import: ["": 17]>
+g (float[N, 16] x) => (OUTPUTS)
+<float none = {-inf}, float limit = {0.1}, int64[2] rows = {-1, 1}>
+{
+    h = MatMul(x, w1)
+    r = Relu(h)
+    m = MatMul(r, w2)
+    z = Add(m, bias)
+    masked = Where(seen, z, none)
+    k = ArgMax<axis = 1>(z)
+    s = Sigmoid(z)
+    b = Greater(z, limit)
+    p = NonZero(b)
+    q = Transpose(p)
+    kept = GatherND(z, q)
+    e = Reshape(kept, rows)
+    wide = MatMul(e, w3)
+}
+"""
+TYPES = {"masked": "float[N, 32]", "k": "int64[N, 1]", "s": "float[N, 32]", "kept": "float[K]",
+         "wide": "float[K, 24]"}  # fmt: skip
+
+# an error so large that some value changes sides in some sample
+ROUGH = ("quantize", "m.onnx", "--calib", "c.npy", "--method", "percentile:80")
+
+
+@pytest.fixture
+def saved(folder, rng):
+    """`saved(outputs)`: a model with these outputs at m.onnx, and its data at c.npy."""
+
+    def make(outputs):
+        declared = ", ".join(f"{TYPES[name]} {name}" for name in outputs.split())
+        model = onnx.parser.parse_model(BODY.replace("OUTPUTS", declared))
+        for name, shape in (("w1", (16, 64)), ("w2", (64, 32)), ("w3", (1, 24)), ("bias", (32,))):
+            weight = rng.standard_normal(shape) / np.sqrt(shape[0])
+            model.graph.initializer.append(from_array(weight.astype(np.float32), name))
+        model.graph.initializer.append(from_array(np.arange(32) % 4 != 0, "seen"))
+        onnx.save(model, folder / "m.onnx")
+        np.save(folder / "c.npy", rng.standard_normal((64, 16)).astype(np.float32))
+
+    return make
+
+
+def verbs():
+    data = ("--calib", "c.npy")
+    yield "quantize", "m.onnx", *data, "--recover", "all", "--method", "max", "-o", "a.onnx"
+    yield "quantize", "m.onnx", *data, "--method", "auto", "-o", "q.onnx", "--report", "q.html"
+    yield "compare", "m.onnx", "q.onnx", *data, "--per-tensor", "--report", "c.html"
+    yield "diff", "a.onnx", "q.onnx", *data
+    yield "sensitivity", "m.onnx", *data, "--mode", "one-off", "--metric", "mse"
+    yield "recipe", "m.onnx", *data, "--top", "0,1", "-o", "made"
+    yield "search", "m.onnx", *data, "--min-sqnr", "10", "--points", "1", "--trials", "1"
+    yield "inspect", "q.onnx", *data
+
+
+@pytest.mark.parametrize("outputs", ["masked", "k wide"])
+def test_every_verb_goes_on(onnxq, saved, outputs):
+    saved(outputs)
+    for words in verbs():
+        ran = onnxq(*words)
+        assert ran.code == (1 if words[0] == "diff" else 0), (words, ran.err)
+        assert "nan" not in ran.out
+
+
+def test_what_is_left_out_is_named_with_its_lengths(done, saved, folder):
+    saved("s kept")
+    out = " ".join(done(*ROUGH, "-o", "q.onnx").out.split())
+    assert "note: output 'kept' is not compared: its length depends on the values: shape (" in out
+    found = json.loads((folder / "q.onnx.manifest.json").read_text())["agreement"]
+    assert list(found["outputs"]) == ["s"]
+    assert list(found["left_out"]) == ["kept"]
+
+
+def test_a_summary_with_nothing_compared_says_so(done, saved):
+    saved("kept")
+    line = "FP32 against INT8: no output could be compared"
+    assert line in done(*ROUGH, "-o", "q.onnx").out
+    out = done(*ROUGH, "--check-samples", "0", "-o", "q.onnx").out
+    assert "FP32 against INT8: nothing was compared" in out
+
+
+def test_recoveries_are_judged_where_classes_or_boxes_come_from(done, saved, folder):
+    for outputs in ("k", "kept"):
+        saved(outputs)
+        done("quantize", "m.onnx", "--calib", "c.npy", "-o", "q.onnx")
+        (bias,) = json.loads((folder / "q.onnx.manifest.json").read_text())["recovered"]
+        assert list(bias["sqnr_db"]) == ["z"]
+
+
+@pytest.mark.parametrize(
+    ("samples", "more", "said"),
+    [
+        (7, (), "7 samples of the calibration"),
+        (1, (), "1 sample of the calibration"),
+        (16, (), "2 held-out samples"),
+        (16, ("--method", "auto"), "2 samples that chose the method"),
+        (16, ("--stats", "all.npz"), "2 samples that the statistics may hold"),
+    ],
+)
+def test_samples_are_held_out_only_where_they_took_no_part(done, saved, samples, more, said):
+    saved("s")
+    few = ("--samples", samples)
+    done("calibrate", "m.onnx", "--calib", "c.npy", *few, "--stats", "all.npz", "-o", "r.json")
+    out = done("quantize", "m.onnx", "--calib", "c.npy", *few, *more, "-o", "q.onnx").out
+    assert f"FP32 against INT8: {said}, ONNX Runtime" in out
+    assert ("held-out" in out) == ("held-out" in said)
