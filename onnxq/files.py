@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import tempfile
@@ -35,6 +36,11 @@ class _Group:
     files: list[_Unfinished]
     old: list[Path]
 
+    def clear(self) -> None:
+        """Remove what is not finished."""
+        for file in self.files:
+            file.temporary.unlink(missing_ok=True)
+
 
 _GROUP: ContextVar[_Group | None] = ContextVar("group", default=None)
 
@@ -50,6 +56,7 @@ def together() -> Iterator[None]:
         return
     group = _Group([], [])
     token = _GROUP.set(group)
+    atexit.register(group.clear)  # for an end that does not unwind
     try:
         yield
         _appear(sorted(group.files, key=lambda file: file.last))
@@ -58,8 +65,8 @@ def together() -> Iterator[None]:
                 path.unlink()
     finally:
         _GROUP.reset(token)
-        for file in group.files:
-            file.temporary.unlink(missing_ok=True)
+        group.clear()
+        atexit.unregister(group.clear)
 
 
 @contextlib.contextmanager

@@ -68,6 +68,12 @@ def check_unchanged(file: MappedFile, replaced: bool = False) -> None:
         raise ModelError(f"'{file.path}' changed while the model was in work; start again")
 
 
+def check_all() -> None:
+    """Raises ModelError where any mapped file was written to since."""
+    for mapped in list(_OPEN.values()):
+        check_unchanged(mapped)
+
+
 def release() -> None:
     """Give back the memory that mapped files hold; touched again, they are read again."""
     for mapped in list(_OPEN.values()):

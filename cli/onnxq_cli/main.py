@@ -10,7 +10,6 @@ import errno
 import importlib
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from onnxq import __version__
 from onnxq.errors import OnnxqError
 from onnxq_cli import streams
 from onnxq_cli.paths import keep_inputs
+from onnxq_cli.signals import handle_signals
 from onnxq_cli.verbosity import add_verbosity, listen
 
 COMMANDS = (
@@ -80,16 +80,8 @@ add_verbosity(cli)
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: run a command, turn every user's mistake into one line and exit code 2."""
     streams.prepare()
-    for name in ("SIGTERM", "SIGHUP"):  # asked to end, or the terminal was closed
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
-            signal.signal(number, _leave)
+    handle_signals()
     sys.exit(run(args))
-
-
-def _leave(number: int, _: object) -> None:
-    """End by unwinding, so that temporary files go away."""
-    sys.exit(128 + number)
 
 
 def run(args: Sequence[str] | None = None) -> int:

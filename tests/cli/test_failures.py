@@ -14,6 +14,7 @@ from onnxq_cli.main import run
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "cli")])}
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (getattr(signal, "SIGHUP", 1), 129)]
 posix = pytest.mark.skipif(os.name != "posix", reason="uses limits and signals of POSIX")
 
 
@@ -75,7 +76,7 @@ def feeds():
 
 
 @posix
-@pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("kill", "code"), ENDS)
 def test_an_interrupt_leaves_nothing(classifier, folder, monkeypatch, kill, code):
     # 10,000 images take far longer than the time after which the signal comes
     Path("slow.py").write_text(FEEDS.replace("SIGNAL", str(int(kill))))
@@ -144,3 +145,42 @@ def test_a_command_leaves_logging_as_it_was():
     before = (log.level, log.handlers[:])
     assert run(["-v", "doctor"]) == 0
     assert (log.level, log.handlers) == before
+
+
+CUT_SHORT = """
+import os, sys, tempfile, threading
+import numpy as np
+from onnxq.mapped import map_file
+from onnxq_cli.signals import handle_signals
+from pathlib import Path
+
+handle_signals()
+folder = tempfile.TemporaryDirectory(dir=".")
+path = Path("w.bin")
+path.write_bytes(bytes(1 << 20))
+values = map_file(path)
+os.truncate(path, 4096)
+read = threading.Thread(target=values.sum) if sys.argv[1] == "thread" else None
+read.start() if read else values.sum()
+read and read.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="what POSIX sends")
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_a_mapped_file_that_is_cut_short_under_a_reader_is_a_line(folder, where):
+    ran = subprocess.run([sys.executable, "-c", CUT_SHORT, where], env=ENV, text=True,
+                         capture_output=True, timeout=60, check=False)  # fmt: skip
+    said = f"onnxq: '{folder / 'w.bin'}' changed while the model was in work; start again\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
+    assert [p.name for p in folder.iterdir()] == ["w.bin"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="what POSIX sends")
+def test_a_command_under_nohup_goes_on_when_the_terminal_is_closed():
+    code = "import os, signal; from onnxq_cli.signals import handle_signals; handle_signals(); "
+    ran = subprocess.run(
+        [sys.executable, "-c", code + "os.kill(os.getpid(), signal.SIGHUP)"], env=ENV, timeout=60,
+        check=False, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )  # fmt: skip
+    assert ran.returncode == 0
