@@ -1,6 +1,7 @@
 """Take Q/DQ out again: the float model that a quantized model stands for.
 
-    x -> Q (-> Clip) -> DQ -> y      y becomes x
+    x -> Q (-> Clip) -> DQ -> y      y becomes x, behind a Clip if Q stands for one (`saturation`)
+    x -> Q -> Reshape -> DQ -> y     y becomes Reshape(x), as of all that only moves codes
     INT8 initializer -> DQ -> y      y becomes a float initializer, codes times scale
 
 A weight does not get back what rounding took; quantize from the float model where you have it.
@@ -19,9 +20,18 @@ from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor, behind, constant_of, is_output, producer
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
+from onnxq.passes.saturation import saturated
 
 Array = npt.NDArray[Any]
 
+NO_QUANTIZER = (
+    "'{}' dequantizes a tensor that is not constant and has no QuantizeLinear before it; start "
+    "from the float model"
+)
+MOVES = frozenset({  # the same on codes and on floats
+    "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace", "Expand",
+    "SpaceToDepth", "Tile", "MaxPool", "Slice", "Split", "Gather", "Concat",
+})  # fmt: skip
 QUANTIZED_OPS = frozenset({
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
     "ConvInteger", "MatMulInteger", "QLinearAdd", "QGemm",
@@ -46,13 +56,9 @@ def strip_qdq(graph: Graph, only: Collection[str] | None = None) -> int:
                              "the float model")  # fmt: skip
     count, taken = 0, names_of(graph)
     chosen = [n for n in graph.nodes if n.op == "DequantizeLinear"]
+    floats = _Floats(graph, taken, whole=only is None)
     for node in chosen if only is None else [n for n in chosen if n.name in only]:
-        before = producer(behind(node.inputs[0], ("Clip",)))  # codes of fewer bits
-        if before is not None and before.op == "QuantizeLinear":
-            float_tensor = before.inputs[0]
-        else:
-            float_tensor = _dequantized(node, taken)
-        _replace(graph, node, float_tensor, taken)
+        _replace(graph, node, floats.of(node), taken)
         count += 1
     tidy(graph)
     for node in graph.nodes if only is None else ():
@@ -62,12 +68,82 @@ def strip_qdq(graph: Graph, only: Collection[str] | None = None) -> int:
     return count
 
 
+class _Floats:
+    """The float tensors that stand for codes. whole: all Q/DQ go, and what moves codes moves floats
+    from now on."""
+
+    def __init__(self, graph: Graph, taken: set[str], whole: bool) -> None:
+        self.graph, self.taken, self.whole = graph, taken, whole
+        self.grids: dict[int, list[Array]] = {}  # of tensors that held codes, by id
+        self.clipped: dict[int, Tensor] = {}  # what each QuantizeLinear reads, by its id
+
+    def of(self, node: Node) -> Tensor:
+        """What a DequantizeLinear gives; raises ModelError as `strip_qdq` does."""
+        before = producer(behind(node.inputs[0], ("Clip",)))  # codes of fewer bits
+        if before is not None and before.op == "QuantizeLinear":
+            return self.read_by(before)
+        if self.whole and before is not None and before.op in MOVES:
+            return self.moved(node.inputs[0], node)
+        return _dequantized(node, self.taken)
+
+    def read_by(self, quantize: Node) -> Tensor:
+        """What a QuantizeLinear reads, clipped as it clips."""
+        if not self.whole:
+            return quantize.inputs[0]
+        if id(quantize) not in self.clipped:
+            self.clipped[id(quantize)] = saturated(self.graph, quantize, self.taken)
+        return self.clipped[id(quantize)]
+
+    def moved(self, tensor: Tensor, node: Node) -> Tensor:
+        """`tensor`, which holds codes for the DequantizeLinear `node`, as floats."""
+        grid, before = _grid_of(node), producer(tensor)
+        if id(tensor) in self.grids:
+            _check_grid(node, self.grids[id(tensor)])
+            return tensor
+        if before is not None and before.op == "QuantizeLinear":
+            _check_grid(node, _grid_of(before))
+            return self.read_by(before)
+        if before is None or before.op not in MOVES or _reads_more(before, self.graph):
+            raise ModelError(NO_QUANTIZER.format(node.name))
+        data = range(len(before.inputs) if before.op == "Concat" else 1)
+        for i in data:
+            before.inputs[i] = self.moved(before.inputs[i], node)
+        for out in before.outputs:
+            out.dtype, self.grids[id(out)] = grid[0].dtype, grid
+        return tensor
+
+
+def _reads_more(node: Node, graph: Graph) -> bool:
+    """Whether codes that `node` moves go anywhere but into a DequantizeLinear or another move."""
+    return any(
+        is_output(graph, out) or any(r.op not in ("DequantizeLinear", *MOVES) for r in out.outputs)
+        for out in node.outputs
+    )
+
+
+def _grid_of(node: Node) -> list[Array]:
+    """Scale and zero point of a Q or DQ, constant and one each; raises ModelError for others."""
+    found = []
+    for tensor in [t for t in node.inputs[1:] if not t.is_empty()]:
+        values = constant_of(tensor)
+        if values is None or values.size != 1:
+            raise ModelError(NO_QUANTIZER.format(node.name))
+        found.append(values.reshape(()))
+    return found if len(found) > 1 else [*found, np.array(0)]
+
+
+def _check_grid(node: Node, other: list[Array]) -> None:
+    """Raises ModelError unless a DequantizeLinear has the scale and zero point its codes have."""
+    if not all(map(np.array_equal, _grid_of(node), other)):
+        raise ModelError(f"'{node.name}' has another scale or zero point than the codes it reads; "
+                         "start from the float model")  # fmt: skip
+
+
 def _dequantized(node: Node, taken: set[str]) -> Tensor:
     """The constant that a DequantizeLinear makes of a constant, in the type of its scale."""
     values = [constant_of(t) for t in node.inputs]
     if values[0] is None or values[1] is None:
-        raise ModelError(f"'{node.name}' dequantizes a tensor that is not constant and has no "
-                         "QuantizeLinear before it; start from the float model")  # fmt: skip
+        raise ModelError(NO_QUANTIZER.format(node.name))
     codes, scale = values[0].astype(np.float64), values[1]
     zero = values[2] if len(values) > 2 and values[2] is not None else np.zeros_like(scale)
     wide = [spread_for(node, v.astype(np.float64), codes.shape) for v in (scale, zero)]

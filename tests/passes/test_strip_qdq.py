@@ -131,8 +131,18 @@ REFUSED = {
     ),
     "integers in between": (
         "(float[N] x) => (float[N] y) "
+        "{ q = QuantizeLinear(x, s, z) t = Abs(q) [dq] y = DequantizeLinear(t, s, z)}",
+        "'dq' dequantizes a tensor that is not constant",
+    ),
+    "moved integers read elsewhere": (
+        "(float[N] x) => (float[N] y, int8[N] t) "
         "{ q = QuantizeLinear(x, s, z) t = Transpose(q) [dq] y = DequantizeLinear(t, s, z)}",
         "'dq' dequantizes a tensor that is not constant",
+    ),
+    "moved integers with another scale": (
+        "(float[N] x) => (float[N] y) "
+        "{ q = QuantizeLinear(x, s, z) t = Transpose(q) [dq] y = DequantizeLinear(t, two, z)}",
+        "'dq' has another scale or zero point than the codes it reads",
     ),
     "integers to the outside": (
         "(float[N] x) => (int8[N] y) {[q] y = QuantizeLinear(x, s, z)}",
@@ -149,7 +159,7 @@ REFUSED = {
 def test_what_has_no_float_form_is_refused(graph_of, name):
     body, message = REFUSED[name]
     weights = {"w": np.ones((4, 4), np.int8), "s": np.float32(0.5), "z": np.int8(0)}
-    weights |= {"b": np.ones(3, np.int32), "v": np.ones(3, np.float32)}
+    weights |= {"b": np.ones(3, np.int32), "two": np.float32(2), "v": np.ones(3, np.float32)}
     weights = {n: np.asarray(w) for n, w in weights.items()}
     with pytest.raises(ModelError, match=message):
         strip_qdq(graph_of(body, weights))
