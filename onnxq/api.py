@@ -48,6 +48,7 @@ from onnxq.steps import (
     plan,
     read,
     refuse_empty,
+    refuse_unsound,
     runtime_of,
     silent,
     to_high_precision,
@@ -128,6 +129,7 @@ def quantize(
         chosen = plan_from or plan(source, config)
         chosen.check_model(source.sha256)
         refuse_empty(chosen, source)
+        refuse_unsound(chosen, source)
     with clock("calibrate"):
         dataset = data(source, calib, config)
         rest, check = held_out(dataset, config.check_samples)

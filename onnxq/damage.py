@@ -14,6 +14,7 @@ import onnx
 from onnx.external_data_helper import uses_external_data
 
 # types that ONNX packs into bytes, with the bits that a value takes
+POSITIVE = ("group", "strides", "dilations", "kernel_shape")
 PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 
 
@@ -30,6 +31,52 @@ def broken_tensor(model: onnx.ModelProto) -> str | None:
     for tensor in (tensor for owner in owners for tensor in stored_tensors(owner)):
         if why := _broken(tensor):
             return f"tensor '{tensor.name}' in it {why}"
+    return None
+
+
+def broken_attribute(model: onnx.ModelProto) -> str | None:
+    """The first attribute of a node that is of another type than its op's, or a size or a number of
+    groups below 1, in words; None where there is none. ONNX Runtime refuses these too."""
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
+    kinds: dict[str, dict[str, str]] = {}
+    for node in _nodes(model.graph) if version else ():
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        if node.op_type not in kinds:
+            kinds[node.op_type] = _attribute_types(node.op_type, version or 1)
+        for attribute in node.attribute:
+            if why := _misfit(attribute, kinds[node.op_type].get(attribute.name)):
+                return f"attribute '{attribute.name}' of {node.op_type} '{node.name}' in it {why}"
+    return None
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _nodes(body)
+
+
+def _attribute_types(op: str, version: int) -> dict[str, str]:
+    if not onnx.defs.has(op):
+        return {}
+    try:
+        schema = onnx.defs.get_schema(op, version)
+    except onnx.defs.SchemaError:  # younger than the model
+        return {}
+    return {name: str(known.type).rpartition(".")[2] for name, known in schema.attributes.items()}
+
+
+def _misfit(attribute: onnx.AttributeProto, kind: str | None) -> str | None:
+    if kind is None or not attribute.type:
+        return None
+    found = onnx.AttributeProto.AttributeType.Name(attribute.type)
+    if found != kind:
+        return f"is {found}, not {kind}"
+    values = [attribute.i] if attribute.name == "group" else attribute.ints
+    if attribute.name in POSITIVE and any(value < 1 for value in values):
+        return f"is {', '.join(map(str, values))}; it must be 1 or more"
     return None
 
 

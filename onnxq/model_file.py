@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx.serialization import registry
 
 from onnxq import stored
-from onnxq.damage import broken_name, broken_tensor
+from onnxq.damage import broken_attribute, broken_name, broken_tensor
 from onnxq.errors import ModelError
 from onnxq.external import external_files, files_beside
 from onnxq.mapped import identity_of
@@ -88,7 +88,7 @@ def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again") from e
     if not model.opset_import or not model.HasField("graph") or not model.graph.output:
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again")
-    if broken := broken_name(model) or broken_tensor(model):
+    if broken := broken_name(model) or broken_tensor(model) or broken_attribute(model):
         raise ModelError(f"'{path}' is damaged: {broken}; export it again")
     return model
 

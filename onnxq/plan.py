@@ -17,9 +17,12 @@ import yaml
 
 from onnxq.errors import PlanError
 from onnxq.files import replacing
+from onnxq.schemes import BOTH
 from onnxq.spec import Edge, QuantSpec
+from onnxq.yaml_text import from_yaml
 
 KIND, VERSION = "onnxq.plan", 1
+KEYS = ("kind", "version", "model", "target", "quantized", "float", "same_values", "tied")
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,8 @@ class Plan:
         if not path.is_file():
             raise PlanError(f"no plan at '{path}'; 'onnxq plan MODEL -o plan.yaml' makes one")
         try:
-            document = yaml.safe_load(path.read_text("utf-8"))
-        except (yaml.YAMLError, ValueError) as e:
+            document = from_yaml(path.read_text("utf-8"))
+        except ValueError as e:
             raise PlanError(f"'{path}' is not a plan: {e}") from e
         if not isinstance(document, dict):
             raise PlanError(f"'{path}' is not a plan; 'onnxq plan MODEL -o plan.yaml' makes one")
@@ -169,29 +172,74 @@ class Plan:
 
 
 def _from_document(document: Mapping[str, Any]) -> Plan:
-    quantized = document["quantized"] or {}
+    _refuse_unknown(document, (*KEYS, "attribute_ops"), "the plan")
+    target = _text(document["target"], "'target'")
+    if target not in BOTH:
+        raise PlanError(f"unknown target '{target}'; choose one of {', '.join(BOTH)}")
+    quantized = _mapping(document["quantized"], "'quantized'")
+    skipped = _texts(document.get("float"), "'float'")
+    if twice := sorted(quantized.keys() & skipped.keys()):
+        raise PlanError(f"node '{twice[0]}' is under 'quantized' and under 'float'; leave one")
     edges: dict[Edge, QuantSpec] = {}
     for node, entry in quantized.items():
         edges |= _edges_of(node, entry)
     return Plan(
-        model=document["model"],
-        target=document["target"],
+        model=_text(document["model"], "'model'"),
+        target=target,
         edges=edges,
-        rules={node: entry.get("rule", "") for node, entry in quantized.items()},
-        skipped=document.get("float") or {},
-        source=document.get("same_values") or {},
-        tied=tuple(tuple(group) for group in document.get("tied") or ()),
-        attribute_ops=tuple(document.get("attribute_ops") or ()),
+        rules={n: _text(e.get("rule") or "", f"the rule of '{n}'") for n, e in quantized.items()},
+        skipped=skipped,
+        source=_texts(document.get("same_values"), "'same_values'"),
+        tied=tuple(tuple(_list(group, "a group of 'tied'")) for group in _groups(document)),
+        attribute_ops=tuple(_list(document.get("attribute_ops"), "'attribute_ops'")),
     )
+
+
+def _refuse_unknown(entry: Mapping[Any, Any], known: tuple[str, ...], what: str) -> None:
+    if unknown := [key for key in entry if key not in known]:
+        raise PlanError(f"{what} has '{unknown[0]}', which is none of {', '.join(known)}")
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise PlanError(f"{what} is {value!r}, not text; quote a name that YAML reads otherwise")
+    return value
+
+
+def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict | None):
+        raise PlanError(f"{what} is {type(value).__name__}, not a mapping")
+    for name in value or {}:
+        _text(name, f"a name under {what}")
+    return value or {}
+
+
+def _texts(value: Any, what: str) -> dict[str, str]:
+    found = _mapping(value, what)
+    return {name: _text(text, f"'{name}' under {what}") for name, text in found.items()}
+
+
+def _list(value: Any, what: str) -> list[str]:
+    if not isinstance(value, list | None):
+        raise PlanError(f"{what} is {type(value).__name__}, not a list")
+    return [_text(name, f"a name in {what}") for name in value or ()]
+
+
+def _groups(document: Mapping[str, Any]) -> list[Any]:
+    groups = document.get("tied") or []
+    if not isinstance(groups, list):
+        raise PlanError(f"'tied' is {type(groups).__name__}, not a list of lists")
+    return groups
 
 
 def _edges_of(node: str, entry: Mapping[str, Any]) -> dict[Edge, QuantSpec]:
     if not isinstance(entry, dict) or not isinstance(entry.get("inputs"), dict):
         raise PlanError(f"node '{node}' has no 'inputs' as 'NUMBER: SPEC'")
+    _refuse_unknown(entry, ("rule", "inputs"), f"node '{node}'")
     edges = {}
     for i, text in entry["inputs"].items():
-        if not isinstance(i, int):
-            raise PlanError(f"node '{node}': input '{i}' is not a number")
+        if type(i) is not int or i < 0:
+            raise PlanError(f"node '{node}': input '{i}' is not a number from 0")
         try:
             edges[Edge(node, i)] = QuantSpec.parse(str(text))
         except PlanError as e:

@@ -28,7 +28,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from onnxq.errors import ModelError, RuntimeMissing
-from onnxq.imports import module_of
+from onnxq.imports import fault, module_of, users_code
 
 DOMAIN = "ai.onnx.contrib"  # of every op that is declared in Python
 _LAST = threading.local()  # what went wrong in an op; an exception would end the process
@@ -84,13 +84,9 @@ def file_of(module: str) -> Path | None:
 
 
 def _imported(module: str) -> ModuleType:
-    try:
+    advice = "; name a module on the Python path or in the current folder, or a .py file"
+    with users_code(f"--ort-extension '{module}' cannot be imported", ModelError, advice):
         return module_of(module)
-    except Exception as e:  # a module that fails while it is imported may raise anything
-        raise ModelError(
-            f"--ort-extension '{module}' cannot be imported ({e}); name a module on the Python "
-            "path or in the current folder, or a .py file"
-        ) from e
 
 
 def _guarded(op: PythonOp, body: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,7 +100,7 @@ def _guarded(op: PythonOp, body: Callable[..., Any]) -> Callable[..., Any]:
                 raise TypeError(f"it returned {len(values)} values, not {len(op.outputs)}")
             arrays = tuple(np.asarray(v) for v in values)
         except Exception as e:  # whatever the user's code raises
-            _LAST.failure = f"the Python op '{op.name}' failed: {type(e).__name__}: {e}"
+            _LAST.failure = f"the Python op '{op.name}' failed: {fault(e)}"
             arrays = tuple(np.zeros(1, np.float32) for _ in op.outputs)
         return arrays if len(arrays) > 1 else arrays[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -20,6 +21,7 @@ from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset, InputInfo, open_data
 from onnxq.calib.data_check import check_finite, drop_nonfinite
 from onnxq.calib.gated import GatedMse, read_by_gates
+from onnxq.calib.masks import mask_inputs
 from onnxq.calib.methods import Auto, Method, parse_method
 from onnxq.calib.mse import Mse
 from onnxq.calib.observed import activation_specs, observed
@@ -30,7 +32,7 @@ from onnxq.cluster import counting
 from onnxq.cluster.opening import placed
 from onnxq.config import Config
 from onnxq.errors import DataError, ModelError, PlanError
-from onnxq.graph import Graph, Tensor
+from onnxq.graph import WEIGHTED, Graph, Tensor, constant_of, within
 from onnxq.numerics import amax_of
 from onnxq.passes.apply import tidy
 from onnxq.passes.half_pairs import FP16_MAX
@@ -74,6 +76,23 @@ def refuse_empty(plan: Plan, source: Source) -> None:
         raise PlanError(f"nothing to quantize in '{source.path}': {'; '.join(reasons[:3])}")
 
 
+def refuse_unsound(plan: Plan, source: Source) -> None:
+    """Raises ModelError for NaN in a weight or bias, and for infinities in what is quantized."""
+    for node in within(source.graph.nodes):
+        specs = plan.by_node.get(node.name, {})
+        for i, tensor in enumerate(node.inputs) if specs or node.op in WEIGHTED else ():
+            values = constant_of(tensor)
+            if values is None or values.dtype.kind != "f" or not values.size:
+                continue
+            ends = float(values.min()), float(values.max())  # of NaN: NaN
+            bad = next((x for x in ends if math.isnan(x) or (i in specs and math.isinf(x))), None)
+            if bad is not None:
+                raise ModelError(
+                    f"input {i} of {node.op} '{node.name}', the constant '{tensor.name}', holds "
+                    f"{'NaN' if math.isnan(bad) else bad}; export the model from sound weights"
+                )
+
+
 def data(source: Source, calib: Sequence[str], config: Config | None = None) -> Dataset:
     """Calibration data for a model; raises DataError for data that does not fit it."""
     config = config or Config()
@@ -81,9 +100,10 @@ def data(source: Source, calib: Sequence[str], config: Config | None = None) -> 
     dataset = open_data(calib, inputs, limit=config.samples, seed=config.seed or 0)
     if config.samples is not None:
         dataset = dataset.subset(config.samples, config.seed)
+    masks = mask_inputs(source.graph)
     if config.allow_nonfinite:
-        return drop_nonfinite(dataset)
-    check_finite(dataset)
+        return drop_nonfinite(dataset, masks)
+    check_finite(dataset, masks)
     return dataset
 
 
@@ -116,6 +136,7 @@ def calibrate(
     where workers fail.
     """
     config = config or Config()
+    refuse_unsound(plan, source)
     tensors, runtime = observed(source.graph, plan), runtime_of(config)
 
     def tick(done: int, total: int) -> None:

@@ -73,7 +73,7 @@ def test_any_name_survives_the_file(tmp_path, nodes, reason):
         "tensorrt",
         {Edge(n, i): TENSOR for i, n in enumerate(nodes)},
         dict.fromkeys(nodes, reason),
-        dict.fromkeys(nodes, reason),
+        dict.fromkeys((f"{n}.float" for n in nodes if f"{n}.float" not in nodes), reason),
         dict.fromkeys(nodes, reason),
         (tuple(nodes),),
     )
@@ -128,6 +128,19 @@ def test_a_plan_of_another_model_is_refused():
         ("  /stem/Conv:\n    rule: weighted-Conv\n", "  /stem/Conv:\n", None),
         ("    inputs:\n      1:", "    ins:\n      1:", "'/block/Add'.*no 'inputs'"),
         ("quantized:", "quantized: [", "is not a plan"),
+        ("0: int8 per-tensor", "-1: int8 per-tensor", "'/stem/Conv': input '-1' is not a number"),
+        ("target: tensorrt", "target: qnn", "unknown target 'qnn'; choose one of tensorrt, onnxr"),
+        ("target: tensorrt", "target: 3", "'target' is 3, not text"),
+        ("float:\n", "float:\n  /stem/Conv: mine\n", "'/stem/Conv' is under 'quantized' and under"),
+        (
+            "float:\n",
+            "  /stem/Conv:\n    inputs: {0: int8 per-tensor}\nfloat:\n",
+            "stands twice.*line",
+        ),
+        ("float:\n", "  12:\n    inputs: {0: int8 per-tensor}\nfloat:\n", "is 12, not text; quote"),
+        ("float:\n", "flaot: {}\nfloat:\n", "the plan has 'flaot', which is none of kind"),
+        ("    rule: weighted-Conv\n", "    rules: x\n", "node '/stem/Conv' has 'rules'"),
+        ("tied:", "tied: some\nties:", "'tied' is str|has 'ties'"),
     ],
 )
 def test_a_mistake_in_an_edited_plan_is_named(tmp_path, old, new, message):
@@ -202,3 +215,17 @@ def test_the_precisions_of_all_nodes_take_one_pass_over_the_edges():
     found = [plan.precision(name) for name in (*plan.nodes, "other")]
     assert found == ["INT8 x INT4", "INT8 weights", *["INT8"] * 18, "float"]
     assert edges.passes == 1
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b]0;x\x07", "\u202ex", "層", "\x85z", "x: y #", "12"])
+def test_any_name_survives_and_does_nothing_to_a_terminal(tmp_path, name):
+    plan = Plan("m", "tensorrt", {Edge(name, 0): TENSOR}, {name: "weighted-Conv"})
+    plan.save(tmp_path / "plan.yaml")
+    assert Plan.load(tmp_path / "plan.yaml") == plan
+    assert all(map(str.isprintable, plan.to_yaml().split("\n")))
+
+
+def test_a_plan_nested_too_deep_is_no_plan(tmp_path):
+    (tmp_path / "plan.yaml").write_text("[" * 20_000 + "]" * 20_000)
+    with pytest.raises(PlanError, match="nested too deep"):
+        Plan.load(tmp_path / "plan.yaml")

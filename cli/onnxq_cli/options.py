@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import yaml
 
 from onnxq.config import Config
 from onnxq.errors import PlanError
 from onnxq.schemes import BLOCK_SIZES, SCHEMES
 from onnxq.targets.options import PlanOptions
+from onnxq.yaml_text import from_yaml
 from onnxq_cli.completion import complete_nodes
 from onnxq_cli.paths import OutFile, note_read
 
@@ -31,9 +31,9 @@ def _read_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> 
     if not value.is_file():
         raise PlanError(f"no configuration at '{value}'; --config reads a YAML mapping of options")
     try:
-        document = yaml.safe_load(value.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise PlanError(f"'{value}' is not YAML: {' '.join(str(e).split())}") from e
+        document = from_yaml(value.read_text("utf-8"))
+    except ValueError as e:
+        raise PlanError(f"'{value}' is not YAML: {e}") from e
     if isinstance(document, dict) and isinstance(document.get("config"), dict):
         document = document["config"]  # a manifest, or what --save-config wrote
     if not isinstance(document, dict):

@@ -40,7 +40,8 @@ _METRIC = (
     click.option("--metric", default=None, metavar="METRIC",
                  help="Of the measured score: sqnr, mse, cosine, kl, top1, or module:function. "
                  "Default: cosine for --max-drop, else sqnr."),
-    click.option("--labels", "labels_path", type=IN, help="Labels for top1: .npy, one a sample."),
+    click.option("--labels", "labels_path", type=IN,
+                 help="Labels for top1: .npy or .npz, one a sample."),
     click.option("--direction", type=click.Choice(["higher", "lower"]), default="higher",
                  show_default=True, help="Which scores of a module:function are better."),
     click.option("--eval", "scored", multiple=True, metavar="DATA",
@@ -101,11 +102,14 @@ def search_config(options: dict[str, Any]) -> tuple[Config, Choices]:
 def prepared(model: Path, config: Config, choices: Choices, plan: Plan | None) -> Source:
     """The model, in an opset that has the types of every choice, or of the plan in their place."""
     from onnxq import api
+    from onnxq.targets.specs import opset_of
 
-    schemes = (f"*={scheme.name}" for scheme in choices.quantized.values())
-    every = (*config.placement.scheme_for, *schemes)
-    widest = replace(config, placement=replace(config.placement, scheme_for=every))
-    return api.prepare(model, widest, plan)
+    own = config.placement.scheme_for
+    wider = [
+        replace(config.placement, scheme_for=(*own, f"*={scheme.name}"))
+        for scheme in choices.quantized.values()
+    ]
+    return api.prepare(model, replace(config, placement=max(wider, key=opset_of)), plan)
 
 
 def quantize_line(plan: Path, high: str) -> str:

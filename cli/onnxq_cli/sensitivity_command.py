@@ -85,7 +85,9 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     metavar="METRIC",
     help="sqnr, mse, cosine, kl, top1, or module:function of the streamed outputs.",
 )
-@click.option("--labels", "labels_path", type=IN, help="Labels for top1: .npy, one a sample.")
+@click.option(
+    "--labels", "labels_path", type=IN, help="Labels for top1: .npy or .npz, one a sample."
+)
 @click.option(
     "--direction",
     type=click.Choice(["higher", "lower"]),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxq.calib.data import Dataset
+from onnxq.calib.histogram import Array
 from onnxq.calib.stats import NO_DATA, add_digests, sample_digest
 from onnxq.errors import DataError
 
@@ -25,14 +27,14 @@ class Findings:
     digest: str
 
 
-def examine(dataset: Dataset) -> Findings:
-    """Findings of one pass over the data."""
+def examine(dataset: Dataset, masks: Collection[str] = ()) -> Findings:
+    """Findings of one pass over the data; the inputs `masks` may hold -inf."""
     nonfinite, constant, duplicate = [], [], []
     digests: dict[str, int] = {}
     total = NO_DATA
     for i, sample in enumerate(dataset):
         floats = [x for x in sample.values() if x.dtype.kind == "f"]
-        if not all(np.isfinite(x).all() for x in floats):
+        if not all(_is_sound(x, name in masks) for name, x in sample.items()):
             nonfinite.append(i)
         elif any(x.size > 1 and (x == x.flat[0]).all() for x in floats):
             constant.append(i)
@@ -43,12 +45,19 @@ def examine(dataset: Dataset) -> Findings:
     return Findings(tuple(nonfinite), tuple(constant), tuple(duplicate), total)
 
 
-def check_finite(dataset: Dataset) -> Findings:
+def _is_sound(x: Array, is_mask: bool) -> bool:
+    if x.dtype.kind != "f":
+        return True
+    finite = np.isfinite(x)
+    return bool((finite | (x == -np.inf) if is_mask else finite).all())
+
+
+def check_finite(dataset: Dataset, masks: Collection[str] = ()) -> Findings:
     """`examine`, with warnings for constant and repeated samples.
 
     Raises DataError that names the samples with NaN or infinite values.
     """
-    findings = examine(dataset)
+    findings = examine(dataset, masks)
     if findings.nonfinite:
         raise DataError(
             f"{_samples(findings.nonfinite, dataset)} NaN or infinite values; "
@@ -58,12 +67,12 @@ def check_finite(dataset: Dataset) -> Findings:
     return findings
 
 
-def drop_nonfinite(dataset: Dataset) -> Dataset:
+def drop_nonfinite(dataset: Dataset, masks: Collection[str] = ()) -> Dataset:
     """The samples without NaN or infinite values; a warning names those dropped.
 
     Raises DataError where none is left.
     """
-    findings = examine(dataset)
+    findings = examine(dataset, masks)
     bad = set(findings.nonfinite)
     if len(bad) == len(dataset):
         raise DataError(f"all {len(bad)} samples hold NaN or infinite values; mend the data")

@@ -44,8 +44,18 @@ UNREADABLE = (
 )
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive of arrays, as .npz is, whatever its name ends in."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"PK"
+    except OSError as e:
+        raise unreadable(path, e) from e
+
+
 def map_npy(path: Path) -> Array:
     """The array of a .npy file, mapped."""
+    _refuse_other_files(path)
     try:
         x = _seen(np.load(path, mmap_mode="r", allow_pickle=False))
     except UNREADABLE as e:
@@ -76,6 +86,21 @@ def map_npz(path: Path) -> tuple[dict[str, Array], object]:
     except UNREADABLE as e:
         raise unreadable(path, e) from e
     return arrays, folder
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raises DataError for what NumPy would take for a pickle, such as text."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError as e:
+        raise unreadable(path, e) from e
+    magic = np.lib.format.MAGIC_PREFIX
+    if not magic.startswith(start[: len(magic)]) and not start.startswith(b"\x80"):  # a pickle's
+        raise DataError(
+            f"'{path}' is no NumPy file, it begins with {start!r}; write one with np.save(path, "
+            "array), first axis = samples"
+        )
 
 
 def read_npz(path: Path) -> dict[str, Array]:

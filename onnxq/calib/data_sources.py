@@ -15,9 +15,9 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 
 from onnxq.calib.data_numpy import (
     UNREADABLE,
+    is_archive,
     map_npy,
     map_npz,
     read_npz,
@@ -34,7 +35,7 @@ from onnxq.calib.data_numpy import (
 )
 from onnxq.calib.histogram import Array
 from onnxq.errors import DataError
-from onnxq.imports import attribute_of
+from onnxq.imports import attribute_of, users_code
 from onnxq.json_text import from_json
 
 Record = Mapping[str, Array]
@@ -71,11 +72,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Feeds:
-    """A record a path, read by `read` when it is asked for."""
+    """A record a path, read by `read` when it is asked for. `origin` is what messages name in
+    place of temporary files, which `keep` holds alive."""
 
     paths: Sequence[Path]
     read: Callable[[Path], Record]
     keep: object = None
+    origin: str = ""
     stacked = False
 
     def __len__(self) -> int:
@@ -85,7 +88,7 @@ class Feeds:
         return self.read(self.paths[i])
 
     def where(self, i: int) -> str:
-        return f"'{self.paths[i]}'"
+        return f"{self.origin} record {i}" if self.origin else f"'{self.paths[i]}'"
 
 
 def open_source(text: str, names: Sequence[str], limit: int | None) -> Source:
@@ -114,21 +117,21 @@ def spool(feeds: Iterable[Record], where: str) -> Feeds:
                 "yield a dict of input name to array"
             )
         path = Path(folder.name) / f"{i}.npz"
-        arrays = {name: np.asarray(x) for name, x in feed.items()}
-        for name, x in arrays.items():
-            _refuse_objects(x, f"{where} record {i}, '{name}'")
+        arrays = {str(name): _array(x, f"{where} record {i}, '{name}'") for name, x in feed.items()}
         with zipfile.ZipFile(path, "w") as archive:  # np.savez cannot write an array named 'file'
             for name, x in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, x, allow_pickle=False)
         paths.append(path)
-    return Feeds(paths, read_npz, folder)
+    return Feeds(paths, read_npz, folder, where)
 
 
 def _open_file(path: Path, names: Sequence[str], limit: int | None) -> Source:
     if path.stat().st_size == 0:
         raise DataError(f"'{path}' is empty; write it again")
-    if path.suffix == ".npy":
+    if path.suffix in (".npy", ".npz") and is_archive(path):
+        return _rows(path, *map_npz(path))
+    if path.suffix in (".npy", ".npz"):
         if len(names) != 1:
             listed = ", ".join(f"'{n}'" for n in names)
             raise DataError(
@@ -136,8 +139,6 @@ def _open_file(path: Path, names: Sequence[str], limit: int | None) -> Source:
                 "give an .npz or a folder with an array for each"
             )
         return Rows(path, {names[0]: map_npy(path)})
-    if path.suffix == ".npz":
-        return _rows(path, *map_npz(path))
     if path.suffix == ".json":
         feeds = _read_json(path)
         return spool(islice(feeds, limit), f"'{path}'")
@@ -229,17 +230,27 @@ def _decode(entry: Mapping[str, str]) -> Array:
 
 
 def _call(text: str, limit: int | None) -> Source:
-    try:
+    advice = "; write module:function, with the module on the Python path or in the current folder"
+    with users_code(f"'{text}' cannot be imported", DataError, advice):
         function = attribute_of(text)
-    except Exception as e:  # a module that fails while it is imported may raise anything
-        raise DataError(
-            f"'{text}' cannot be imported ({e}); write module:function, with the module on the "
-            "Python path or in the current folder"
-        ) from e
-    feeds = function() if callable(function) else function
+    with users_code(f"'{text}' failed", DataError):
+        feeds = function() if callable(function) else function
     if not isinstance(feeds, Iterable):
         raise DataError(f"'{text}' gives {type(feeds).__name__}; yield a dict of input to array")
-    return spool(islice(feeds, limit), f"'{text}'")
+    return spool(islice(_yielded(feeds, text), limit), f"'{text}'")
+
+
+def _yielded(feeds: Iterable[Record], text: str) -> Iterator[Record]:
+    """What the user's function yields; raises DataError, naming the record, where it fails."""
+    end = object()
+    with users_code(f"'{text}' failed", DataError):
+        records = iter(feeds)
+    for i in count():
+        with users_code(f"'{text}' failed at record {i}", DataError):
+            record: Any = next(records, end)
+        if record is end:
+            return
+        yield record
 
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:
@@ -251,6 +262,9 @@ def _parts(name: str) -> list[str]:
     return re.split(r"(\d+)", name)
 
 
-def _refuse_objects(x: Array, where: str) -> None:
+def _array(value: object, where: str) -> Array:
+    with users_code(f"{where} cannot be made an array of numbers", DataError):
+        x = np.asarray(value)
     if x.dtype.hasobject:
         raise DataError(f"{where} is an array of Python objects; make it one of numbers")
+    return x

@@ -229,13 +229,17 @@ def _values(node: NodeReading, read: Read) -> Array | None:
     return constant_of(behind(node.node.inputs[read.index], THROUGH))
 
 
+def _equal(a: Array, b: Array) -> bool:
+    return np.array_equal(a.astype(np.float64), b.astype(np.float64), equal_nan=True)
+
+
 def _constant_change(
     found: tuple[str, Read, Array | None, Array | None],
 ) -> ConstantChange | None:
     node, read, a, b = found
     if a is None or b is None or a.dtype.kind in "SUO" or b.dtype.kind in "SUO":
         return None
-    if a.shape == b.shape and np.array_equal(a.astype(np.float64), b.astype(np.float64)):
+    if a.shape == b.shape and _equal(a, b):
         return None
     gap = np.abs(a.astype(np.float64) - b.astype(np.float64)) if a.shape == b.shape else np.inf
     return ConstantChange(node, read.index, read.tensor, _sqnr(a, b), float(np.max(gap)))

@@ -161,6 +161,10 @@ def check_with_onnx(graph: Graph, what: str = "the prepared graph") -> None:
     model, _ = weightless(graph)
     try:
         onnx.checker.check_model(model)
+    except ValueError as e:  # onnx cannot read what it wrote
+        raise ModelError(
+            f"{what} nests If, Loop and Scan deeper than protobuf reads; export it flatter"
+        ) from e
     except onnx.checker.ValidationError as e:
         reason = str(e).split("\n", 1)[0]
         if "No Op registered" not in str(e):

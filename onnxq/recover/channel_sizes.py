@@ -65,7 +65,10 @@ def channel_sizes(
     for i, name in enumerate(layouts):
         largest = np.stack([values[2 * i] for values in runs]).astype(np.float64)
         powers = np.stack([values[2 * i + 1] for values in runs]).astype(np.float64)
-        found[name] = Sizes(largest.max(axis=0), powers.mean(axis=0))
+        seen = (largest > -np.inf).all(axis=1)  # ReduceMax of an empty tensor is -inf
+        found[name] = Sizes(
+            largest.max(axis=0, initial=0.0), powers[seen].sum(axis=0) / max(1, seen.sum())
+        )
     return found
 
 

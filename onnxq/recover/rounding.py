@@ -114,7 +114,7 @@ def _best(product: Product, tried: Sequence[tuple[Array, Array, Array]]) -> tupl
     codes = np.choose(choice, [c for _, c, _ in tried])
     wide = product.form.tensor(np.broadcast_to(choice, product.form.matrix))
     which = amax_of(wide, product.spec).astype(np.intp)
-    return np.choose(which, [s for s, _, _ in tried]).astype(np.float32), codes
+    return np.asarray(np.choose(which, [s for s, _, _ in tried]), np.float32), codes
 
 
 def _rows_apart(product: Product) -> bool:

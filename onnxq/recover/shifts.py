@@ -67,20 +67,26 @@ def correct(
     session = ort.session(probe(replay.graph, replay.nodes, site), replay.runtime, threads=1)
     extra = outside(replay.nodes, site)
 
-    def gaps(shift: Array, samples: range) -> Array:
+    def gaps(shift: Array, samples: list[int]) -> Array:
         def mean(i: int) -> Array:
             live = replay.live[i]
             feeds = {TENSOR: live[site.biased], SHIFT: shift} | {n: live[n] for n in extra}
             return ort.run(session, [MEAN], feeds)[0]
 
         means: Array = np.stack(list(pool.map(mean, samples)))
-        return wanted[list(samples)] - means
+        return wanted[samples] - means
 
+    # a sample whose tensor is empty has no mean
+    fitted, held = ([i for i in part if replay.live[i][site.biased].size]
+                    for part in (batch.fit, batch.held))  # fmt: skip
+    if not fitted or not held:
+        found.undone[site.node] = NO_EFFECT
+        return
     none = np.zeros(site.channels, np.float32)
-    fit, before = gaps(none, batch.fit), gaps(none, batch.held)
-    moved = fit - gaps(fit.mean(axis=0).astype(np.float32), batch.fit) if site.region else None
+    fit, before = gaps(none, fitted), gaps(none, held)
+    moved = fit - gaps(fit.mean(axis=0).astype(np.float32), fitted) if site.region else None
     shift = solve(fit, moved).astype(np.float32)
-    part, gain = confirmed(before, before - gaps(shift, batch.held))
+    part, gain = confirmed(before, before - gaps(shift, held))
     if gain < LEAST_GAIN:
         found.undone[site.node] = NO_EFFECT
         return

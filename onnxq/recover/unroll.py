@@ -141,7 +141,8 @@ def _matrix(
 def columns(reading: Reading, x: Array, most: int) -> Array:
     """(groups, K, P) float32: what the weight multiplies, at about `most` positions at most.
 
-    Of more positions every n-th is taken; of images every n-th in each direction.
+    Of more positions every n-th is taken; of images every n-th in each direction. An empty tensor
+    has none.
     """
     if reading.window is not None:
         return _windows(reading.window, np.asarray(x, np.float32), most)
@@ -203,7 +204,7 @@ def _step(excess: float, rank: int, stuffed: Sequence[int]) -> int:
 
 
 def _stuffed(x: Array, strides: Sequence[int]) -> Array:
-    sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], strides, strict=True)]
+    sizes = [max(0, (n - 1) * s + 1) for n, s in zip(x.shape[2:], strides, strict=True)]
     out = np.zeros((*x.shape[:2], *sizes), np.float32)
     out[(slice(None), slice(None), *(slice(None, None, s) for s in strides))] = x
     return out

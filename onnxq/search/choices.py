@@ -196,6 +196,8 @@ def _table(
     nodes = dict.fromkeys(n for plan in plans.values() for n in plan.nodes)
     blocked = {(e.node, c) for c, p in plans.items() for e, s in p.edges.items() if s.block_size}
     weighted = {node.name for node in source.graph.nodes if is_weighted(node)}
+    # nodes that no choice quantizes must not get a scheme that is no choice
+    scheme = options.scheme if options.scheme in schemes.values() else next(iter(schemes.values()))
 
     def mix(chosen: Mapping[str, str]) -> Plan:
         floats = [n for n in nodes if chosen.get(n, FLOAT) == FLOAT]
@@ -204,6 +206,7 @@ def _table(
         ]
         asked = replace(
             options,
+            scheme=scheme,
             skip=(*options.skip, *map(exactly, floats)),
             scheme_for=(*options.scheme_for, *assigned),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -117,7 +118,7 @@ class Result:
             )
         try:
             return _from_document(from_json(path.read_text("utf-8")))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
+        except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as e:
             raise PlanError(
                 f"'{path}' is not a search result that can be read ({type(e).__name__}: {e}); "
                 "'onnxq search --pareto result.json' makes one"
@@ -153,14 +154,14 @@ def _from_document(document: Any) -> Result:
         None if document[name] is None else trials[document[name]] for name in ("chosen", "nearest")
     )
     return Result(
-        document["model"],
-        document["metric"],
-        document["higher_is_better"],
+        str(document["model"]),
+        str(document["metric"]),
+        bool(document["higher_is_better"]),
         float(document["float_score"]),
-        document["budget"],
-        document["cost"],
-        tuple(document["choices"]),
-        document["samples"],
+        str(document["budget"]),
+        str(document["cost"]),
+        tuple(map(str, document["choices"])),
+        int(document["samples"]),
         trials,
         chosen,
         nearest,
@@ -171,18 +172,28 @@ def _from_document(document: Any) -> Result:
 
 def _trial(entry: Mapping[str, Any]) -> Trial:
     return Trial(
-        entry["precisions"],
-        tuple(entry["float"]),
-        entry["cost"],
-        entry["modelled_cost"],
-        {choice: Share(**share) for choice, share in entry["shares"].items()},
+        {str(node): str(choice) for node, choice in entry["precisions"].items()},
+        tuple(map(str, entry["float"])),
+        _finite(entry["cost"]),
+        _finite(entry["modelled_cost"]),
+        {
+            choice: Share(**{of: _finite(value) for of, value in share.items()})
+            for choice, share in entry["shares"].items()
+        },
         float(entry["predicted_damage"]),
         float(entry["score"]),
         None if entry["stderr"] is None else float(entry["stderr"]),
         {name: float(score) for name, score in entry["parts"].items()},
-        entry["holds"],
-        entry["front"],
+        bool(entry["holds"]),
+        bool(entry["front"]),
     )
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} where a finite number is expected")
+    return number
 
 
 def _as_dict(trial: Trial) -> dict[str, Any]:

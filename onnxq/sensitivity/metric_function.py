@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxq.errors import PlanError
-from onnxq.imports import attribute_of
+from onnxq.imports import attribute_of, users_code
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -34,10 +34,8 @@ class FunctionMetric:
 
     def evaluate(self, outputs: Iterable[Outputs]) -> tuple[float, float]:
         """(score, standard error or NaN); raises PlanError where the function fails."""
-        try:
+        with users_code(f"metric '{self.name}' failed", PlanError):
             found = self.function(outputs)
-        except Exception as e:  # whatever the user's code raises
-            raise PlanError(f"metric '{self.name}' failed: {type(e).__name__}: {e}") from e
         error: Any = math.nan
         if isinstance(found, Mapping):
             error = found.get("stderr", math.nan)
@@ -68,13 +66,9 @@ def load_function(text: str) -> Callable[[Iterable[Outputs]], Any]:
 
     The module is looked for on the Python path and in the current folder.
     """
-    try:
+    advice = "; write module:function, with the module on the Python path or in the current folder"
+    with users_code(f"metric '{text}' cannot be imported", PlanError, advice):
         function = attribute_of(text)
-    except Exception as e:  # a module that fails while it is imported may raise anything
-        raise PlanError(
-            f"metric '{text}' cannot be imported ({e}); write module:function, with the module on "
-            "the Python path or in the current folder"
-        ) from e
     if not callable(function):
         raise PlanError(f"metric '{text}' is {type(function).__name__}; name a function")
     made: Callable[[Iterable[Outputs]], Any] = function

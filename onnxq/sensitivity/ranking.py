@@ -7,6 +7,7 @@ share a rank where they differ by less than twice the standard error of their pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from onnxq.json_text import from_json, to_json
 from onnxq.patterns import exactly
 
 KIND, VERSION = "onnxq.ranking", 1
+TEXTS = ("model", "mode", "granularity", "metric", "at")
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,16 @@ class Ranking:
                 raise ValueError("of another kind or version")
             rows = tuple(_row(row) for row in document.pop("rows"))
             curve = tuple((int(k), float(score)) for k, score in document.pop("curve"))
-            for name in ("float_score", "quantized_score"):
-                document[name] = _number(document[name])
-            return Ranking(rows=rows, curve=curve, **document)
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            return Ranking(
+                **{name: str(document[name]) for name in TEXTS},
+                higher_is_better=bool(document["higher_is_better"]),
+                samples=int(document["samples"]),
+                rows=rows,
+                float_score=_number(document["float_score"]),
+                quantized_score=_number(document["quantized_score"]),
+                curve=curve,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
             raise PlanError(f"'{path}' is not a ranking that can be read: {e}") from e
 
 
@@ -168,12 +176,24 @@ def _row(document: dict[str, Any]) -> Row:
     def score(d: dict[str, Any]) -> Score:
         return Score(float(d["score"]), float(d["damage"]), _number(d["stderr"]))
 
+    def finite(name: str) -> float:
+        value = float(document[name])
+        if not math.isfinite(value):
+            raise ValueError(f"'{name}' of '{document['name']}' is {value}")
+        return value
+
     return Row(
-        **{
-            **document,
-            "nodes": tuple(document["nodes"]),
-            "overall": score(document["overall"]),
-            "outputs": {k: float(v) for k, v in document["outputs"].items()},
-            "parts": {k: score(v) for k, v in document["parts"].items()},
-        }
+        rank=int(document["rank"]),
+        tied=bool(document["tied"]),
+        name=str(document["name"]),
+        op=str(document["op"]),
+        nodes=tuple(map(str, document["nodes"])),
+        overall=score(document["overall"]),
+        outputs={k: float(v) for k, v in document["outputs"].items()},
+        share=finite("share"),
+        parts={k: score(v) for k, v in document["parts"].items()},
+        sat_ratio=finite("sat_ratio"),
+        parameters=int(document["parameters"]),
+        macs=int(document["macs"]),
+        samples=int(document["samples"]),
     )

@@ -30,7 +30,7 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
         raise PlanError(f"unknown target '{options.target}'; choose one of {', '.join(TARGETS)}")
     try:
         made = TARGETS[options.target](graph, options, model)
-    except (LookupError, TypeError, ValueError, AttributeError) as e:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
         raise ModelError(  # such as a Conv with a weight of one axis, which onnx.checker lets pass
             f"the graph '{graph.name}' cannot be planned and may be damaged ({type(e).__name__}: "
             f"{e}); see whether ONNX Runtime runs it, or export it again"

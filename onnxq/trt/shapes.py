@@ -66,20 +66,24 @@ def suggest(name: str, dims: Sequence[int]) -> str:
 
 
 def profile_of(samples: Iterable[Mapping[str, Shape]]) -> tuple[str, ...]:
-    """`name:min:opt:max` for each input, from the shapes seen; opt is the most frequent one.
+    """`name:min:opt:max` for each input, from the shapes seen; a scalar has none.
 
-    Raises OnnxqError where an input's rank varies.
+    Lengths of several inputs may belong together, as those of a mask and of what it masks: so opt
+    is the shape of the inputs in one sample, of those that most samples have. Raises OnnxqError
+    where an input's rank varies.
     """
-    seen: dict[str, Counter[Shape]] = {}
+    wholes: Counter[tuple[tuple[str, Shape], ...]] = Counter()
     for sample in samples:
-        for name, shape in sample.items():
-            seen.setdefault(name, Counter())[tuple(shape)] += 1
+        wholes[tuple((name, tuple(shape)) for name, shape in sample.items())] += 1
+    likely = dict(wholes.most_common(1)[0][0]) if wholes else {}
     texts = []
-    for name, shapes in seen.items():
+    for name, opt in likely.items():
+        shapes = [dict(whole)[name] for whole in wholes]
         if len({len(s) for s in shapes}) > 1:
             raise OnnxqError(f"input '{name}' varies in rank, from {min(shapes)} to {max(shapes)}")
+        if not opt:
+            continue
         least = tuple(map(min, zip(*shapes, strict=True)))
         most = tuple(map(max, zip(*shapes, strict=True)))
-        likely = shapes.most_common(1)[0][0]
-        texts.append(":".join([name, *("x".join(map(str, s)) for s in (least, likely, most))]))
+        texts.append(":".join([name, *("x".join(map(str, s)) for s in (least, opt, most))]))
     return tuple(texts)

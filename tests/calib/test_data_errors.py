@@ -155,7 +155,67 @@ def test_a_function_that_is_not_there_or_yields_something_else_is_an_error(modul
     module("def feeds(): yield from ()\n")
     assert "holds no samples" in refused("some_data:feeds")
     module("raise ValueError('no such folder')\n")
-    assert "cannot be imported (no such folder)" in refused("some_data:feeds")
+    said = "cannot be imported (ValueError: no such folder, at some_data.py:2 in <module>)"
+    assert said in refused("some_data:feeds")
+
+
+def test_a_mistake_in_the_users_function_is_told_with_its_place(module):
+    module("""
+def good():
+    for _ in range(5):
+        yield {"x": np.zeros((1, 3, 4), np.float32)}
+
+def late():
+    yield from good()
+    np.ones(3).reshape(7)
+
+def nothing():
+    raise SystemExit
+
+def ragged():
+    yield {"x": [[1], [2, 3]]}
+
+def doubles():
+    yield from good()
+    yield {"x": np.zeros((1, 3, 4))}
+
+def asks(n):
+    yield from good()
+
+def talks():
+    print("loading")
+    yield from good()
+""")
+    message = refused("some_data:late")
+    assert message.startswith("'some_data:late' failed at record 5: ValueError: cannot reshape")
+    assert message.endswith(", at some_data.py:9 in late")
+    assert "'some_data:nothing' failed: SystemExit, at some_data.py:12" in refused(
+        "some_data:nothing"
+    )
+    assert "record 0, 'x' cannot be made an array of numbers: Val" in refused("some_data:ragged")
+    assert "failed: TypeError: asks() missing 1 required" in refused("some_data:asks")
+    with pytest.raises(DataError, match="'some_data:doubles' record 5, input 'x': expected float3"):
+        list(open_data("some_data:doubles", ONE))
+
+
+def test_what_the_users_function_prints_goes_to_stderr(module, capsys):
+    module("def feeds():\n    print('loading')\n    yield {'x': np.zeros((1, 3, 4), np.float32)}\n")
+    assert len(open_data("some_data:feeds", ONE)) == 1
+    assert capsys.readouterr() == ("", "loading\n")
+
+
+@pytest.mark.parametrize("names", [("x.npy", "x.npz"), ("x.npz", "x.npy")])
+def test_an_array_and_an_archive_are_read_whatever_their_names_end_in(tmp_path, names):
+    np.save(tmp_path / "x.npy", X)
+    np.savez(tmp_path / "x.npz", x=X)
+    (tmp_path / names[0]).rename(tmp_path / names[1])
+    found = open_data(str(tmp_path / names[1]), ONE)
+    assert np.array_equal(np.concatenate([s["x"] for s in found]), X)
+
+
+def test_text_is_no_numpy_file_and_not_said_to_be_a_pickle(tmp_path):
+    (tmp_path / "x.npy").write_text("1,2,3")
+    assert "is no NumPy file, it begins with b'1,2,3'" in refused(tmp_path / "x.npy")
 
 
 def test_a_later_sample_that_does_not_fit_is_told_when_it_is_read(tmp_path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from onnxq.graph import from_proto
 from onnxq.recover.gram import gram
 from onnxq.recover.unroll import columns, reading_of
 
@@ -171,3 +173,24 @@ def test_other_ops_are_declined_with_the_reason(graph_of, node, reason):
         f"(float[1,8,8,8] x) => (float[A,B,C,D] y) {{y = {node}}}", {"w": normal(8, 8, 8, 8)}
     )
     assert reason in reading_of(graph.nodes[0], 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "weight"),
+    [
+        ("y = MatMul(x, w)", (0, 8), (8, 4)),
+        ("y = Conv(x, w)", (0, 8, 6, 6), (4, 8, 3, 3)),
+        ("y = ConvTranspose<strides = [2, 2]>(x, w)", (0, 8, 6, 6), (8, 4, 3, 3)),
+    ],
+)
+def test_an_empty_tensor_has_no_columns_and_adds_nothing(body, shape, weight):
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": 17]> g ({text(("N", *shape[1:]))} x) => (float y) '
+        f"{{ {body} }}"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(normal(*weight), "w"))
+    (node,) = from_proto(model).nodes
+    reading, form = reading_of(node, 1)
+    found = columns(reading, normal(*shape), 100)
+    assert found.shape == (form.matrix[0], form.matrix[2], 0)
+    assert not gram(found).any()

@@ -157,3 +157,17 @@ def test_a_block_size_is_for_the_choices_that_have_blocks(request):
     assert {e.node for e, s in plan.edges.items() if s.block_size} <= {first}
     plain = found.mix(dict.fromkeys(found.nodes, "int8"))
     assert not any(s.block_size for s in plain.edges.values())
+
+
+def test_a_mixture_gives_no_node_a_scheme_that_is_no_choice(request):
+    path = request.config.rootpath / "fixtures" / "classifier" / "classifier.onnx"
+    options = PlanOptions(target="onnxruntime")
+    config = Config(placement=options)
+    source = steps.prepare(path, config)
+    found = palette_of(source, config, choices_of("int4,float", None, options))
+    assert found.mix({}).edges == {}
+    for chosen in (dict.fromkeys(found.nodes, "int4"), {found.nodes[0]: "int4"}):
+        plan = found.mix(chosen)
+        assert plan.edges
+        assert set(plan.by_node) <= set(found.nodes)
+        assert "uint8" not in {spec.dtype for spec in plan.edges.values()}

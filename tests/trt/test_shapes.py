@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onnxq.errors import OnnxqError
-from onnxq.trt.shapes import InputShape, parse_shapes, suggest
+from onnxq.trt.shapes import InputShape, parse_shapes, profile_of, suggest
 
 
 def test_min_opt_and_max_are_read() -> None:
@@ -41,3 +41,18 @@ def test_a_name_given_twice_is_an_error() -> None:
 
 def test_a_suggestion_parses() -> None:
     assert parse_shapes([suggest("x", (-1, 3, -1, -1))])[0].opt == (1, 3, 224, 224)
+
+
+def test_opt_is_a_shape_that_a_sample_has_in_all_inputs() -> None:
+    # lengths by themselves: 1 and 4 are the most frequent, and no mask of 5 is
+    samples = [{"x": (1, s, 64), "past": (1, p, 64), "mask": (1, s, s + p)}
+               for s, p in ((1, 3), (1, 4), (2, 4), (3, 4), (2, 1), (2, 4))]  # fmt: skip
+    x, past, mask = parse_shapes(profile_of(samples))
+    assert (x.opt[1], past.opt[1], mask.opt[2]) == (2, 4, 6)
+    assert (x.min, x.max) == ((1, 1, 64), (1, 3, 64))
+    assert (mask.min, mask.max) == ((1, 1, 3), (1, 3, 7))
+
+
+def test_a_scalar_has_no_profile() -> None:
+    assert profile_of([{"x": (1, 5), "rate": ()}]) == ("x:1x5:1x5:1x5",)
+    assert profile_of([{"rate": ()}]) == ()

@@ -1,0 +1,37 @@
+"""YAML from people: what two readers would read differently is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+
+def from_yaml(text: str) -> Any:
+    """The document of a text; raises ValueError for one that is no YAML, is nested too deep, or has
+    a key twice in a mapping, of which YAML would take the last."""
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as e:
+        line = f", line {e.problem_mark.line + 1}" if e.problem_mark else ""
+        raise ValueError(f"{e.problem or e.context}{line}") from e
+    except yaml.YAMLError as e:
+        raise ValueError(" ".join(str(e).split())) from e
+    except RecursionError as e:
+        raise ValueError("it is nested too deep to be read") from e
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name = self.construct_object(key, deep=True)
+            if isinstance(name, Hashable) and name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"'{name}' stands twice in one mapping", key.start_mark
+                )
+            seen.add(name if isinstance(name, Hashable) else None)
+        return super().construct_mapping(node, deep)
