@@ -17,7 +17,7 @@ from onnxq.passes.apply import apply, run_pass
 from onnxq.passes.prepare import prepare as prepare_graph
 from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
 from onnxq.passes.softmax_before_transpose import softmax_before_transpose
-from onnxq.passes.strip_qdq import quantized_nodes, strip_qdq
+from onnxq.passes.strip_qdq import only_weights, quantized_nodes, strip_qdq
 from onnxq.passes.type_custom_ops import type_custom_ops
 from onnxq.plan import Plan
 from onnxq.targets.specs import opset_of
@@ -66,18 +66,20 @@ def prepare(
     configuration, or the saved plan in its place, needs.
 
     Raises ModelError for a file that is not a float ONNX model; a quantized one is refused unless
-    `config.requantize` says to take its Q/DQ out first.
+    `config.requantize` says to take its Q/DQ out first. Single weights that are quantized already
+    stay as they are.
     """
     config = config or Config()
     path = Path(model)
     graph, file = graphs.read(path)
     if found := quantized_nodes(graph):
-        if not config.requantize:
+        if not config.requantize and not only_weights(graph):
             raise ModelError(
                 f"'{path}' is quantized already ({len(found)} quantized ops, e.g. {found[0].op} "
                 f"'{found[0].name}'); start from the float model, or say --requantize"
             )
-        run_pass(strip_qdq, graph, graph)
+        if config.requantize:
+            run_pass(strip_qdq, graph, graph)
     before = graph.opset
     graph = prepare_graph(graph)
     if config.placement.attribute_op or (plan_from and plan_from.attribute_ops):

@@ -138,3 +138,24 @@ def test_an_empty_plan_is_no_plan(model):
 def test_auto_without_samples_to_judge_by_is_an_error():
     with pytest.raises(PlanError, match="--check-samples 0"):
         Config(method="auto", check_samples=0)
+
+
+@pytest.mark.parametrize("recover", ["none", "all"])
+def test_a_weight_that_is_quantized_already_is_kept_and_the_rest_quantized(
+    graph_of, rng, tmp_path, recover
+):
+    body = """(float[1,16,9,9] x) => (float[1,16,3,3] y) {a = Conv(x, v) r = Relu(a)
+        w = DequantizeLinear<axis = 0>(q, s) b = Conv(r, w) t = Relu(b) y = Conv(t, v)}"""
+    constants = {
+        "v": rng.normal(0, 0.1, (16, 16, 3, 3)).astype(np.float32),
+        "q": rng.integers(-90, 91, (16, 16, 3, 3)).astype(np.int8),
+        "s": rng.uniform(1e-3, 2e-3, 16).astype(np.float32),
+    }
+    onnx.save(graph.to_proto(graph_of(body, constants)), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", rng.standard_normal((16, 16, 9, 9)).astype(np.float32))
+    result = api.quantize(tmp_path / "m.onnx", [str(tmp_path / "x.npy")], Config(recover=recover))
+    assert len(result.plan.nodes) == 3
+    kept = result.graph.tensors()
+    np.testing.assert_array_equal(kept["q"].values, constants["q"])
+    np.testing.assert_array_equal(kept["s"].values, constants["s"])
+    assert result.agreement["y"].sqnr_db > 30  # as INT8 is of three random Convs

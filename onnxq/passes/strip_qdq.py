@@ -43,6 +43,15 @@ def quantized_nodes(graph: Graph) -> list[Node]:
     return [n for n in graph.nodes if n.op in QUANTIZED_OPS]
 
 
+def only_weights(graph: Graph) -> bool:
+    """Whether all that is quantized are constants, under a DequantizeLinear each."""
+    return all(
+        node.op == "DequantizeLinear"
+        and all(constant_of(t) is not None for t in node.inputs if not t.is_empty())
+        for node in quantized_nodes(graph)
+    )
+
+
 def strip_qdq(graph: Graph, only: Collection[str] | None = None) -> int:
     """Remove every Q/DQ in place; returns how many DequantizeLinear went.
 

@@ -37,7 +37,7 @@ from onnxq.spec import Edge, QuantSpec
 from onnxq.targets import tensorrt
 from onnxq.targets.concat import shared
 from onnxq.targets.flow import data_input, same_source, sources
-from onnxq.targets.options import PlanOptions, is_weighted, left_float, weight_input
+from onnxq.targets.options import PlanOptions, is_weighted, left_float, stored_weight, weight_input
 from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
 
 KERNEL_SCHEME = "w8a8"  # the scheme that has kernels; others are run as Q/DQ around float ops
@@ -63,6 +63,10 @@ def _not_float32(node: Node) -> bool:
     return any(t.dtype is not None and t.dtype != np.float32 for t in node.inputs[:2])
 
 
+def _quantized_weight(node: Node) -> bool:
+    return stored_weight(node) is not None
+
+
 def _no_constant_weight(node: Node) -> bool:
     if node.op == "MatMul":
         return all(constant_of(t) is not None for t in node.inputs)
@@ -84,6 +88,7 @@ def _expectation(node: Node) -> bool:
 RULES: tuple[Rule, ...] = (
     Rule("deconv", "ONNX Runtime has no ConvTranspose on codes", lambda n: n.op == "ConvTranspose"),
     Rule("not-float32", "its inputs are not float32", _not_float32),
+    Rule("quantized-weight", "its weight is quantized already", _quantized_weight),
     Rule("computed-weight", "its weight is not constant", _no_constant_weight),
     Rule("scaled-gemm", "ONNX Runtime has no Gemm on codes with transA or factors", _scaled_gemm),
     Rule("expectation", "a Conv over a Softmax decodes coordinates, which 8 bits ruin",

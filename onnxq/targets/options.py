@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnxq.errors import PlanError
-from onnxq.graph import WEIGHTED, Graph, Node, constant_of, is_standard, within
+from onnxq.graph import WEIGHTED, Graph, Node, constant_of, is_standard, producer, within
 from onnxq.patterns import matches, select
 
 
@@ -124,6 +124,15 @@ def _nearest(graph: Graph, count: int, forward: bool) -> list[str]:
         if is_weighted(node) and rank[id(node)] <= count:
             found.append(node.name)
     return found
+
+
+def stored_weight(node: Node) -> Node | None:
+    """The DequantizeLinear that gives a weighted op a weight which is quantized already."""
+    for tensor in node.inputs[:2]:
+        before = producer(tensor)
+        if before is not None and before.op == "DequantizeLinear":
+            return before
+    return None
 
 
 def weight_input(node: Node) -> int | None:

@@ -11,7 +11,7 @@ from onnxq.patterns import select
 from onnxq.plan import Plan
 from onnxq.schemes import BLOCK_SIZES, SCHEMES, Scheme, scheme
 from onnxq.spec import DTYPES, Edge, QuantSpec
-from onnxq.targets.options import PlanOptions, weight_input
+from onnxq.targets.options import PlanOptions, stored_weight, weight_input
 
 BLOCK_OPSET, DEFAULT_BLOCK = 21, 64
 BLOCKED = ("auto", "per-block")  # the --weights that may give blocks
@@ -94,12 +94,17 @@ def opset_of(options: PlanOptions, plan: Plan | None = None) -> int:
 
 def inputs_of(node: Node, options: PlanOptions, scheme: Scheme) -> dict[Edge, QuantSpec]:
     """Every quantized input of a weighted op: activations per tensor, the weight per channel or
-    per block; empty if the scheme is for weights alone and the node has none."""
+    per block; empty if the scheme is for weights alone and the node has none. A weight that is
+    quantized already is left as it is."""
     weight = weight_input(node)
     edges = {}
     if scheme.activation is not None:
-        activation = QuantSpec(scheme.activation)
-        edges = {Edge(node.name, i): activation for i in (0, 1) if i != weight}
+        activation, stored = QuantSpec(scheme.activation), stored_weight(node)
+        edges = {
+            Edge(node.name, i): activation
+            for i, tensor in enumerate(node.inputs[:2])
+            if i != weight and (stored is None or tensor is not stored.outputs[0])
+        }
     if weight is not None:
         edges[Edge(node.name, weight)] = _weight_spec(node, weight, options, scheme)
     return dict(sorted(edges.items()))

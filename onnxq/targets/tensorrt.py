@@ -30,7 +30,7 @@ from onnxq.targets.flow import (
     sole_consumer,
     sources,
 )
-from onnxq.targets.options import PlanOptions, is_weighted, left_float, weight_input
+from onnxq.targets.options import PlanOptions, is_weighted, left_float, stored_weight, weight_input
 from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
 
 # What NVIDIA's Model Optimizer leaves out of FP8, for want of kernels in TensorRT.
@@ -58,7 +58,9 @@ def _shape(tensor: Tensor) -> list[Any]:
 
 
 def _weight_shape(node: Node) -> tuple[int, ...]:
-    index = weight_input(node)
+    index, stored = weight_input(node), stored_weight(node)
+    if stored is not None:
+        return tuple(stored.inputs[0].shape)
     return () if index is None else tuple(node.inputs[index].shape)
 
 
@@ -69,7 +71,19 @@ def _not_float(node: Node, options: PlanOptions) -> bool:
 def _no_constant_weight(node: Node, options: PlanOptions) -> bool:
     if node.op == "MatMul":
         return all(constant_of(t) is not None for t in node.inputs)
-    return node.op != "Gemm" and constant_of(node.inputs[1]) is None
+    computed = constant_of(node.inputs[1]) is None and stored_weight(node) is None
+    return node.op != "Gemm" and computed
+
+
+def _other_codes(node: Node, options: PlanOptions) -> bool:
+    """Whether a weight is quantized already in a way that multiplies with no INT8 activation."""
+    stored = stored_weight(node)
+    if stored is None:
+        return False
+    codes, *zeros = (constant_of(t) for t in (stored.inputs[0], *stored.inputs[2:]))
+    centred = all(zero is not None and not np.any(zero) for zero in zeros)
+    blocks = stored.attrs.get("block_size", 0)
+    return codes is None or codes.dtype != np.int8 or not centred or bool(blocks)
 
 
 def _deconv(node: Node, options: PlanOptions) -> bool:
@@ -145,6 +159,12 @@ def _wide_window(node: Node, options: PlanOptions) -> bool:
 FLOAT_RULES: tuple[Rule, ...] = (
     Rule("not-float", "its inputs are not float32 or float16", _not_float),
     Rule("computed-weight", "its weight is not constant", _no_constant_weight),
+    Rule(
+        "other-codes",
+        "its weight is quantized already, and not as INT8 around zero with a scale "
+        "a tensor or channel",
+        _other_codes,
+    ),
     Rule("deconv", "TensorRT runs ConvTranspose in float anyway; --deconv to try", _deconv),
     Rule("few-channels", "fewer than {min_channels} channels in or out", _few_channels),
     Rule("ragged-groups", "channels per group are not a multiple of 4", _ragged_groups, True),
@@ -185,7 +205,8 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
             skipped[node.name] = reason
         else:
             edges |= inputs_of(node, options, chosen)
-            rules[node.name] = f"weighted-{node.op}"
+            stored = stored_weight(node) is not None
+            rules[node.name] = "stored-weight" if stored else f"weighted-{node.op}"
     activated = {e.node for e in edges if e.input == 0}
     broken = broken_attention(graph, activated)
     for name, float_part in broken.items():
@@ -213,6 +234,8 @@ def _float_reason(node: Node, options: PlanOptions, scheme: Scheme) -> str | Non
         if weight_input(node) is None:
             return f"no-weight: {scheme.name} quantizes weights alone"
         rules = tuple(rule for rule in rules if not rule.kernel)
+    elif scheme.activation != "int8" and stored_weight(node) is not None:
+        return f"other-codes: its weight is quantized already, and not for {scheme.name}"
     if scheme.activation == "fp8":
         rules += FP8_RULES
     for rule in rules:

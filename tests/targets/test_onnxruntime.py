@@ -39,6 +39,7 @@ def conv(out=16, inner=16, kernel=3, seed=0):
 
 
 WEIGHTS = {"w": conv(seed=1), "v": conv(seed=2), "u": conv(seed=3), "b": floats(16, seed=4)}
+WEIGHTS |= {"codes": np.ones((16, 16, 3, 3), np.int8), "step": np.float32(0.01)}
 
 
 @pytest.fixture
@@ -206,6 +207,10 @@ def test_every_op_of_the_table_that_moves_values_has_an_example():
 
 FLOAT = {
     "deconv": ("{[op] t = ConvTranspose(x, w) y = Sigmoid(t)}", "x"),
+    "quantized-weight": (
+        "{d = DequantizeLinear(codes, step) [op] t = Conv(x, d) y = Sigmoid(t)}",
+        "x",
+    ),
     "computed-weight": ("{[op] t = Conv(x, x2) y = Sigmoid(t)}", "x, float[16,16,3,3] x2"),
     "expectation": ("{s = Softmax<axis = 1>(x) [op] t = Conv(s, w) y = Sigmoid(t)}", "x"),
     "writes-output": ("{[op] y = Conv(x, w)}", "x"),

@@ -123,6 +123,15 @@ FLOAT = {
         ("(float[N,16,8,8] x, float[16,16,3,3] w) => (float[N,16,6,6] y) {[op] y = Conv(x, w)}",
          {}),
     ],
+    "other-codes": [
+        ("(float[N,32] x) => (float[N,16] y) "
+         "{w = DequantizeLinear<axis = 1>(q, s, z) [op] y = MatMul(x, w)}",
+         {"q": np.ones((32, 16), np.uint8), "s": np.ones(16, np.float32),
+          "z": np.zeros(16, np.uint8)}),
+        ("(float[N,32] x) => (float[N,16] y) "
+         "{w = DequantizeLinear(q, s, z) [op] y = MatMul(x, w)}",
+         {"q": np.ones((32, 16), np.int8), "s": np.float32(1), "z": np.int8(3)}),
+    ],
     "deconv": [
         ("(float[N,16,8,8] x) => (float[N,16,16,16] y) "
          "{[op] y = ConvTranspose<strides = [2, 2]>(x, w)}", {"w": conv(16, 16, 2)}),
@@ -166,6 +175,17 @@ def test_a_weighted_op_stays_float_with_its_reason(planned, rule, body, weights)
     made = planned(body, weights)
     assert made.edges == {}
     assert made.skipped["op"].startswith(f"{rule}: ")
+
+
+def test_of_a_weight_that_is_quantized_already_only_the_other_input_is_quantized(planned):
+    body = ("(float[N,32] x) => (float[N,16] y) "
+            "{w = DequantizeLinear<axis = 1>(q, s) [op] y = MatMul(x, w)}")  # fmt: skip
+    weights = {"q": np.ones((32, 16), np.int8), "s": np.ones(16, np.float32)}
+    made = planned(body, weights)
+    assert specs(made, "op") == {0: TENSOR}
+    assert (made.rules, made.precision("op")) == ({"op": "stored-weight"}, "INT8")
+    for scheme in ("w8a16", "fp8"):
+        assert planned(body, weights, PlanOptions(scheme=scheme)).edges == {}
 
 
 @pytest.mark.parametrize(("window", "stays"), [(1, True), (2, True), (3, False), (5, False)])
