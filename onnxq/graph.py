@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from ml_dtypes import int4
+from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
@@ -67,14 +68,33 @@ def quietly() -> contextlib.AbstractContextManager[None]:
 
 
 def from_proto(model: onnx.ModelProto) -> Graph:
-    """The graph of a model in memory."""
+    """The graph of a model in memory.
+
+    Graphs without a name get one, as ONNX wants, and the IR version is that from which on constants
+    need not be inputs too: here they never are. What an input declares holds, whatever is said of
+    its shape elsewhere.
+    """
     try:
         with quietly(), uncollected():
             graph = gs.import_onnx(model)
+            for scope in scopes(graph):
+                scope.name = scope.name or "graph"
+            graph.ir_version = max(graph.ir_version or 0, 4)
+            _believe_inputs(graph, model)
             stored.attach(constants(graph))
             return graph
     except Exception as e:  # gs raises whatever it stumbles over
         raise ModelError(f"the graph '{model.graph.name}' cannot be read: {e}") from e
+
+
+def _believe_inputs(graph: Graph, model: onnx.ModelProto) -> None:
+    """onnx-graphsurgeon takes the first that it reads of a tensor: value_info before inputs."""
+    elsewhere = {info.name for info in model.graph.value_info}
+    declared = {info.name: info for info in model.graph.input if info.name in elsewhere}
+    for tensor in graph.inputs:
+        if tensor.name in declared:
+            fresh = OnnxImporter.import_tensor(declared[tensor.name])
+            tensor.dtype, tensor.shape = fresh.dtype, fresh.shape
 
 
 def to_proto(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.ModelProto:

@@ -115,7 +115,9 @@ def _input_info(tensor: Tensor) -> InputInfo:
             f"input '{tensor.name}' is {kind}, which calibration data cannot be; export the model "
             "with inputs of numbers that NumPy has"
         )
-    axes = tuple(d if isinstance(d, int) and d > 0 else None for d in tensor.shape or ())
+    if tensor.shape is None:
+        return InputInfo(None, np.dtype(dtype))
+    axes = tuple(d if isinstance(d, int) and d > 0 else None for d in tensor.shape)
     return InputInfo(axes, np.dtype(dtype))
 
 

@@ -29,12 +29,15 @@ RANDOM_SAMPLES = 16
 
 @dataclass(frozen=True)
 class InputInfo:
-    """One input of a model: its shape, None for a dynamic axis, and its dtype."""
+    """One input of a model: its shape, None for a dynamic axis or, in its place, for a rank that
+    the model does not declare; and its dtype."""
 
-    shape: tuple[int | None, ...]
+    shape: tuple[int | None, ...] | None
     dtype: np.dtype[Any]
 
     def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.dtype} of any shape"
         axes = ", ".join("?" if n is None else str(n) for n in self.shape)
         return f"{self.dtype} ({axes})"
 
@@ -208,6 +211,8 @@ def _fit(source: Source, i: int, inputs: Mapping[str, InputInfo], batch: int) ->
 
 
 def _fit_one(x: Array, info: InputInfo, where: str, stacked: bool, batch: int) -> Array:
+    if info.shape is None:  # as it is, in a stack a batch of one
+        return _typed(x, info, where)
     given, rank = x, len(info.shape)
     if x.ndim == rank + 1 and len(x) == 1:
         x = x[0]
@@ -220,6 +225,10 @@ def _fit_one(x: Array, info: InputInfo, where: str, stacked: bool, batch: int) -
         found = f"({', '.join(axes)})"
         advice = "the first axis is the sample axis" if stacked else "write it in that shape"
         raise DataError(f"{where}: expected {info}, found {given.dtype} {found}; {advice}")
+    return _typed(x, info, where)
+
+
+def _typed(x: Array, info: InputInfo, where: str) -> Array:
     if x.dtype == info.dtype:
         return np.asarray(x, order="C")
     if x.dtype.kind != info.dtype.kind or not np.can_cast(x.dtype, info.dtype, "safe"):
@@ -231,7 +240,7 @@ def _fit_one(x: Array, info: InputInfo, where: str, stacked: bool, batch: int) -
 
 
 def _noise(rng: np.random.Generator, name: str, info: InputInfo) -> Array:
-    shape = tuple(1 if n is None and k == 0 else n for k, n in enumerate(info.shape))
+    shape = tuple(1 if n is None and k == 0 else n for k, n in enumerate(info.shape or (0, None)))
     if None in shape:
         raise DataError(
             f"random data for input '{name}', {info}, needs its lengths; fix them in the model or "

@@ -107,18 +107,28 @@ def _producers(node: Node) -> list[Node]:
 
 
 def check_types(graph: Graph) -> None:
-    """Raises ModelError unless everything that goes into a graph or comes out of it is a tensor.
+    """Raises ModelError unless everything that goes into a graph or comes out of it is a tensor,
+    and the graph's own inputs are of a type.
 
     Of a sequence or an optional onnx-graphsurgeon does not keep what is in it.
     """
+    if untyped := [t.name for t in graph.inputs if t.dtype is None and not _is_other(t)]:
+        raise ModelError(
+            f"input '{untyped[0]}' declares no type, so that nothing can run the model; export it "
+            "with typed inputs"
+        )
     for part in (graph, *graph.subgraphs(recursive=True)):
         for value in (*part.inputs, *part.outputs):
-            if getattr(value, "type", None) not in ("tensor_type", None):
+            if _is_other(value):
                 kind = value.type.removesuffix("_type").replace("_", " ")
                 raise ModelError(
                     f"'{value.name}' in graph '{part.name}' is of type {kind}; only tensors may go "
                     "in or out, so export the model with those"
                 )
+
+
+def _is_other(value: Tensor) -> bool:
+    return getattr(value, "type", None) not in ("tensor_type", None)
 
 
 def check(graph: Graph, what: str) -> None:
@@ -156,9 +166,13 @@ def _read(graph: Graph) -> list[tuple[str, Tensor]]:
 def check_with_onnx(graph: Graph, what: str = "the prepared graph") -> None:
     """Raises ModelError where onnx.checker refuses the graph (looked at without its weights).
 
-    Ops that onnx does not know, such as plugins, cannot be checked and are let through.
+    Ops that onnx does not know, such as plugins, cannot be checked and are let through; so are
+    inputs and outputs of unknown rank, which onnx.checker does not take and ONNX Runtime does.
     """
     model, _ = weightless(graph)
+    for info in (*model.graph.input, *model.graph.output):
+        if info.type.HasField("tensor_type"):
+            info.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except ValueError as e:  # onnx cannot read what it wrote

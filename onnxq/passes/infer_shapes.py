@@ -3,18 +3,20 @@
 Inference starts from the graph's inputs and does not believe the shapes written inside the file:
 exporters leave the sizes of the example input there. What it finds replaces them; what it cannot
 know, behind custom ops for instance, is kept. A dimension it only has a number for (`unk__3`)
-becomes None; the names the inputs gave theirs stay.
+becomes None; the names the inputs gave theirs stay. An output keeps what the model declares for it
+as long as that does not contradict: another rank or length, a number where the inputs have a name.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Container, Sequence
 
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 
-from onnxq.graph import Graph, Tensor, is_custom, quietly, uncollected
+from onnxq.graph import Graph, Tensor, is_custom, is_standard, quietly, uncollected
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 def infer_shapes(graph: Graph) -> int:
     """Infer shapes; how many tensors changed. A model that cannot be inferred stays as it is."""
     model, _ = weightless(graph)
+    _forget(model.graph, {t.name for n in graph.nodes if is_standard(n) for t in n.outputs})
     keep = {t.name for node in graph.nodes if is_custom(node) for t in node.outputs}
     claims = [info for info in model.graph.value_info if info.name in keep]
     del model.graph.value_info[:]
@@ -43,7 +46,7 @@ def infer_shapes(graph: Graph) -> int:
 
 
 def _update(tensor: Tensor, info: onnx.ValueInfoProto, is_output: bool) -> bool:
-    """Whether the tensor changed; an output keeps the shape that the model declares for it."""
+    """Whether the tensor changed."""
     if not info.type.HasField("tensor_type"):
         return False
     before = (tensor.dtype, tensor.shape)
@@ -51,9 +54,31 @@ def _update(tensor: Tensor, info: onnx.ValueInfoProto, is_output: bool) -> bool:
         fresh = OnnxImporter.import_tensor(info)
     if info.type.tensor_type.elem_type:
         tensor.dtype = fresh.dtype
-    if fresh.shape is not None and not (is_output and tensor.shape is not None):
-        tensor.shape = [_dimension(d) for d in fresh.shape]
+    if fresh.shape is not None:
+        found = [_dimension(d) for d in fresh.shape]
+        if not (is_output and tensor.shape is not None and _agree(tensor.shape, found)):
+            tensor.shape = found
     return (tensor.dtype, tensor.shape) != before
+
+
+def _agree(declared: Sequence[int | str | None], found: Sequence[int | str | None]) -> bool:
+    """Whether a declared shape may be that which was found."""
+    return len(declared) == len(found) and all(
+        f is None or d == f or not isinstance(d, int) for d, f in zip(declared, found, strict=True)
+    )
+
+
+def _forget(graph: onnx.GraphProto, written: Container[str]) -> None:
+    """Take away the shapes that outputs declare which are `written` by what can be inferred, and
+    all in bodies that are not of inputs: inference would believe them, or stop where it finds
+    another."""
+    for info in graph.output:
+        if info.name in written:
+            info.type.tensor_type.ClearField("shape")
+    for body in (g for node in graph.node for a in node.attribute for g in (a.g, *a.graphs)):
+        del body.value_info[:]
+        inner = {name for node in body.node for name in node.output}
+        _forget(body, inner)
 
 
 def _dimension(d: int | str | None) -> int | str | None:

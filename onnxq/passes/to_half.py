@@ -222,15 +222,16 @@ class _Caster:
 
     def restore_outputs(self) -> None:
         """Put a Cast before every output of the graph whose type changed."""
-        changed: list[Tensor] = [t for t in self.graph.outputs if self.half.get(t.name) is t]
-        for tensor in changed:
+        changed = {id(t): t for t in self.graph.outputs if self.half.get(t.name) is t}
+        for tensor in changed.values():  # once, however often the graph lists it
             inner = self._rename(tensor, f"{tensor.name}_half", self.dtype)
             tensor.dtype = np.float32
             self._cast(inner, tensor, int(TensorProto.FLOAT))
 
     def halve_outputs(self) -> None:
         """Put a Cast before every float32 output of the graph."""
-        for tensor in [t for t in self.graph.outputs if _is_float32(t)]:
+        floats = {id(t): t for t in self.graph.outputs if t.inputs and _is_float32(t)}
+        for tensor in floats.values():
             inner = self._rename(tensor, f"{tensor.name}_single", np.float32)
             tensor.dtype = self.dtype
             self._cast(inner, tensor, self.type)
