@@ -19,9 +19,8 @@ nothing is wrong: or shards of the data would go different ways and differ in th
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from onnxq import segments
 from onnxq.calib import on_device
 from onnxq.calib.histogram import Array
 from onnxq.calib.layout import Layout, laid_out, sizes
+from onnxq.calib.magnitudes import Magnitudes
 from onnxq.calib.program import (
     Live,
     Program,
@@ -47,8 +47,6 @@ Sample = Mapping[str, Array]
 Way = Callable[[], Program | None]
 
 AT_ONCE = 256 << 20  # bytes of observed tensors that may be compared in one run
-SLACK = 0.05  # of the sum of magnitudes of a tensor
-NOISE = 1e-6  # of the largest mean magnitude: what is smaller may be rounding alone
 
 log = logging.getLogger(__name__)
 
@@ -114,14 +112,14 @@ def _laid_out(
     known = segments.usual_sizes(part)
     place = {name: layout.place.get(name, name) for name in observed}
     order = segments.cut(layout.graph, set(place.values()), sizes=sizes(layout, known))
-    seen = _Seen()
+    seen = Magnitudes()
     program = planned(sample, built(layout.graph, order, runtime, "none", place), seen)
-    expected = _Seen()
+    expected = Magnitudes()
     largest = max(known.values(), default=0)
     size = sum(known.get(name, largest) for name in place)
     for values in _plain(part, layout, size, runtime, sample):
         expected(values)
-    if unlike := [n for n in layout.place if not _alike(seen.of[place[n]], expected, n)]:
+    if unlike := [n for n in layout.place if not expected.alike(n, seen.of[place[n]])]:
         log.info("calibration laid out is left out: '%s' is another tensor there", unlike[0])
         return None
     return program
@@ -139,29 +137,3 @@ def _plain(
     program = built(part, segments.cut(part, set(names)), runtime, "all", itself(names))
     live = program.checked(sample)
     yield from (step(live) for step in free_steps(program))
-
-
-@dataclass
-class _Seen:
-    """Of each tensor that went by: how many values, and the sum of their magnitudes."""
-
-    of: dict[str, tuple[int, float]] = field(default_factory=dict)
-
-    def __call__(self, values: Live) -> None:
-        for name, x in values.items():
-            wide = np.promote_types(x.dtype, np.float32) if x.dtype.kind in "fiub" else None
-            total = 0.0 if wide is None else float(np.abs(x).sum(dtype=wide))
-            self.of[name] = x.size, total
-
-    def noise(self) -> float:
-        """The mean magnitude below which values may be rounding alone."""
-        means = [total / size for size, total in self.of.values() if size]
-        return NOISE * max((m for m in means if math.isfinite(m)), default=0.0)
-
-
-def _alike(found: tuple[int, float], expected: _Seen, name: str) -> bool:
-    """Whether a tensor has as many values, of about the size."""
-    (size, a), (wanted_size, b) = found, expected.of[name]
-    if not (math.isfinite(a) and math.isfinite(b)):
-        return size == wanted_size and math.isfinite(a) == math.isfinite(b)
-    return size == wanted_size and abs(a - b) <= SLACK * max(a, b) + expected.noise() * size

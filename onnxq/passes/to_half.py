@@ -222,7 +222,9 @@ class _Caster:
 
     def restore_outputs(self) -> None:
         """Put a Cast before every output of the graph whose type changed."""
-        changed = {id(t): t for t in self.graph.outputs if self.half.get(t.name) is t}
+        changed: dict[int, Tensor] = {
+            id(t): t for t in self.graph.outputs if self.half.get(t.name) is t
+        }
         for tensor in changed.values():  # once, however often the graph lists it
             inner = self._rename(tensor, f"{tensor.name}_half", self.dtype)
             tensor.dtype = np.float32
@@ -230,7 +232,9 @@ class _Caster:
 
     def halve_outputs(self) -> None:
         """Put a Cast before every float32 output of the graph."""
-        floats = {id(t): t for t in self.graph.outputs if t.inputs and _is_float32(t)}
+        floats: dict[int, Tensor] = {
+            id(t): t for t in self.graph.outputs if t.inputs and _is_float32(t)
+        }
         for tensor in floats.values():
             inner = self._rename(tensor, f"{tensor.name}_single", np.float32)
             tensor.dtype = self.dtype

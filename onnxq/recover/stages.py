@@ -4,6 +4,7 @@ and on the Q/DQ graph."""
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnxq.calib.methods import Auto, parse_method
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.config import Config
+from onnxq.errors import ModelError
 from onnxq.graph import Graph, constant_of
 from onnxq.plan import Plan
 from onnxq.recover import pipeline
@@ -25,6 +27,8 @@ from onnxq.source import Source
 from onnxq.steps import Progress, insert_options, read, runtime_of, silent
 
 LEFT = "the statistics are of the model as it is, whose channels stay as they are"
+
+log = logging.getLogger(__name__)
 
 
 def reshape(
@@ -118,17 +122,22 @@ def recover(
     config: Config,
     progress: Progress = silent,
 ) -> Corrections:
-    """Correct the biases of a Q/DQ graph in float32, in place, if the configuration says so."""
+    """Correct the biases of a Q/DQ graph in float32, in place, if the configuration says so; they
+    stay where the model cannot be run piece by piece."""
     if "bias" not in chosen(config.recover, plan) or not dataset:
         return Corrections()
-    found = correct_biases(
-        source.graph,
-        quantized,
-        plan,
-        dataset,
-        runtime=runtime_of(config),
-        workers=config.workers,
-        progress=lambda done, total: progress("recover", done, total),
-    )
+    try:
+        found = correct_biases(
+            source.graph,
+            quantized,
+            plan,
+            dataset,
+            runtime=runtime_of(config),
+            workers=config.workers,
+            progress=lambda done, total: progress("recover", done, total),
+        )
+    except ModelError as e:
+        log.warning("bias correction is left out: %s", e)
+        return Corrections(undone=dict.fromkeys(plan.nodes, f"left out: {e}"))
     shift_biases(quantized, found.sites, found.shifts)
     return found

@@ -8,19 +8,40 @@ nobody scores. Samples take turns segment by segment, so that weights stay in th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from onnxq import graph as graphs
 from onnxq import runtime as ort
 from onnxq import segments
+from onnxq.calib.magnitudes import Magnitudes
 from onnxq.graph import Graph, within
 from onnxq.plan import Plan
 from onnxq.segments import Segment
 from onnxq.sensitivity.cuts import cut
 from onnxq.sensitivity.options import Execution
-from onnxq.sensitivity.runner import Array, Outputs, Subject, Variant, Whole, restricted
+from onnxq.sensitivity.runner import Array, Outputs, Runner, Subject, Variant, Whole, restricted
 from onnxq.sensitivity.toggles import Toggle
+
+log = logging.getLogger(__name__)
+
+
+def segmented(subject: Subject, base: Plan, whole: Plan, execution: Execution) -> Runner:
+    """The fast runner; the plain one, with a line in the log, where the fast one cannot be built,
+    does not run the first sample or computes something else there."""
+    plain = Whole(subject, execution)
+    try:
+        found = Segmented(subject, base, whole, execution)
+        (expected,) = plain.variant(Toggle("", base, subject.tensors))([0])
+        unlike = found.unlike(expected)
+    except Exception as e:  # of foreign libraries too: the plain way knows whether it matters
+        log.info("the model is run as a whole, not in segments: %s", " ".join(str(e).split()))
+        return plain
+    if unlike is not None:
+        log.info("the model is run as a whole: '%s' is another tensor in segments", unlike)
+        return plain
+    return found
 
 
 class Segmented:
@@ -58,6 +79,13 @@ class Segmented:
             values = ort.run(session, segment.outputs, feeds)
             live.update(zip(segment.outputs, values, strict=True))
         return live
+
+    def unlike(self, expected: Outputs) -> str | None:
+        """A scored tensor of the first sample that is not what is expected; None without any."""
+        wanted, seen = Magnitudes(), Magnitudes()
+        wanted(expected)
+        seen(self._run(0))
+        return next((n for n in expected if not wanted.alike(n, seen.of[n])), None)
 
     def footprint(self) -> int:
         """Bytes of the first sample's inputs, boundaries and scored tensors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.config import Config
-from onnxq.errors import DataError, PlanError
+from onnxq.errors import DataError, ModelError, PlanError
 from onnxq.graph import Graph
 from onnxq.plan import Plan
 from onnxq.sensitivity.measure import Bench, bench_of, measure
@@ -19,12 +20,14 @@ from onnxq.sensitivity.metric_function import FunctionMetric
 from onnxq.sensitivity.metrics import Metric
 from onnxq.sensitivity.options import Execution, Options, execution_of, metric_of
 from onnxq.sensitivity.runner import Runner, Subject, Whole
-from onnxq.sensitivity.segmented import Segmented
+from onnxq.sensitivity.segmented import Segmented, segmented
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import Toggle, units_of
 from onnxq.sensitivity.work import Work
 
 Progress = Callable[[int, int], None]
+
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -62,7 +65,14 @@ class Setup:
         """`measure.measure` of toggles of the ranking, or of others: those are of a curve."""
         ranked = all(toggle.name in self.toggles for toggle in toggles)
         bench = self.bench if ranked else self.curve_bench
-        measure(bench, toggles, samples, state, progress)
+        try:
+            measure(bench, toggles, samples, state, progress)
+        except ModelError as e:
+            if not isinstance(bench.runner, Segmented):
+                raise
+            log.info("the model is run as a whole from here on, not in segments: %s", e)
+            plain = self._bench(Whole(self._subject(), self.execution))
+            measure(plain, toggles, samples, state, progress)
 
     def kept(self, samples: Sequence[int]) -> Sequence[int]:
         """The samples that sums over `samples` are kept under: a function has one result."""
@@ -92,7 +102,7 @@ class Setup:
         if work.options.whole:
             return Whole(self._subject(), self.execution)
         base = work.plan.only() if work.options.mode == "one-on" else work.plan
-        return Segmented(self._subject(), base, work.plan, self.execution)
+        return segmented(self._subject(), base, work.plan, self.execution)
 
 
 def setup_of(

@@ -10,7 +10,7 @@ import pytest
 
 from onnxq import graph as graphs
 from onnxq import segments
-from onnxq.calib import ways
+from onnxq.calib import magnitudes, ways
 from onnxq.calib.collect import collect
 from onnxq.calib.layout import NCHWC, laid_out
 from onnxq.calib.program import compile_whole
@@ -147,7 +147,7 @@ def test_a_layout_that_computes_something_else_gives_place(monkeypatch, caplog):
     graph, data, names = net("m = Neg(feat)"), images(), ["feat", "m"]
     if laid_out(restrict(graph, names), Runtime()) is None:
         pytest.skip("this processor has no blocked layout in ONNX Runtime")
-    monkeypatch.setattr(ways, "SLACK", -1.0)  # nothing is like anything
+    monkeypatch.setattr(magnitudes, "SLACK", -1.0)  # nothing is like anything
     with caplog.at_level(logging.INFO, "onnxq"):
         program = ways.compile_counting(graph, names, Runtime(), data[0])
     assert "calibration laid out is left out: 'feat' is another tensor there" in caplog.text
