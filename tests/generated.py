@@ -3,7 +3,9 @@
 A graph grows an op at a time from a pool of float tensors of known shapes: each step draws a kind
 of op, and tensors of the pool that it can take. So residuals, concats, diamonds and several outputs
 come about by themselves. Odd on purpose: weights shared by ops, constants computed by ops, ranks
-from 0 to 5, lengths of 0 and 1, ops behind scalars, free batches, outputs that others read.
+from 0 to 5, lengths of 0 and 1, ops behind scalars, free batches, outputs that others read,
+weighted ops in the bodies of If and Loop, sequences; outputs without a shape or with one that is
+not true, an input of unknown rank, no graph name.
 """
 
 from __future__ import annotations
@@ -326,12 +328,92 @@ def reduce(b: Builder) -> None:
         b.add("ReduceMean", [name, axes], _without(shape, axis), keepdims=0)
 
 
+def branch(b: Builder) -> None:
+    """If, by the input `x`, with a weighted op in one of its branches."""
+    body = _weighted(b)
+    if body is None:
+        return
+    name, work, written = body
+    mean, flag = f"t{len(b.nodes)}_mean", f"t{len(b.nodes)}_flag"
+    b.nodes.append(helper.make_node("ReduceMean", ["x"], [mean], keepdims=0))
+    b.nodes.append(helper.make_node("Greater", [mean, b.constant(np.float32(0))], [flag]))
+    other = helper.make_node("Neg", [name], [f"{written}_no"])
+    bodies = [_body([*work], [], [written]), _body([other], [], [f"{written}_no"])]
+    yes, no = bodies if b.chance() else bodies[::-1]
+    b.add("If", [flag], b.pool[name], then_branch=yes, else_branch=no)
+
+
+def repeat(b: Builder) -> None:
+    """Loop, twice over a weighted op."""
+    body = _weighted(b)
+    if body is None:
+        return
+    name, work, written = body
+    state, (go, on, i) = f"{written}_state", (f"{written}_{n}" for n in ("go", "on", "i"))
+    for node in work:
+        node.input[:] = [state if n == name else n for n in node.input]
+    infos = [helper.make_tensor_value_info(*one, []) for one in ((i, 7), (go, 9))]
+    infos.append(helper.make_tensor_value_info(state, 1, [None] * len(b.pool[name])))
+    passing = helper.make_node("Identity", [go], [on])
+    loop = _body([passing, *work], infos, [on, written])
+    loop.output[0].type.tensor_type.elem_type = 9
+    inputs = [b.constant(np.array(2)), b.constant(np.array(True)), name]
+    b.add("Loop", inputs, b.pool[name], body=loop)
+
+
+def _weighted(b: Builder) -> tuple[str, list[onnx.NodeProto], str] | None:
+    """The tensor that a body works on, its nodes, which keep the shape, and what they write."""
+    name = b.pick(whole, matrices)
+    if name is None:
+        return None
+    shape, written = b.pool[name], f"t{len(b.nodes)}_inner"
+    if images(shape) and b.chance():
+        channels, ones = shape[1], [1] * (len(shape) - 2)
+        weight = b.weight((channels, channels, *ones), 1 / np.sqrt(channels), shared=False)
+        first = helper.make_node("Conv", [name, weight], [f"{written}_sum"])
+    else:
+        weight = b.weight((shape[-1], shape[-1]), 1 / np.sqrt(shape[-1]), shared=False)
+        first = helper.make_node("MatMul", [name, weight], [f"{written}_sum"])
+    return name, [first, helper.make_node("Tanh", [f"{written}_sum"], [written])], written
+
+
+def _body(
+    nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[str]
+) -> onnx.GraphProto:
+    infos = [helper.make_tensor_value_info(name, 1, None) for name in outputs]
+    return helper.make_graph(nodes, "body", inputs, infos)
+
+
+def split(b: Builder) -> None:
+    """A sequence of slices of a tensor, of which two are put together again."""
+    name = b.pick(whole, matrices)
+    if name is None:
+        return
+    shape = b.pool[name]
+    sequence = f"t{len(b.nodes)}_slices"
+    inputs = [name, b.constant(np.array(1))]
+    b.nodes.append(helper.make_node("SplitToSequence", inputs, [sequence], axis=1))
+    one = (shape[0], 1, *shape[2:])
+    ends = [b.add("SequenceAt", [sequence, b.constant(np.array(k))], one) for k in (0, -1)]
+    b.add("Concat", ends, (shape[0], 2, *shape[2:]), axis=1)
+
+
 def _without(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
+def _declared(b: Builder, name: str, unknown: bool) -> onnx.ValueInfoProto:
+    """What the model says of an output: its rank, mostly; or nothing, or what is not true. The last
+    not where shapes are `unknown`, and nobody could tell."""
+    rank = len(b.pool[name])
+    wrong = [] if unknown else [[], [1] * rank]
+    said = b.draw(st.sampled_from([[None] * rank] * 6 + [None, *wrong]))
+    return helper.make_tensor_value_info(name, 1, said)
+
+
 STEPS = (block, block, block, convolve, multiply, multiply, normalize, activate, activate, compute,
-         join, concatenate, pool, attend, deconvolve, rearrange, select, reduce)  # fmt: skip
+         join, concatenate, pool, attend, deconvolve, rearrange, select, reduce, branch, repeat,
+         split)  # fmt: skip
 STARTS = st.one_of(
     st.tuples(st.sampled_from([1, 3, 4, 8]), st.integers(1, 6), st.integers(1, 6)),
     st.tuples(st.integers(1, 8)),
@@ -358,9 +440,12 @@ def generated(draw: Draw, steps: int = 20, samples: int = 3) -> Generated:
     ends = [name for name in made if name not in read]
     inner = [name for name in made if name in read and not draw(st.integers(0, 7))]
     x = helper.make_tensor_value_info("x", 1, ["N" if free else batch, *start[1:]])
-    outputs = [helper.make_tensor_value_info(n, 1, [None] * len(b.pool[n])) for n in ends + inner]
+    if unknown := not draw(st.integers(0, 7)):
+        x.type.tensor_type.ClearField("shape")
+    outputs = [_declared(b, name, unknown) for name in ends + inner]
     weights = [from_array(values, name) for name, values in b.weights.items()]
-    graph = helper.make_graph(b.nodes, "generated", [x], outputs, weights)
+    title = "generated" if draw(st.integers(0, 7)) else ""
+    graph = helper.make_graph(b.nodes, title, [x], outputs, weights)
     opsets = [helper.make_opsetid("", opset)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10 if opset > 17 else 8)
     data = rng.normal(size=(batch * samples, *start[1:])).astype(np.float32)
