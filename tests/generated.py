@@ -404,7 +404,7 @@ def _without(shape: Shape, axis: int) -> Shape:
 
 def _declared(b: Builder, name: str, unknown: bool) -> onnx.ValueInfoProto:
     """What the model says of an output: its rank, mostly; or nothing, or what is not true. The last
-    not where shapes are `unknown`, and nobody could tell."""
+    not where shapes are `unknown`, and nothing could contradict it."""
     rank = len(b.pool[name])
     wrong = [] if unknown else [[], [1] * rank]
     said = b.draw(st.sampled_from([[None] * rank] * 6 + [None, *wrong]))
@@ -440,8 +440,9 @@ def generated(draw: Draw, steps: int = 20, samples: int = 3) -> Generated:
     ends = [name for name in made if name not in read]
     inner = [name for name in made if name in read and not draw(st.integers(0, 7))]
     x = helper.make_tensor_value_info("x", 1, ["N" if free else batch, *start[1:]])
-    if unknown := not draw(st.integers(0, 7)):
+    if unknown := free and not draw(st.integers(0, 7)):  # data then comes a sample at a time
         x.type.tensor_type.ClearField("shape")
+    unknown = unknown or any(node.op_type in ("Loop", "SplitToSequence") for node in b.nodes)
     outputs = [_declared(b, name, unknown) for name in ends + inner]
     weights = [from_array(values, name) for name, values in b.weights.items()]
     title = "generated" if draw(st.integers(0, 7)) else ""

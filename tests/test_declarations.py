@@ -213,6 +213,19 @@ def test_an_output_keeps_its_shape_unless_inference_finds_another(saved, declare
     assert api.prepare(path).graph.outputs[0].shape == written
 
 
+def test_what_only_an_output_declares_is_known_behind_it(graph_of):
+    from onnxq.passes.infer_shapes import infer_shapes
+
+    text = """(float[N, 4] x, int64[k] shape) => (float[2, 3, 8] m, float[?, ?, ?] y) {
+        m = Reshape(x, shape)
+        n = Neg(m)
+        y = Transpose(n)
+    }"""
+    graph = graph_of(text)
+    infer_shapes(graph)
+    assert graph.tensors()["n"].shape == [2, 3, 8]
+
+
 def test_a_stale_shape_in_a_branch_does_not_end_inference(graph_of):
     from onnxq.passes.prepare import prepare
 

@@ -10,7 +10,7 @@ as long as that does not contradict: another rank or length, a number where the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 def infer_shapes(graph: Graph) -> int:
     """Infer shapes; how many tensors changed. A model that cannot be inferred stays as it is."""
     model, _ = weightless(graph)
+    declared = [(info, onnx.ValueInfoProto.FromString(info.SerializeToString()))
+                for info in model.graph.output]  # fmt: skip
     _forget(model.graph, {t.name for n in graph.nodes if is_standard(n) for t in n.outputs})
     keep = {t.name for node in graph.nodes if is_custom(node) for t in node.outputs}
     claims = [info for info in model.graph.value_info if info.name in keep]
@@ -33,6 +35,8 @@ def infer_shapes(graph: Graph) -> int:
     model.graph.value_info.extend(claims)
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        if _remember(declared, inferred.graph):
+            inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as e:  # onnx raises RuntimeError and its own InferenceError, among others
         log.info("shapes kept: onnx cannot infer them: %s", str(e).split("\n", 1)[0])
         return 0
@@ -66,6 +70,19 @@ def _agree(declared: Sequence[int | str | None], found: Sequence[int | str | Non
     return len(declared) == len(found) and all(
         f is None or d == f or not isinstance(d, int) for d, f in zip(declared, found, strict=True)
     )
+
+
+def _remember(
+    declared: Iterable[tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]], found: onnx.GraphProto
+) -> bool:
+    """Give outputs whose shapes were not found those that the model declares; whether any has one:
+    what lies behind may then be inferred."""
+    unknown = {i.name for i in found.output if not i.type.tensor_type.HasField("shape")}
+    known = [(info, said) for info, said in declared
+             if info.name in unknown and said.type.tensor_type.HasField("shape")]  # fmt: skip
+    for info, said in known:
+        info.CopyFrom(said)
+    return bool(known)
 
 
 def _forget(graph: onnx.GraphProto, written: Container[str]) -> None:
