@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx.serialization import registry
 
 from onnxq import stored
@@ -84,7 +83,7 @@ def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
     form = registry.get_format_from_file_extension(path.suffix) or "protobuf"
     try:
         model = onnx.load_model_from_string(content, form)
-    except (DecodeError, ValueError, UnicodeDecodeError) as e:
+    except Exception as e:  # each of the forms that onnx reads raises errors of its own
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again") from e
     if not model.opset_import or not model.HasField("graph") or not model.graph.output:
         raise ModelError(f"'{path}' is not an ONNX model or is cut short; export it again")

@@ -121,12 +121,11 @@ def _weights(path: Path) -> list[Path]:
     if path.suffix in (*DATA, ".yaml", ".yml", ".so") or not _places(path) or not path.is_file():
         return []
     import onnx
-    from google.protobuf.message import DecodeError
 
     from onnxq.external import external_files
 
     try:
         model = onnx.load(path, load_external_data=False)
-    except (OSError, ValueError, DecodeError):
+    except Exception:  # whatever it is, it is no model in any form that onnx reads
         return []
     return [path.parent / str(name) for name in external_files(model)]

@@ -149,3 +149,13 @@ def test_a_key_that_stands_twice_in_a_configuration_is_named(refused, classifier
     Path("c.yaml").write_text("method: max\nmethod: mse\n")
     message = refused("plan", classifier, "--config", "c.yaml", "-o", "p.yaml")
     assert "'method' stands twice in one mapping, line 2" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("m.json", "[1, 2]"), ("m.json", "[" * 100_000), ("m.textproto", "a: b"), ("m.onnxtxt", "<")],
+)
+def test_a_file_in_no_form_of_onnx_is_no_model(refused, folder, name, text):
+    Path(name).write_text(text)
+    message = refused("plan", name, "-o", "plan.yaml")
+    assert message == f"'{name}' is not an ONNX model or is cut short; export it again"
