@@ -11,7 +11,7 @@ not true, an input of unknown rank, no graph name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -409,6 +409,31 @@ def _declared(b: Builder, name: str, unknown: bool) -> onnx.ValueInfoProto:
     wrong = [] if unknown else [[], [1] * rank]
     said = b.draw(st.sampled_from([[None] * rank] * 6 + [None, *wrong]))
     return helper.make_tensor_value_info(name, 1, said)
+
+
+def with_odd_outputs(case: Generated) -> Generated:
+    """The same with outputs that are hard to compare, made of the first with values: masked by
+    -inf, the classes of an ArgMax, and the values over 0, however many."""
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    graph, name = model.graph, case.model.graph.output[0].name
+    graph.initializer.extend([
+        from_array(np.float32(-np.inf), "none"), from_array(np.float32(0), "zero"),
+        from_array(np.array([-1]), "flat"), from_array(np.array([True]), "seen"),
+    ])  # fmt: skip
+    graph.node.extend([
+        helper.make_node("Reshape", [name, "flat"], ["line"]),
+        helper.make_node("Concat", ["line", "line"], ["twice"], axis=0),
+        helper.make_node("Greater", ["line", "zero"], ["over"]),
+        helper.make_node("Compress", ["line", "over"], ["kept"], axis=0),
+        helper.make_node("Not", ["seen"], ["unseen"]),
+        helper.make_node("Where", ["unseen", "line", "none"], ["masked"]),
+        helper.make_node("Concat", ["line", "masked"], ["half"], axis=0),
+        helper.make_node("ArgMax", ["twice"], ["class"], axis=0),
+    ])  # fmt: skip
+    for output, kind in (("kept", 1), ("masked", 1), ("half", 1), ("class", 7)):
+        graph.output.append(helper.make_tensor_value_info(output, kind, [None]))
+    return replace(case, model=model)
 
 
 STEPS = (block, block, block, convolve, multiply, multiply, normalize, activate, activate, compute,

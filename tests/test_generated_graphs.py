@@ -3,6 +3,7 @@ compute what `numerics` says, at every Q/DQ and bit for bit."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
@@ -22,7 +23,7 @@ from onnxq.graph import constant_of, from_proto, node_by_name, producer, to_prot
 from onnxq.targets.options import PlanOptions
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the strategy beside this file
-from generated import generated
+from generated import generated, with_odd_outputs
 
 EXAMPLES = int(os.environ.get("ONNXQ_EXAMPLES", "0"))  # 0: few, the same each time
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -122,6 +123,33 @@ def test_quantize_gives_a_valid_model_that_computes_what_numerics_says(case, opt
     assert_weights_are_rounded(source.graph, result)
     assert_activations_are_rounded(model, result, case.feed)
     assert_the_reference_agrees(case, model)
+
+
+@settings(PROPERTY, max_examples=EXAMPLES or 8)
+@given(generated(steps=8), OPTIONS)
+def test_every_output_is_compared_by_what_it_is_or_left_out_by_name(case, options):
+    case = with_odd_outputs(case)
+    assume(case.model.graph.output[0].name and run(case.model, case.feed)["half"].size)
+    config = Config(placement=options, recover="bias", workers=1, check_samples=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path, data = saved(case, folder)
+        try:
+            found = api.quantize(path, [str(data)], config)
+        except PlanError as e:
+            if "nothing to quantize" not in str(e):
+                raise
+            return
+    agreement = found.agreement
+    names = [o.name for o in case.model.graph.output]
+    assert sorted([*agreement, *agreement.exact, *agreement.left_out]) == sorted(names)
+    assert list(agreement.exact) == ["class"]
+    assert "infinite or NaN in both" in agreement.left_out["masked"]
+    half = agreement["half"]
+    assert half.alike == half.count > 0
+    for figures in agreement.values():
+        assert not any(math.isnan(x) for x in figures.as_dict().values())
+    for done in found.manifest["recovered"]:
+        assert "nan" not in str(done)
 
 
 def assert_weights_are_rounded(graph, result):

@@ -48,6 +48,9 @@ def settle(
             why = (
                 f"reaches {amax:.3g}, too little for a scale" if amax else "is zero in every sample"
             )
+            if not amax and ranges[name].sat_ratio:  # a percentile of a sparse tensor
+                why = f"has a range of zero by {ranges[name].method}, though not all of it is zero"
+                why += "; --method mse or max gives one"
             why = "has no values in any sample" if name in unseen else why
             dead[node.name] = f"zero-range: '{name}' {why}"
     alive = plan.without(*dead)

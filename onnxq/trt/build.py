@@ -250,7 +250,8 @@ def _result(events: list[dict[str, Any]], ending: str, backend: Backend, arch: s
 def _needs_shapes(inputs: list[dict[str, Any]]) -> str:
     listed = ", ".join(f"'{e['name']}' {tuple(e['dims'])}" for e in inputs)
     hints = " ".join(f"--shapes {shell_word(suggest(e['name'], e['dims']))}" for e in inputs)
-    return f"these inputs are dynamic: {listed}; give name:min:opt:max for each, such as {hints}"
+    return (f"these inputs are dynamic: {listed}; give --calib DATA to take the shapes it has, "
+            f"or name:min:opt:max for each, in the form of {hints}")  # fmt: skip
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from onnxq.calib.histogram import histogram_of
 from onnxq.calib.max import Max
 from onnxq.calib.mse import Mse
+from onnxq.calib.observed import settle
 from onnxq.calib.percentile import Percentile
 from onnxq.calib.quant_error import expected_error, sat_ratio
 from onnxq.calib.ranges import Range, Ranges, read_ranges
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError, OnnxqError, PlanError
+from onnxq.passes.prepare import prepare
 from onnxq.spec import QuantSpec
+from onnxq.targets import tensorrt
+from onnxq.targets.options import PlanOptions
 
 INT8 = QuantSpec()
 RNG = np.random.default_rng(0)
@@ -108,3 +112,17 @@ def test_a_missing_file_tensor_or_model_says_what_to_run(tmp_path):
     ranges.check_model("a" * 64)
     with pytest.raises(DataError, match=r"model a{12}, this one is b{12}"):
         ranges.check_model("b" * 64)
+
+
+def test_a_percentile_of_zero_is_not_called_a_tensor_of_zeros(graph_of):
+    body = "(float[8,64] x) => (float[8,32] y) { y = MatMul(x, w) }"
+    graph = prepare(graph_of(body, {"w": np.ones((64, 32), np.float32)}))
+    plan = tensorrt.plan(graph, PlanOptions(), "m")
+    assert plan.edges
+    sparse = histogram_of([0.0] * 99 + [1.0])
+    for values, said in ((sparse, "has a range of zero by Percentile(p=50)"),
+                         (histogram_of([0.0] * 99), "is zero in every sample")):  # fmt: skip
+        ranges = read_ranges(Stats("m", {"x": values}, 1), Percentile(50), INT8)
+        settled, (note,) = settle(graph, plan, ranges)
+        assert not settled.edges
+        assert f"'x' {said}" in note
