@@ -114,6 +114,8 @@ def scale_channels(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
         elif trial.score > best.score + (0.0 if best.choice else LEAST):
             best = trial
     gains = {name: offers[g].gain for g in best.choice for name in g.readers}
+    if best.choice:
+        against = "the outputs are better with it as it is"
     undone = {name: against for g in offers if g not in best.choice for name in g.readers}
     outcome = Outcome("channel scales", gains, undone, sqnr(plain.errors), sqnr(best.errors))
     if not best.choice:
