@@ -15,7 +15,7 @@ from typing import Any
 
 from onnxq import files
 from onnxq import graph as graphs
-from onnxq.accuracy import Agreements
+from onnxq.accuracy import Agreement, Agreements
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import held_out
 from onnxq.calib.methods import Auto, parse_method
@@ -27,13 +27,14 @@ from onnxq.errors import DataError
 from onnxq.graph import Graph
 from onnxq.passes.lost_weights import lost_weights
 from onnxq.passes.name_axes import name_axes_by
-from onnxq.passes.quantize_biases import quantize_biases
+from onnxq.passes.rounded import long_sums
+from onnxq.plain import cannot, differences, plainly, told
 from onnxq.plan import Plan
 from onnxq.recover.choice import chosen as recoveries
 from onnxq.recover.draft import Draft
 from onnxq.recover.stages import recover, refine, reshape
 from onnxq.report import manifest as manifests
-from onnxq.runtime import release_free_memory
+from onnxq.runtime import Runtime, release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.source import Source, open_model, prepare
 from onnxq.steps import (
@@ -52,6 +53,7 @@ from onnxq.steps import (
     runtime_of,
     silent,
     to_high_precision,
+    write_biases,
 )
 from onnxq.targets.attribute_ops import note as attribute_note
 from onnxq.targets.fused import fused_note
@@ -150,23 +152,45 @@ def quantize(
         graph = insert(source, chosen, ranges, config, draft.codes)
     with clock("recover"):
         corrections = recover(source, graph, chosen, rest, config, progress)
-        if config.high_precision == "fp32":
-            quantize_biases(graph)
     half, kept, runs = _high_precision(source, graph, chosen, ranges, rest, config, clock)
     with clock("compare"):
-        agreement = compare(float_source, runs, check, config, progress)
+        agreement, unrounded, trouble = _agreement(float_source, runs, check, config, progress)
     metadata = source.file.metadata
     result = Quantized(half, chosen, stats, ranges, agreement, metadata, {})
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     if "bias" in recoveries(config.recover, chosen):
         recovered.append(corrections.as_dict())
     notes = [*source.notes, *notes, *_notes(source, chosen, config, draft), *agreement.notes()]
+    notes += [f"'{name}' adds up more products than INT32 may hold; leave it float with --skip"
+              for name in long_sums(runs)]  # fmt: skip
+    notes += [cannot(trouble)] if trouble else told(agreement, unrounded)
     if not scores and isinstance(parse_method(config.method), Auto):
         notes.append(NO_CHOICE)
     seen = _seen(len(rest) + len(check) > len(dataset), rest, stats_from, config)
     remarks = manifests.Remarks(notes, scores, recovered, kept, len(check), seen, clock.seconds)
     result.manifest.update(manifests.describe(source.file, config, result, remarks))
+    result.manifest["agreement"] |= {
+        "session": trouble or "plain",
+        "unrounded": {name: a.as_dict() for name, a in unrounded.items()},
+    }
     return result
+
+
+def _agreement(
+    source: Source, quantized: Graph, check: Dataset, config: Config, progress: Progress
+) -> tuple[Agreements, dict[str, Agreement], str]:
+    """Agreement in plain sessions; that of the outputs where TensorRT, which rounds no biases, has
+    another; why a plain session cannot run the model."""
+    runtime = runtime_of(config)
+
+    def measured(where: Runtime) -> Agreements:
+        return compare(source, quantized, check, config, progress, where)
+
+    found, trouble = plainly(measured, runtime)
+    if trouble or not found or config.placement.target != "tensorrt":
+        return found, {}, trouble
+    unrounded = measured(runtime)
+    return found, {name: unrounded[name] for name, *_ in differences(found, unrounded)}, ""
 
 
 def _high_precision(
@@ -187,6 +211,8 @@ def _high_precision(
         if plan.attribute_ops:
             half = as_attributes(source, graph, plan, ranges, config)
             kept = to_high_precision(source, half, dataset, config)
+        for one in {id(g): g for g in (half, runs)}.values():
+            write_biases(one, config)
         few = range(min(HALF_SAMPLES, len(dataset)))
         name_axes_by(half, ({k: x.shape for k, x in dataset.sample(i).items()} for i in few))
     return half, kept, runs
@@ -251,11 +277,12 @@ def _choose(
     if not isinstance(parse_method(config.method), Auto):
         return read(source, plan, stats, config.method), {}
     found: dict[str, tuple[float, Ranges]] = {}
+    where = runtime_of(config)  # as TensorRT computes: the biases are not written yet
     for method in AUTO:
         ranges = read(source, plan, stats, method)
         settled, _ = settle(source.graph, plan, ranges)
         graph = insert(source, settled, ranges, config)
-        found[method] = _mean_db(compare(source, graph, check, config, progress)), ranges
+        found[method] = _mean_db(compare(source, graph, check, config, progress, where)), ranges
     best = max(AUTO, key=lambda m: (found[m][0], m == "mse"))
     scores = {m: round(score, 3) for m, (score, _) in found.items() if math.isfinite(score)}
     return found[best][1], scores

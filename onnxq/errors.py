@@ -14,6 +14,10 @@ class ModelError(OnnxqError):
     """The model cannot be read, or cannot be quantized as it is."""
 
 
+class CannotRun(ModelError):
+    """ONNX Runtime cannot open or run the model."""
+
+
 class DataError(OnnxqError):
     """The calibration data cannot be read, or does not fit the model."""
 

@@ -25,9 +25,21 @@ FP8 = {
 }
 
 
+FUSES_CODES = "QDQSelectorActionTransformer"  # makes a Concat of FP16 one that has no FP16
+
+
 def disabled(model: onnx.ModelProto) -> list[str]:
     """The optimizers, by name, that would change what `model` computes."""
-    return [BIAS_ROUNDING, *(NOT_FOR_FP8 if _has_fp8(model.graph) else ())]
+    without = {BIAS_ROUNDING, *(NOT_FOR_FP8 if _has_fp8(model.graph) else ())}
+    return sorted(without | ({FUSES_CODES} if _joins_halves(model.graph) else set()))
+
+
+def _joins_halves(graph: onnx.GraphProto) -> bool:
+    """Whether a Concat reads what DequantizeLinear nodes make of FP16 scales."""
+    halves = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
+    made = {n.output[0] for n in graph.node
+            if n.op_type == "DequantizeLinear" and n.input[1] in halves}  # fmt: skip
+    return any(n.op_type == "Concat" and made.issuperset(n.input) for n in graph.node)
 
 
 def _has_fp8(graph: onnx.GraphProto) -> bool:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 
 from onnxq import mapped, stored
-from onnxq.errors import ModelError, RuntimeMissing
+from onnxq.errors import CannotRun, ModelError, RuntimeMissing
 from onnxq.optimizers import disabled
 from onnxq.providers import NOTHING, QUIET, device_of, onnxruntime
 from onnxq.providers import available as available
@@ -38,11 +38,15 @@ ROOT = "session.model_external_initializers_file_folder_path"
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where models run: a provider, and the library or Python module of the custom ops they use."""
+    """Where models run: a provider, and the library or Python module of the custom ops they use.
+
+    plain: sessions as ONNX Runtime comes, with optimizers that change what a model computes.
+    """
 
     provider: str = "cpu"
     ort_library: Path | None = None
     ort_extension: str | None = None
+    plain: bool = False
 
 
 def session(
@@ -61,7 +65,7 @@ def session(
     model = _runnable(model, runtime)
     opened = _opened(model)
     options = session_options(opened, runtime, threads, optimize)
-    without = disabled(opened)
+    without = [] if runtime.plain else disabled(opened)
     with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
         source = _source(model, Path(folder), options)
         del model, opened  # the session has weights of its own
@@ -117,8 +121,9 @@ def session_options(model: Model, runtime: Runtime, threads: int, optimize: str)
         "all": levels.ORT_ENABLE_ALL,
         "float": levels.ORT_ENABLE_ALL,
     }[optimize]
-    # Behind a quantized weight alone, a MatMul's kernel would round its float input to INT8 too.
-    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    if not runtime.plain:
+        # Behind a quantized weight alone, a MatMul's kernel would round its float input to INT8 too
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if optimize == "float":
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if resolved(runtime.provider) == "cuda":
@@ -205,17 +210,17 @@ def _first_line(error: Exception) -> str:
     return text.strip()[:300]
 
 
-def _explained(error: Exception) -> ModelError:
+def _explained(error: Exception) -> CannotRun:
     text = str(error)
     unknown = re.search(r"Fatal error: ([\w.:-]+?)(?:\(-?\d+\))? is not a registered", text)
     unknown = unknown or re.search(r"No Op registered for ([\w.:-]+)", text)
     unknown = unknown or re.search(r"Could not find an implementation for ([\w.:-]+?)\(", text)
     if unknown:
-        return ModelError(
+        return CannotRun(
             f"ONNX Runtime has no op '{unknown[1]}'; give its library with --ort-library lib.so, "
             "or a Python module that declares it with --ort-extension"
         )
-    return ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}")
+    return CannotRun(f"ONNX Runtime cannot run the model: {_first_line(error)}")
 
 
 def run(

@@ -37,9 +37,14 @@ from onnxq.numerics import amax_of
 from onnxq.passes.apply import tidy
 from onnxq.passes.half_pairs import FP16_MAX
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
+from onnxq.passes.part_biases import part_biases
+from onnxq.passes.pin_weights import pin_weights
+from onnxq.passes.quantize_biases import quantize_biases
 from onnxq.passes.raise_opset import raise_opset_to
+from onnxq.passes.rounded import concats_of_codes
 from onnxq.passes.to_half import HalfOptions, reasons_to_keep, to_half
 from onnxq.passes.write_attributes import write_attributes
+from onnxq.plain import plainly
 from onnxq.plan import Plan
 from onnxq.runtime import Runtime
 from onnxq.sensitivity import sensitivity as sensitivity
@@ -229,20 +234,31 @@ def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
 
 
 def compare(
-    source: Source, quantized: Graph, check: Dataset, config: Config, progress: Progress = silent
+    source: Source,
+    quantized: Graph,
+    check: Dataset,
+    config: Config,
+    progress: Progress = silent,
+    runtime: Runtime | None = None,
 ) -> Agreements:
-    """How near the outputs of a model are before and after, through ONNX Runtime.
+    """How near the outputs of a model are before and after, through ONNX Runtime: in plain sessions
+    where those can run it, or in those of `runtime`.
 
     The quantized model is made of the source, so outputs of other lengths, whatever they are
     declared, are left out: their lengths come from values.
     """
+    if runtime is None:
+        return plainly(
+            lambda where: compare(source, quantized, check, config, progress, where),
+            runtime_of(config),
+        )[0]
     done = iter(range(1, 2 * len(check) + 1))
     return accuracy.measure(
         lambda: graphs.to_proto(source.graph),
         lambda: graphs.to_proto(quantized),
         check,
         lambda: progress("compare", next(done), 2 * len(check)),
-        runtime_of(config),
+        runtime,
         declared={},
     )
 
@@ -268,6 +284,10 @@ def to_high_precision(
             for t in (*node.inputs, *node.outputs)
             if t.name in stats.histograms and stats[t.name].amax > FP16_MAX / HALF_MARGIN
         }
+        if config.placement.target == "onnxruntime":
+            large |= dict.fromkeys(
+                concats_of_codes(graph), "ONNX Runtime has no FP16 QLinearConcat"
+            )
     if config.high_precision == "bf16":
         _raise_for_bf16(graph)
     options = HalfOptions(config.high_precision, large, config.io)
@@ -284,6 +304,16 @@ def _raise_for_bf16(graph: Graph) -> None:
         raise_opset_to(BF16_OPSET)(graph)
     except ModelError as e:
         log.info("BF16: %s", e)
+
+
+def write_biases(graph: Graph, config: Config) -> None:
+    """Write the biases of a quantized graph, in place, so that ONNX Runtime computes with them as
+    they are: after all that corrects them or changes their type."""
+    if config.high_precision == "fp32":
+        quantize_biases(graph)
+    part_biases(graph)
+    if config.placement.target == "onnxruntime":
+        pin_weights(graph)
 
 
 def runtime_of(config: Config) -> Runtime:

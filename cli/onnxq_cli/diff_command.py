@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,9 @@ from onnxq_cli.progress import Bars
 
 if TYPE_CHECKING:
     from onnxq.accuracy import Agreements
+    from onnxq.calib.data import Dataset
     from onnxq.config import Config
+    from onnxq.runtime import Runtime
 
 
 @click.command(
@@ -69,20 +71,25 @@ def _effect(
     a: Path, b: Path, reference: Path | None, calib: tuple[str, ...], config: Config
 ) -> dict[str, Agreements]:
     """Which models -> output -> how far they are from each other on data."""
-    from onnxq import accuracy, api
+    from onnxq import api
+    from onnxq.plain import plainly
 
     dataset = api.data(api.open_model(reference or a), calib, config)
     pairs = {"B against A": (a, b)}
     if reference is not None:
         pairs |= {"A against FLOAT": (reference, a), "B against FLOAT": (reference, b)}
     found = {}
-    runtime, total = api.runtime_of(config), 2 * len(dataset)
     with Bars() as bars:
         for pair, models in pairs.items():
-            tick = partial(_tick, bars, pair, iter(range(1, total + 1)), total)
-            found[pair] = accuracy.measure(*models, dataset, tick, runtime)
+            one = partial(_measured, models, dataset, partial(bars, pair))
+            found[pair], _ = plainly(one, api.runtime_of(config))
     return found
 
 
-def _tick(bars: Bars, stage: str, steps: Iterator[int], total: int) -> None:
-    bars(stage, next(steps), total)
+def _measured(
+    models: tuple[Path, Path], dataset: Dataset, bar: Callable[[int, int], None], runtime: Runtime
+) -> Agreements:
+    from onnxq import accuracy
+
+    steps, total = iter(range(1, 2 * len(dataset) + 1)), 2 * len(dataset)
+    return accuracy.measure(*models, dataset, lambda: bar(next(steps), total), runtime)

@@ -91,7 +91,7 @@ def command(**options: Any) -> int:
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     with Bars() as bars:
         result = api.quantize(model, calib, config, plan_from=plan, stats_from=stats, progress=bars)
-    if config.io == "keep":
+    if config.io == "keep" and result.manifest["agreement"]["session"] == "plain":
         result.manifest["repeat"] = lines(model, out, calib, config, result.agreement)
     with together():
         api.write(result, out, config)

@@ -14,9 +14,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import onnx
+
 from onnxq.accuracy import Agreement, Agreements
 from onnxq.config import Config
 from onnxq.escaping import shell_line
+from onnxq.runtime import EXTENSIONS
 
 MARGIN, RUINED = 2.0, 0.3
 EQUAL = 1e-4  # share of the root mean square: outputs that were equal may differ elsewhere
@@ -27,10 +30,15 @@ def lines(
 ) -> list[str]:
     """Three lines for a shell: write the samples, run the float model, compare the quantized.
 
-    None for ops in Python, which Polygraphy cannot run, nor where an output cannot be compared by
-    how far apart all its values are, as Polygraphy does.
+    Polygraphy runs models in plain sessions: there are none for those that need more, ops of a
+    library or of Python, or that ONNX Runtime cannot run, such as BF16. Nor where an output cannot
+    be compared by how far apart all its values are, as Polygraphy does.
     """
-    if not any(a.count for a in found.values()) or config.ort_extension:
+    more = config.ort_extension or config.ort_library or config.placement.attribute_op
+    if not any(a.count for a in found.values()) or more or config.high_precision == "bf16":
+        return []
+    opened = onnx.load(model, load_external_data=False)
+    if any(opset.domain in EXTENSIONS for opset in opened.opset_import):
         return []
     if found.left_out or any(a.alike + a.apart for a in found.values()):
         return []

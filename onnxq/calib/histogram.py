@@ -19,7 +19,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.errors import OnnxqError
+from onnxq.errors import DataError, OnnxqError
 
 try:
     from onnxq.calib import _binning  # type: ignore[attr-defined]
@@ -29,6 +29,7 @@ except ImportError:  # a wheel without the compiled part: the same numbers, more
 HAVE_COMPILED = _binning is not None
 
 BINS = 1 << 16
+MOST = 2.0**62  # values of a tensor: their sums stay within int64
 TABLES, SPARE = 4, 16  # of the compiled loop: it counts in several, with a spare zero in each
 ROOM = (1 << 32) - 1  # values that the compiled loop's counters hold for sure
 NONFINITE = 0x7F80  # first magnitude bin of infinities and NaN
@@ -217,6 +218,9 @@ def merge(*histograms: Histogram) -> Histogram:
 def _add(a: Histogram, b: Histogram) -> Histogram:
     if not b.bins.size or not a.bins.size:
         return a if a.bins.size else b
+    if sum(float(h.counts.sum(dtype=np.float64)) for h in (a, b)) >= MOST:
+        raise DataError("these statistics hold 2^62 values of a tensor or more, which they cannot "
+                        "count; merge fewer, or count again if one was damaged")  # fmt: skip
     counts = np.zeros(BINS, np.int64)
     counts[a.bins] = a.counts
     counts[b.bins] += b.counts

@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from onnxq.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name, unique_name
+from onnxq.passes.rounded import INT32_MAX, largest_sum
 
 Array = npt.NDArray[Any]
 BIAS = 2  # the input of Conv and Gemm that holds the bias
@@ -25,7 +26,8 @@ BIAS = 2  # the input of Conv and Gemm that holds the bias
 def quantize_biases(graph: Graph) -> int:
     """Replace float biases by INT32 ones in place; returns how many.
 
-    A bias that INT32 cannot hold, or that is not a constant of one value a channel, stays float.
+    A bias that INT32 cannot hold together with the sum of products, or that is not a constant of
+    one value a channel, stays float.
     """
     taken = names_of(graph)
     done = 0
@@ -35,7 +37,7 @@ def quantize_biases(graph: Graph) -> int:
         if step is None or bias is None or bias.ndim != 1 or step.size not in (1, bias.size):
             continue
         codes = np.rint(bias.astype(np.float64) / step.astype(np.float64))
-        if np.abs(codes).max(initial=0.0) > np.iinfo(np.int32).max:
+        if np.abs(codes).max(initial=0.0) + largest_sum(node) > INT32_MAX:
             continue
         node.inputs[BIAS] = _dequantized(graph, node, codes.astype(np.int32), step, taken)
         done += 1

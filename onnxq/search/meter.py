@@ -22,6 +22,7 @@ from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.errors import ModelError
 from onnxq.graph import Graph
+from onnxq.plain import plainly
 from onnxq.plan import Plan
 from onnxq.recover import stages
 from onnxq.search.branches import Part
@@ -84,13 +85,17 @@ class Meter:
             stages.recover(source, graph, plan, self.rest, self.config)
         if self.config.high_precision == "fp16":
             steps.to_high_precision(source, graph, self.rest, self.config)
+        steps.write_biases(graph, self.config)
         return graph
 
     def measure(self, graph: Graph) -> Measured:
-        """The score of a model; raises ModelError where it is not a number."""
-        return self._read(accuracy.outputs(
-            graphs.to_proto(graph), self.check, runtime=steps.runtime_of(self.config)
-        ))  # fmt: skip
+        """The score of a model in plain sessions, where those can run it; raises ModelError where
+        it is not a number."""
+        model, where = graphs.to_proto(graph), steps.runtime_of(self.config)
+        found, _ = plainly(
+            lambda r: self._read(accuracy.outputs(model, self.check, runtime=r)), where
+        )
+        return found
 
     @cached_property
     def reference(self) -> float:
@@ -103,7 +108,8 @@ class Meter:
         """
         where = steps.runtime_of(self.config)
         models = (self.source.graph, graph)
-        sessions = [runtime.session(graphs.to_proto(g), where) for g in models]
+        protos = [graphs.to_proto(g) for g in models]
+        sessions, _ = plainly(lambda r: [runtime.session(proto, r) for proto in protos], where)
         names = [o.name for o in sessions[0].get_outputs()]
         feeds = [self.check.sample(i) for i in range(min(TIMED_SAMPLES, len(self.check)))]
         seconds: list[list[float]] = [[], []]

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,28 @@ from onnxq import graph as graphs
 from onnxq.accuracy import Agreements, agreements
 from onnxq.calib.data import Dataset
 from onnxq.comparable import Comparable, Equality, equality, is_float
-from onnxq.errors import ModelError, OnnxqError, RuntimeMissing
+from onnxq.errors import CannotRun, ModelError, OnnxqError, RuntimeMissing
 from onnxq.graph import Graph
+from onnxq.plain import cannot, plainly
 from onnxq.runtime import Runtime, session
 from onnxq.trt.gates import Tensor, missed
 from onnxq.trt.gates import Thresholds as Thresholds
+
+ENGINES = (".engine", ".plan", ".trt")
 
 
 @dataclass(frozen=True)
 class Comparison:
     """outputs: by name. tensors: inner tensors in graph order. failures: why the answer is no.
-    found: what the outputs' figures leave out, and the outputs that are compared by equality."""
+    found: what the outputs' figures leave out, and the outputs that are compared by equality.
+    trouble: why a plain ONNX Runtime session could not be used; "" where it was."""
 
     samples: int
     outputs: Mapping[str, Tensor]
     tensors: Mapping[str, Tensor]
     failures: tuple[str, ...]
     found: Agreements = field(default_factory=Agreements)
+    trouble: str = ""
 
     @property
     def first_offender(self) -> str | None:
@@ -52,9 +57,10 @@ class Comparison:
         """A JSON document."""
         return {
             "samples": self.samples,
+            "session": cannot(self.trouble) if self.trouble else "plain",
             "outputs": {n: t.as_dict() for n, t in self.outputs.items()},
             "exact": {n: e.as_dict() for n, e in self.found.exact.items()},
-            "notes": list(self.found.notes()),
+            "notes": [*self.found.notes(), *([cannot(self.trouble)] if self.trouble else ())],
             "tensors": {n: t.as_dict() for n, t in self.tensors.items()},
             "first_offender": self.first_offender,
             "failures": list(self.failures),
@@ -73,9 +79,28 @@ def compare(
 ) -> Comparison:
     """Compare two model files over a dataset; `quantized` may be an engine (.engine, .plan, .trt).
 
-    Raises ModelError for models whose outputs differ in name or shape, RuntimeMissing where an
-    engine cannot run.
+    ONNX Runtime runs the files in plain sessions, as it comes, where those can run them. Raises
+    ModelError for models whose outputs differ in name or shape, RuntimeMissing where an engine
+    cannot run.
     """
+    found, trouble = plainly(
+        lambda where: _compared(
+            reference, quantized, dataset, thresholds, per_tensor, where, progress
+        ),
+        runtime,
+    )
+    return replace(found, trouble=trouble)
+
+
+def _compared(
+    reference: Path,
+    quantized: Path,
+    dataset: Dataset,
+    thresholds: Thresholds,
+    per_tensor: bool,
+    runtime: Runtime,
+    progress: Callable[[str, int, int], None],
+) -> Comparison:
     ref_graph, models, inner = _models(reference, quantized, per_tensor)
     sums = _Sums(Comparable({t.name: t.shape or () for t in ref_graph.outputs}), set(inner))
     with ExitStack() as stack, _quiet():
@@ -124,16 +149,18 @@ def _models(
     reference: Path, quantized: Path, per_tensor: bool
 ) -> tuple[Graph, tuple[onnx.ModelProto | Path, onnx.ModelProto | Path], list[str]]:
     ref = graphs.load(reference)
-    if quantized.suffix in (".engine", ".plan", ".trt"):
+    if quantized.suffix in ENGINES:
         if per_tensor:
             raise OnnxqError(f"'{quantized}' is an engine, which has no inner tensors to compare; "
                              "compare the ONNX model it was built from")  # fmt: skip
-        return ref, (graphs.to_proto(ref), quantized), []
+        return ref, (reference, quantized), []
     test = graphs.load(quantized)
     if missing := [t.name for t in ref.outputs if t.name not in {o.name for o in test.outputs}]:
         raise ModelError(f"'{quantized}' has no output '{missing[0]}', which '{reference}' has; "
                          "compare a model with its own quantized form")  # fmt: skip
-    inner = _common(ref, test) if per_tensor else []
+    if not per_tensor:
+        return ref, (reference, quantized), []
+    inner = _common(ref, test)
     for graph in (ref, test):
         tensors = graph.tensors()
         graph.outputs += [tensors[name] for name in inner]
@@ -152,7 +179,7 @@ def _common(ref: Graph, test: Graph) -> list[str]:
 def _runner(
     model: onnx.ModelProto | Path, runtime: Runtime | None
 ) -> Iterator[Callable[[Mapping[str, Any]], dict[str, Any]]]:
-    if isinstance(model, Path):
+    if isinstance(model, Path) and model.suffix in ENGINES:
         runner = _engine_runner(model)
     else:
         from polygraphy.backend.onnxrt import OnnxrtRunner
@@ -164,7 +191,7 @@ def _runner(
             return dict(runner.infer(dict(feed), check_inputs=False))
         except Exception as e:  # neither ONNX Runtime's nor TensorRT's share a base class
             what = f"'{model}'" if isinstance(model, Path) else f"model '{model.graph.name}'"
-            raise ModelError(f"{what} cannot be run: {' '.join(str(e).split())[:300]}") from e
+            raise CannotRun(f"{what} cannot be run: {' '.join(str(e).split())[:300]}") from e
 
     with runner:
         yield infer

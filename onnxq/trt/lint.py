@@ -23,6 +23,7 @@ from onnxq.trt import (
     rules_ops,
     rules_placement,
     rules_shape,
+    rules_sums,
     rules_types,
 )
 from onnxq.trt.context import Context, context_of, label
@@ -30,6 +31,7 @@ from onnxq.trt.rule import SEVERITIES, Finding, Rule, Severity
 
 RULES: tuple[Rule, ...] = (
     *rules_numbers.RULES,
+    *rules_sums.RULES,
     *rules_types.RULES,
     *rules_shape.RULES,
     *rules_lowbit.RULES,

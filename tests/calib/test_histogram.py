@@ -1,5 +1,7 @@
 """Histograms by the upper half of the float: exact, mergeable, the same compiled or not."""
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from onnxq.calib import histogram as hist
 from onnxq.calib.histogram import Accumulator, count_numpy, histogram_of, merge
-from onnxq.errors import OnnxqError
+from onnxq.errors import DataError, OnnxqError
 
 ANY_FLOATS = hnp.arrays(np.float32, st.integers(0, 60), elements=st.floats(width=32))
 FLOATS = hnp.arrays(np.float32, st.integers(0, 60), elements=st.floats(width=32, allow_nan=False))
@@ -160,3 +162,10 @@ def test_nothing_counted_is_empty():
     assert (h.count, h.amax, h.nonfinite) == (0, 0.0, 0)
     assert h == hist.EMPTY
     assert h.magnitude().counts.size == 0
+
+
+def test_more_values_than_can_be_counted_are_refused_not_wrapped():
+    one = histogram_of(np.ones(1, np.float32))
+    most = replace(one, counts=np.array([2**62], np.int64))
+    with pytest.raises(DataError, match=r"2\^62 values of a tensor or more"):
+        merge(most, one)

@@ -218,6 +218,9 @@ FAULTS = {
     "weight below its steps": Case(
         X + "wq = QuantizeLinear <axis=0> (wf, ws, wz) wd = DequantizeLinear <axis=0> (wq, ws, wz) "
         f"y = Conv {PAD} (xd, wd)", ("zero-codes",), {"ws": full(16, value=1e3)}),
+    "sums beyond INT32": Case(
+        X + "wd = DequantizeLinear <axis=1> (m, ms, mz) y = MatMul (xd, wd)", ("int32-sum",),
+        {"m": np.full((133_000, 32), -127, I8)}, inputs="float[4,133000] x"),
     "computed scale": Case("a = Abs (x) mx = ReduceMax <keepdims=0> (a) sc = Div (mx, c127) "
                            + SCALE, ("computed-scale",)),
     "scale as input": Case(CONV, ("computed-scale",), inputs=f"{IMAGE}, float s"),
