@@ -5,8 +5,9 @@ QuantizeLinear whose codes end where it did: with codes from zero up, what is ne
 
     Conv -> Q(s, z = qmin) -> DQ      is      Conv -> Clip(0, (qmax - qmin) s)
 
-Only where the codes lie on one side of zero and the tensor may not. Codes on both sides end where
-the calibration data did, which is no part of the model.
+Where the codes lie on one side of zero and the tensor may not; and where codes with a zero point
+lie on both sides and an op writes the tensor that often has an activation function behind it: that
+may have been Clip(-1, 1). Symmetric codes end where the calibration data did: no part of the model.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ KEEP_SIGN = frozenset({  # nothing negative comes of inputs that are not
     "Split", "Gather", "Concat", "Add", "Mul", "Max", "ReduceMean", "ReduceSum", "ReduceMax",
     "Dropout", "Cast",
 })  # fmt: skip
+ACTIVATED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Add")
 CLIP_INPUTS = 11  # the opset from which the bounds of Clip are inputs
 
 
 def saturated(graph: Graph, node: Node, taken: set[str]) -> Tensor:
     """What a QuantizeLinear reads, behind a new Clip where its codes stand for one."""
     tensor, ends, scale = node.inputs[0], interval(node), constant_of(node.inputs[1])
-    if ends is None or scale is None or 0 not in ends:
+    before = producer(tensor)
+    if ends is None or scale is None or before is None or constant_of(tensor) is not None:
         return tensor
-    if producer(tensor) is None or constant_of(tensor) is not None:
+    if 0 not in ends and before.op not in ACTIVATED:
         return tensor
     if ends[0] == 0 and _never_negative(tensor, {}):
         return tensor
@@ -53,6 +56,14 @@ def saturated(graph: Graph, node: Node, taken: set[str]) -> Tensor:
         clip = gs.Node("Clip", name, {}, [tensor, *bounds], [out])
     graph.nodes.append(clip)
     return out
+
+
+def is_symmetric(graph: Graph) -> bool:
+    """Whether every QuantizeLinear has a signed zero point of 0: no activation function was taken
+    out then."""
+    quantizers = [node for node in graph.nodes if node.op == "QuantizeLinear"]
+    zeros = [constant_of(q.inputs[2]) if len(q.inputs) > 2 else None for q in quantizers]
+    return all(z is not None and z.dtype.kind != "u" and not z.any() for z in zeros)
 
 
 def interval(node: Node) -> tuple[float, float] | None:

@@ -20,7 +20,7 @@ from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor, behind, constant_of, is_output, producer
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
-from onnxq.passes.saturation import saturated
+from onnxq.passes.saturation import is_symmetric, saturated
 
 Array = npt.NDArray[Any]
 
@@ -83,6 +83,7 @@ class _Floats:
 
     def __init__(self, graph: Graph, taken: set[str], whole: bool) -> None:
         self.graph, self.taken, self.whole = graph, taken, whole
+        self.symmetric = is_symmetric(graph)
         self.grids: dict[int, list[Array]] = {}  # of tensors that held codes, by id
         self.clipped: dict[int, Tensor] = {}  # what each QuantizeLinear reads, by its id
 
@@ -97,7 +98,7 @@ class _Floats:
 
     def read_by(self, quantize: Node) -> Tensor:
         """What a QuantizeLinear reads, clipped as it clips."""
-        if not self.whole:
+        if not self.whole or self.symmetric:
             return quantize.inputs[0]
         if id(quantize) not in self.clipped:
             self.clipped[id(quantize)] = saturated(self.graph, quantize, self.taken)

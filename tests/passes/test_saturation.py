@@ -53,8 +53,10 @@ def test_codes_on_one_side_of_zero_become_a_clip_to_their_range(pair, run_graph,
 
 
 @pytest.mark.parametrize("zero", [np.uint8(128), np.uint8(7), np.int8(0), np.int8(-100)])
-def test_codes_on_both_sides_of_zero_become_nothing(pair, zero):
+def test_codes_on_both_sides_of_zero_are_clipped_where_an_activation_may_have_been(pair, zero):
     assert "Clip" not in [n.op for n in stripped(pair(zero=zero)).nodes]
+    sums = [n.op for n in stripped(pair("t = Add(x, x)", zero)).nodes]
+    assert ("Clip" in sums) == (zero != 0)  # symmetric codes stand for no activation
 
 
 NEVER_NEGATIVE = ("t = Relu(x)", "t = Sigmoid(x)", "a = Relu(x) t = Transpose<perm = [0, 1]>(a)",
@@ -103,7 +105,7 @@ class Reader(CalibrationDataReader):  # ONNX Runtime asks for a class
 NET = """<ir_version: 8, opset_import: ["": 17]> g (float[1,3,12,12] x) => (float[1,10] y) {
     a = Conv<pads=[1,1,1,1]>(x, w1, b1) r = Relu(a)
     b = Conv<pads=[1,1,1,1]>(r, w2, b2) c = Clip(b, low, high)
-    d = Conv<pads=[1,1,1,1]>(c, w3, b1) e = Add(d, r) f = Relu(e)
+    k = Conv<pads=[1,1,1,1]>(c, w3, b1) d = Clip(k, minus, one) e = Add(d, r) f = Relu(e)
     g0 = GlobalAveragePool(f) h = Flatten(g0) y = Gemm(h, w4, b4)
 }"""
 SHAPES = {"w1": (16, 3, 3, 3), "b1": (16,), "w2": (16, 16, 3, 3), "b2": (16,),
@@ -118,6 +120,7 @@ def test_a_model_of_onnx_runtimes_quantizer_becomes_the_float_model_it_was(
     rng = np.random.default_rng(0)
     weights = {n: (rng.standard_normal(s) * 0.4).astype(np.float32) for n, s in SHAPES.items()}
     weights |= {"low": np.array(0, np.float32), "high": np.array(6, np.float32)}
+    weights |= {"minus": np.array(-1, np.float32), "one": np.array(1, np.float32)}
     for name, values in weights.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     x = rng.standard_normal((16, 3, 12, 12)).astype(np.float32)
