@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -14,7 +14,7 @@ from onnxq import stored
 from onnxq.damage import broken_attribute, broken_name, broken_tensor
 from onnxq.errors import ModelError
 from onnxq.external import external_files, files_beside
-from onnxq.mapped import identity_of
+from onnxq.mapped import Identity, identity_of
 
 BLOCK = 1 << 20
 
@@ -26,7 +26,8 @@ class ModelFile:
     sha256: of the file and its external data files, in order of their names, as hex. bytes: of all
     of them. external: names of the latter. metadata: the metadata_props, class names, strides and
     the like, which a graph does not carry: whoever writes a model that stands for this one hands
-    them on. made_by: the program that wrote it.
+    them on. made_by: the program that wrote it. seen: which files
+    these were, and in which state.
     """
 
     path: Path
@@ -35,6 +36,14 @@ class ModelFile:
     external: tuple[str, ...]
     metadata: Mapping[str, str]
     made_by: str
+    seen: tuple[tuple[Path, Identity], ...] = field(repr=False)
+
+    def unchanged(self) -> Path:
+        """The path, for who opens the file again; raises ModelError where it, or its external data,
+        is not what was read."""
+        for file, identity in self.seen:
+            _check(file, identity)
+        return self.path
 
 
 def read(path: Path) -> tuple[onnx.ModelProto, ModelFile]:
@@ -43,6 +52,7 @@ def read(path: Path) -> tuple[onnx.ModelProto, ModelFile]:
     Raises ModelError for a file that is missing, is not ONNX, is truncated, lacks its data, names
     data that is not its own, or changes while it is read.
     """
+    known = identity_of(path) if path.is_file() else None
     content = _content(path)
     model = _parsed(path, content)
     files = files_beside(path, model)
@@ -54,12 +64,25 @@ def read(path: Path) -> tuple[onnx.ModelProto, ModelFile]:
         with open(file, "rb") as data:
             while block := data.read(BLOCK):
                 sha.update(block)
-    if [identity_of(file) for file in files] != before:
-        raise ModelError(f"the weights of '{path}' changed while they were read; start again")
+    seen = list(zip(files, before, strict=True))
+    if known is not None:
+        seen.append((path, known))
+    for file, identity in seen:
+        _check(file, identity)
     size = len(content) + sum(identity[-1] for identity in before)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     made_by = " ".join(filter(None, (model.producer_name, model.producer_version)))
-    return model, ModelFile(path, sha.hexdigest(), size, names, metadata, made_by)
+    return model, ModelFile(path, sha.hexdigest(), size, names, metadata, made_by, tuple(seen))
+
+
+def _check(file: Path, identity: Identity) -> None:
+    """Raises ModelError where a file is not what it was."""
+    try:
+        same = identity_of(file) == identity
+    except OSError:
+        same = False
+    if not same:
+        raise ModelError(f"'{file}' changed while it was in use; start again")
 
 
 def parse(path: Path) -> onnx.ModelProto:

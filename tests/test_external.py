@@ -290,3 +290,17 @@ def test_weights_that_another_file_replaced_are_not_read_in_their_place(folder):
     np.testing.assert_array_equal(w, np.frombuffer(SECRET, np.float32).reshape(SHAPE))
     with pytest.raises(ModelError, match="changed while the model was in work"):
         graphs.to_proto(graph)
+
+
+def test_a_model_that_changed_is_not_opened_again_for_the_one_that_was_read(folder):
+    path = model_in(folder, "own")
+    _, file = graphs.read(path)
+    assert file.unchanged() == path
+    (folder / "new").write_bytes(bytes(len(SECRET)))
+    (folder / "new").replace(folder / "own")
+    with pytest.raises(ModelError, match="own' changed while it was in use"):
+        file.unchanged()
+    _, file = graphs.read(path)
+    path.write_bytes(path.read_bytes() + b"\x1a\x00")
+    with pytest.raises(ModelError, match=r"m\.onnx' changed while it was in use"):
+        file.unchanged()
