@@ -30,7 +30,7 @@ AREAS = {
     "Calibration data": ("calib/data", "calib/program"),
     "Statistics and ranges": ("calib",),
     "Patterns, plans and options": ("patterns", "plan", "spec", "schemes", "config", "targets"),
-    "Running models": ("runtime", "providers", "python_ops", "accuracy", "comparable"),
+    "Running models": ("runtime", "providers", "python_ops", "original", "accuracy", "comparable"),
     "Recovery": ("recover",),
     "Sensitivity": ("sensitivity",),
     "Search and recipe": ("search",),

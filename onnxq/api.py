@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnxq import files
+from onnxq import files, original
 from onnxq import graph as graphs
 from onnxq.accuracy import Agreement, Agreements
 from onnxq.calib.data import Dataset
@@ -134,6 +134,7 @@ def quantize(
         refuse_unsound(chosen, source)
     with clock("calibrate"):
         dataset = data(source, calib, config)
+        original.hold(source, dataset, runtime_of(config))
         rest, check = held_out(dataset, config.check_samples)
     with clock("recover"):
         source, outcomes = reshape(source, chosen, rest, config, progress, stats_from)
@@ -160,7 +161,8 @@ def quantize(
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     if "bias" in recoveries(config.recover, chosen):
         recovered.append(corrections.as_dict())
-    notes = [*source.notes, *notes, *_notes(source, chosen, config, draft), *agreement.notes()]
+    notes = [*source.notes, *original.notes(source), *notes]
+    notes += [*_notes(source, chosen, config, draft), *agreement.notes()]
     notes += [f"'{name}' adds up more products than INT32 may hold; leave it float with --skip"
               for name in long_sums(runs)]  # fmt: skip
     notes += [cannot(trouble)] if trouble else told(agreement, unrounded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from onnxq.config import Config
 from onnxq.errors import ModelError
 from onnxq.graph import Graph
 from onnxq.model_file import ModelFile
-from onnxq.passes.apply import apply, run_pass
+from onnxq.passes.apply import Pass, apply, run_pass
+from onnxq.passes.prepare import PREPARE
 from onnxq.passes.prepare import prepare as prepare_graph
 from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
 from onnxq.passes.softmax_before_transpose import softmax_before_transpose
@@ -33,6 +34,21 @@ class Preparation:
     plan: Plan | None
 
 
+@dataclass
+class Original:
+    """What is known of the file beside its prepared graph (see `original`).
+
+    outputs: names that it has. passes: what prepared it. quantized: its Q/DQ were taken out.
+    held: whether the two were seen to compute the same. refused: why ONNX Runtime cannot run it.
+    """
+
+    outputs: frozenset[str] = frozenset()
+    passes: tuple[Pass, ...] = ()
+    quantized: bool = False
+    held: bool = False
+    refused: str | None = None
+
+
 @dataclass(frozen=True)
 class Source:
     """A prepared graph with the file it was read from and its hash; how to prepare it again, None
@@ -43,6 +59,7 @@ class Source:
     sha256: str
     notes: tuple[str, ...] = ()
     preparation: Preparation | None = None
+    original: Original = field(default_factory=Original, compare=False, repr=False)
 
     @property
     def path(self) -> Path:
@@ -72,6 +89,28 @@ def prepare(
     config = config or Config()
     path = Path(model)
     graph, file = graphs.read(path)
+    before = graph.opset
+    quantized = config.requantize and bool(quantized_nodes(graph))
+    graph = prepare_graph(_as_float(graph, path, config))
+    further, why = _further(graph, config, plan_from)
+    if further:
+        graph = apply(graph, *further)
+    raised = graph.opset > before
+    notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
+    told = Preparation(config, plan_from)
+    outputs = frozenset(t.name for t in graph.outputs)
+    original = Original(outputs, (*PREPARE, *further), quantized)
+    return Source(graph, file, file.sha256, notes, told, original)
+
+
+def given(source: Source) -> Graph:
+    """The graph that was prepared: that of the file, without its Q/DQ if it had some."""
+    assert source.preparation is not None
+    return _as_float(graphs.load(source.path), source.path, source.preparation.config)
+
+
+def _as_float(graph: Graph, path: Path, config: Config) -> Graph:
+    """`graph`, its Q/DQ taken out in place if `config` says so; raises ModelError for others."""
     if found := quantized_nodes(graph):
         if not config.requantize and not only_weights(graph):
             raise ModelError(
@@ -80,23 +119,24 @@ def prepare(
             )
         if config.requantize:
             run_pass(strip_qdq, graph, graph)
-    before = graph.opset
-    graph = prepare_graph(graph)
+    return graph
+
+
+def _further(graph: Graph, config: Config, plan_from: Plan | None) -> tuple[tuple[Pass, ...], str]:
+    """The passes that the configuration asks for on a prepared graph, and what needs its opset."""
+    passes: list[Pass] = []
     if config.placement.attribute_op or (plan_from and plan_from.attribute_ops):
-        graph = apply(graph, type_custom_ops)
+        passes.append(type_custom_ops)
     if config.placement.target == "onnxruntime":
-        graph = apply(graph, softmax_before_transpose)
+        passes.append(softmax_before_transpose)
     needed, why = MINIMUM, "scales per channel"
     if (other := opset_of(config.placement, plan_from)) > needed:
         needed, why = other, "the types of the plan"
     if needed < HALF_OPSET and (config.high_precision != "fp32" or _has_half(graph)):
         needed, why = HALF_OPSET, "FP16 and BF16 scales"
     if graph.opset < needed:
-        graph = apply(graph, raise_opset_to(needed))
-    raised = graph.opset > before
-    notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
-    told = Preparation(config, plan_from)
-    return Source(graph, file, file.sha256, notes, told)
+        passes.append(raise_opset_to(needed))
+    return tuple(passes), why
 
 
 def _has_half(graph: Graph) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto
 
-from onnxq import accuracy
+from onnxq import accuracy, original
 from onnxq import graph as graphs
 from onnxq.accuracy import Agreements
 from onnxq.calib.cache import cached
@@ -145,6 +145,7 @@ def calibrate(
     config = config or Config()
     refuse_unsound(plan, source)
     tensors, runtime = observed(source.graph, plan), runtime_of(config)
+    original.hold(source, dataset, runtime)
 
     def tick(done: int, total: int) -> None:
         progress("calibrate", done, total)
@@ -245,16 +246,18 @@ def compare(
     where those can run it, or in those of `runtime`.
 
     The quantized model is made of the source, so outputs of other lengths, whatever they are
-    declared, are left out: their lengths come from values.
+    declared, are left out: their lengths come from values. The float side is the file of `source`.
+    Raises ModelError as `original.hold` does.
     """
     if runtime is None:
+        original.hold(source, check, runtime_of(config))
         return plainly(
             lambda where: compare(source, quantized, check, config, progress, where),
             runtime_of(config),
         )[0]
     done = iter(range(1, 2 * len(check) + 1))
     return accuracy.measure(
-        lambda: graphs.to_proto(source.graph),
+        original.reference(source),
         lambda: graphs.to_proto(quantized),
         check,
         lambda: progress("compare", next(done), 2 * len(check)),

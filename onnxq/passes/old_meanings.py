@@ -36,31 +36,38 @@ class NoWords(Exception):
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a converted node gets: attributes, and outputs behind its first."""
+    """What a converted node gets: attributes, and outputs that are named behind its first."""
 
     attributes: Mapping[str, int | str]
     outputs: tuple[str, ...] = ()
 
 
-def keep_meanings(model: onnx.ModelProto, opset: int, minimum: int) -> dict[str, Meaning]:
+# What nodes get by the op that they are afterwards, in their order: the converter keeps that, but
+# neither the names of the nodes nor those of what they write.
+Meanings = Mapping[str, Sequence[Meaning]]
+AS_IT_IS = Meaning({})
+TRAINING = Meaning({"training_mode": 1}, ("running_mean", "running_var"))
+
+
+def keep_meanings(model: onnx.ModelProto, opset: int, minimum: int) -> Meanings:
     """Rewrite in place what the conversion from `opset` to `minimum` would change, in bodies too;
-    what to write afterwards, by the first outputs of the nodes.
+    what to write afterwards.
 
     Raises NoWords for a node that the new opset has no form for.
     """
-    found: dict[str, Meaning] = {}
+    found: dict[str, list[Meaning]] = {"Resize": [], "BatchNormalization": []}
     used = set(_read(model.graph))
     constants = _constants(model.graph)
     taken = used | {name for part in _parts(model.graph) for n in part.node for name in n.output}
     for part in _parts(model.graph):
         for node in [n for n in part.node if is_standard(n)]:
             if node.op_type in ("Upsample", "Resize") and opset < 11:
-                found[node.output[0]] = _resized(node, constants)
+                found["Resize"].append(_resized(node, constants))
             elif node.op_type == "Hardmax" and opset < 13:
                 _flatten_around(part, node, taken)
             elif node.op_type == "BatchNormalization" and opset < 14 <= minimum:
-                if rest := _drop_outputs(node, used):
-                    found[node.output[0]] = Meaning({"training_mode": 1}, rest[:2])
+                rest = _drop_outputs(node, used)
+                found[node.op_type].append(TRAINING if rest else AS_IT_IS)
             elif node.op_type == "Dropout" and opset < 12:
                 _drop_outputs(node, used)
             elif node.op_type == "Pad" and opset < 11:
@@ -68,15 +75,17 @@ def keep_meanings(model: onnx.ModelProto, opset: int, minimum: int) -> dict[str,
     return found
 
 
-def write_meanings(model: onnx.ModelProto, found: Mapping[str, Meaning]) -> None:
+def write_meanings(model: onnx.ModelProto, found: Meanings) -> None:
     """Write into converted nodes, in place, what `keep_meanings` found."""
-    for part in _parts(model.graph) if found else ():
+    left = {op: list(meanings) for op, meanings in found.items() if meanings}
+    for part in _parts(model.graph) if left else ():
         for node in part.node:
-            meaning = found.get(node.output[0]) if node.output else None
-            if meaning is not None:
+            if is_standard(node) and node.op_type in left:
+                meaning = left[node.op_type].pop(0)
                 node.attribute.extend(helper.make_attribute(k, v)
                                       for k, v in meaning.attributes.items())  # fmt: skip
-                node.output.extend(meaning.outputs)
+                node.output.extend(f"{node.output[0]}_{what}" for what in meaning.outputs)
+    assert not any(left.values())
 
 
 def _parts(graph: GraphProto) -> Iterator[GraphProto]:
@@ -133,13 +142,14 @@ def _flatten_around(part: GraphProto, node: NodeProto, taken: set[str]) -> None:
     taken |= {flat, hard, shape}
 
 
-def _drop_outputs(node: NodeProto, used: set[str]) -> tuple[str, ...]:
-    """Take all outputs but the first from a node; raises NoWords where one of them is read."""
+def _drop_outputs(node: NodeProto, used: set[str]) -> bool:
+    """Take all outputs but the first from a node; whether it had more. Raises NoWords where one of
+    them is read."""
     rest = tuple(name for name in node.output[1:] if name)
     if read := next((name for name in rest if name in used), None):
         raise NoWords(f"what {node.op_type} '{node.name}' writes to '{read}' is read and changed")
     del node.output[1:]
-    return rest
+    return bool(rest)
 
 
 def _drop_value(node: NodeProto) -> None:

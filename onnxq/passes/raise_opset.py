@@ -66,9 +66,9 @@ def _raise(graph: Graph, minimum: int) -> int:
             f"opset {graph.opset} cannot be raised to {minimum}: {_blame(model, minimum)}"
             f"{_reason(e)}; export the model again with opset {minimum} or later"
         ) from e
+    write_meanings(converted, meanings)
     if unknown:
         _take_back(converted)
-    write_meanings(converted, meanings)
     refill(graph, converted, weights)
     graph.ir_version = max(
         graph.ir_version or 0,

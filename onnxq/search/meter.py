@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq import accuracy, runtime, steps
+from onnxq import accuracy, original, runtime, steps
 from onnxq import graph as graphs
 from onnxq.calib.data import Dataset
 from onnxq.calib.observed import observed, settle
@@ -99,17 +99,16 @@ class Meter:
 
     @cached_property
     def reference(self) -> float:
-        """The float model's score."""
+        """The score of the float file."""
         return self._read(self._float()).score
 
     def latency(self, graph: Graph) -> float:
-        """Seconds a run through ONNX Runtime, as a share of the float model's; the medians of runs
+        """Seconds a run through ONNX Runtime, as a share of the float file's; the medians of runs
         that take turns.
         """
         where = steps.runtime_of(self.config)
-        models = (self.source.graph, graph)
-        protos = [graphs.to_proto(g) for g in models]
-        sessions, _ = plainly(lambda r: [runtime.session(proto, r) for proto in protos], where)
+        models = (self._reference(), graphs.to_proto(graph))
+        sessions, _ = plainly(lambda r: [runtime.session(m, r) for m in models], where)
         names = [o.name for o in sessions[0].get_outputs()]
         feeds = [self.check.sample(i) for i in range(min(TIMED_SAMPLES, len(self.check)))]
         seconds: list[list[float]] = [[], []]
@@ -136,8 +135,13 @@ class Meter:
         return [{n: x for n, x in row.items() if n in wanted} for row in self._run_float()]
 
     def _run_float(self) -> Iterator[Outputs]:
-        model = graphs.to_proto(self.source.graph)
+        model = self._reference()
         return accuracy.outputs(model, self.check, runtime=steps.runtime_of(self.config))
+
+    def _reference(self) -> runtime.Model:
+        """The float model that scores and times are against."""
+        original.hold(self.source, self.check, steps.runtime_of(self.config))
+        return original.reference(self.source)
 
     def _read(self, found: Iterable[Outputs]) -> Measured:
         if isinstance(self.metric, FunctionMetric):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,7 +43,8 @@ class Runner(Protocol):
         ...
 
     def reference(self, i: int) -> Outputs:
-        """What the float model writes for sample `i`, which is held: every scored tensor."""
+        """What the float model writes for sample `i`, which is held: every scored tensor; the file
+        where it has them."""
         ...
 
     def variant(self, toggle: Toggle) -> Variant:
@@ -53,12 +55,13 @@ class Runner(Protocol):
 @dataclass(frozen=True)
 class Subject:
     """What is analyzed: a prepared graph, the ranges of its tensors, the samples, and the names of
-    all tensors that are scored."""
+    all tensors that are scored; the file of the graph, whose outputs these are, if they are."""
 
     graph: Graph
     limits: Mapping[str, Limit]
     data: Samples
     tensors: tuple[str, ...]
+    file: Path | None = None
 
     def quantized(self, graph: Graph, plan: Plan, execution: Execution) -> Graph:
         """A copy of `graph`, all or part of this graph, with the edges of `plan` quantized."""
@@ -78,14 +81,20 @@ class Whole:
     def __init__(self, subject: Subject, execution: Execution) -> None:
         self.subject, self.execution = subject, execution
         self._held: dict[int, Outputs] = {}
-        self._float = self._model(Plan("", "", {}), subject.tensors)
+        if subject.file is None:
+            self._float = self._model(Plan("", "", {}), subject.tensors)
+        else:
+            self._float = self._run_of(subject.file, subject.tensors)
 
     def _model(self, plan: Plan, tensors: tuple[str, ...]) -> Callable[[int], Outputs]:
         part = segments.restrict(self.subject.graph, tensors)
         plan = restricted(plan, {node.name for node in within(part.nodes)})
         graph = self.subject.quantized(part, plan, self.execution)
-        session = ort.session(graphs.to_proto(graph), self.execution.runtime, threads=1)
-        fed = [t.name for t in graph.inputs]
+        return self._run_of(graphs.to_proto(graph), tensors)
+
+    def _run_of(self, model: ort.Model, tensors: tuple[str, ...]) -> Callable[[int], Outputs]:
+        session = ort.session(model, self.execution.runtime, threads=1)
+        fed = [i.name for i in session.get_inputs()]
 
         def run(i: int) -> Outputs:
             feed = self.subject.feed(i)

@@ -59,7 +59,8 @@ class Segmented:
         )  # fmt: skip
         self._sessions = [self._session(segment, base) for segment in self._order]
         ort.release_free_memory()
-        self._float = Whole(subject, execution) if base.edges else None
+        apart = bool(base.edges) or subject.file is not None
+        self._float = Whole(subject, execution) if apart else None
         self._held: dict[int, dict[str, Array]] = {}
 
     def _session(self, segment: Segment, plan: Plan) -> ort.Session:

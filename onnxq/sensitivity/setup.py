@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from onnxq import original
 from onnxq.calib.data import Dataset
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
@@ -24,6 +25,7 @@ from onnxq.sensitivity.segmented import Segmented, segmented
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import Toggle, units_of
 from onnxq.sensitivity.work import Work
+from onnxq.source import Source as FileSource
 
 Progress = Callable[[int, int], None]
 
@@ -48,6 +50,7 @@ class Setup:
     metric: Metric | FunctionMetric
     dataset: Dataset
     config: Config
+    source: Source
 
     @cached_property
     def execution(self) -> Execution:
@@ -71,7 +74,7 @@ class Setup:
             if not isinstance(bench.runner, Segmented):
                 raise
             log.info("the model is run as a whole from here on, not in segments: %s", e)
-            plain = self._bench(Whole(self._subject(), self.execution))
+            plain = self._bench(Whole(self._subject(self.work.scored()), self.execution))
             measure(plain, toggles, samples, state, progress)
 
     def kept(self, samples: Sequence[int]) -> Sequence[int]:
@@ -86,23 +89,25 @@ class Setup:
     @cached_property
     def curve_bench(self) -> Bench:
         """Measures whole models at their outputs."""
-        subject = replace(self._subject(), tensors=self.work.outputs())
-        return self._bench(Whole(subject, self.execution))
+        return self._bench(Whole(self._subject(self.work.outputs()), self.execution))
 
     def _bench(self, runner: Runner) -> Bench:
         workers, memory = self.execution.workers, self.work.options.max_memory
         return bench_of(runner, self.metric, workers, memory)
 
-    def _subject(self) -> Subject:
-        work = self.work
-        return Subject(work.graph, work.ranges.limits, self.dataset, work.scored())
+    def _subject(self, tensors: tuple[str, ...]) -> Subject:
+        work, file = self.work, None
+        if isinstance(self.source, FileSource):
+            file = original.file_with(self.source, tensors)
+        return Subject(work.graph, work.ranges.limits, self.dataset, tensors, file)
 
     def _runner(self) -> Runner:
         work = self.work
+        subject = self._subject(work.scored())
         if work.options.whole:
-            return Whole(self._subject(), self.execution)
+            return Whole(subject, self.execution)
         base = work.plan.only() if work.options.mode == "one-on" else work.plan
-        return segmented(self._subject(), base, work.plan, self.execution)
+        return segmented(subject, base, work.plan, self.execution)
 
 
 def setup_of(
@@ -118,4 +123,7 @@ def setup_of(
         raise DataError("there are no samples to score; give at least one")
     units = tuple(units_of(source.graph, plan, options))
     work = Work(source.graph, plan, ranges, options, units)
-    return Setup(work, metric_of(options, len(dataset)), dataset, config)
+    found = Setup(work, metric_of(options, len(dataset)), dataset, config, source)
+    if isinstance(source, FileSource):
+        original.hold(source, dataset, found.execution.runtime)
+    return found

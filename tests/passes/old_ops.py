@@ -40,13 +40,16 @@ class Form:
         return [self.first, *changed]
 
     def model(self, opset: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-        """The node alone, and what it is fed."""
+        """The node and nothing else that computes, and what it is fed."""
         arrays = {f"x{i}": np.asarray(a) for i, a in enumerate(self.inputs) if a is not None}
         fed = {name: a for name, a in arrays.items() if int(name[1:]) < self.variable}
         names = [f"x{i}" if a is not None else "" for i, a in enumerate(self.inputs)]
         outputs = [f"y{i}" for i in range(self.outputs)]
+        inner = [f"{name}_inner" for name in outputs]  # the converter gives some of them new names
+        node = helper.make_node(self.op, names, inner, "node", **self.attributes)
+        ends = zip(inner, outputs, strict=True)
         graph = helper.make_graph(
-            [helper.make_node(self.op, names, outputs, "node", **self.attributes)],
+            [node, *(helper.make_node("Identity", [a], [b]) for a, b in ends)],
             "one",
             [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
              for n, a in fed.items()],
