@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +92,28 @@ def test_outputs_far_from_the_float_model_fail(folder: Path) -> None:
              "--check-error-stat", "mean", "--rtol", "0", "--atol")  # fmt: skip
     assert polygraphy(folder, *judge, "0.1").returncode == 0
     assert polygraphy(folder, *judge, "0.000001").returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--high-precision", "fp16"],
+        ["--scheme", "w8a16"],
+        ["--scheme", "w4a16"],
+        ["--scheme", "fp8"],
+        ["--target", "onnxruntime"],
+    ],
+    ids=" ".join,
+)
+def test_the_lines_that_repeat_a_comparison_pass(words: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "q.onnx"
+    command = ["quantize", str(MODEL), "--calib", str(CALIB), "--check-samples", "1", *words]
+    assert run([*command, "-o", str(out), "-q"]) == 0
+    lines = json.loads(Path(f"{out}.manifest.json").read_text())["repeat"]
+    ours, *theirs = (shlex.split(line) for line in lines)
+    assert run([*ours[1:-1], str(tmp_path / ours[-1])]) == 0
+    for line in theirs:
+        done = polygraphy(tmp_path, *line[1:])
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
