@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from onnx import helper
 from onnx.numpy_helper import from_array
 
+SMALL = 1e-6  # of weights and inputs, now and then
 Shape = tuple[int, ...]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -80,7 +81,8 @@ class Builder:
         same = [n for n, w in self.weights.items() if w.shape == shape and w.dtype == np.float32]
         if shared and same and self.draw(st.booleans()):
             return self.draw(st.sampled_from(same))
-        name = self.constant(self.rng.normal(0, scale, shape).astype(np.float32))
+        size = 1.0 if self.draw(st.integers(0, 15)) else SMALL
+        name = self.constant(self.rng.normal(0, scale * size, shape).astype(np.float32))
         if self.draw(st.integers(0, 7)):
             return name
         node = helper.make_node("Mul", [name, self.constant(np.float32(0.5))], [f"{name}_half"])
@@ -474,5 +476,6 @@ def generated(draw: Draw, steps: int = 20, samples: int = 3) -> Generated:
     graph = helper.make_graph(b.nodes, title, [x], outputs, weights)
     opsets = [helper.make_opsetid("", opset)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10 if opset > 17 else 8)
-    data = rng.normal(size=(batch * samples, *start[1:])).astype(np.float32)
+    size = 1.0 if draw(st.integers(0, 7)) else SMALL
+    data = rng.normal(0, size, (batch * samples, *start[1:])).astype(np.float32)
     return Generated(model, data, batch)
