@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 def onnxruntime() -> Any:
     """The module; raises RuntimeMissing where it is not installed."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write files to the home folder
     try:
         import onnxruntime
     except ImportError as e:

@@ -7,12 +7,20 @@ from typing import Any
 
 import yaml
 
+MOST = 1_000_000  # values in a document
+
 
 def from_yaml(text: str) -> Any:
     """The document of a text; raises ValueError for one that is no YAML, is nested too deep, or has
-    a key twice in a mapping, of which YAML would take the last."""
+    a key twice in a mapping, of which YAML would take the last, or unfolds to very many values."""
+    loader = _Loader(text)  # a SafeLoader
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > MOST:
+            raise ValueError(f"its aliases unfold to more than {MOST} values")
+        return loader.construct_document(node)
     except yaml.MarkedYAMLError as e:
         line = f", line {e.problem_mark.line + 1}" if e.problem_mark else ""
         raise ValueError(f"{e.problem or e.context}{line}") from e
@@ -20,6 +28,18 @@ def from_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(e).split())) from e
     except RecursionError as e:
         raise ValueError("it is nested too deep to be read") from e
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, each alias unfolded; past `MOST` where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = MOST + 1
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = (p for part in parts for p in (part if isinstance(part, tuple) else (part,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in inner)
+    return known[id(node)]
 
 
 class _Loader(yaml.SafeLoader):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,9 @@ from onnxq_cli.paths import OutFile, note_read
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OUT = OutFile()
+RUNS_CODE = ("ort_extension", "ort_library", "dask")
+MAY_RUN_CODE = ("calib", "metric")
+WRITES = ("cache", "folder")
 IN = click.Path(path_type=Path)
 
 
@@ -49,10 +53,35 @@ def _read_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> 
         each = v if isinstance(v, list) and known[k].multiple else [v]
         if any(isinstance(one, list | dict) for one in each):
             raise PlanError(f"'{value}' sets '{k}' to {v}; give it a single value")
-    ctx.default_map = {
-        k: [v] if known[k].multiple and not isinstance(v, list) else v for k, v in given.items()
-    }
+    ctx.default_map = {k: _trusted(value, known[k], v) for k, v in given.items()}
     return value
+
+
+def _trusted(file: Path, option: click.Parameter, value: Any) -> Any:
+    """The value as the option's default. One that writes a file or runs code is not taken from a
+    file, which somebody else may have written: asked for, it raises PlanError with what to type."""
+    each = value if isinstance(value, list) else [value]
+    runs = option.name in RUNS_CODE or (
+        option.name in MAY_RUN_CODE and any(_names_function(one) for one in each)
+    )
+    writes = isinstance(option.type, OutFile) or option.name in WRITES
+    if not (runs or writes):
+        return each if option.multiple else value
+    typed = " ".join(f"{option.opts[0]} {shlex.quote(str(one))}" for one in each)
+    what = "runs code" if runs else "writes files"
+
+    def refuse() -> Any:
+        raise PlanError(
+            f"'{file}' sets '{option.name}', which {what}; a file does not decide that: if you "
+            f"mean it, write {typed} on the command line"
+        )
+
+    return refuse
+
+
+def _names_function(value: object) -> bool:
+    """Whether a word names a function of a module, and not a file or a metric."""
+    return isinstance(value, str) and ":" in value and not Path(value).exists()
 
 
 config_option = click.option(

@@ -7,6 +7,7 @@ a mapping ends the process, where a read only comes back short.
 from __future__ import annotations
 
 import lzma
+import math
 import shutil
 import struct
 import tempfile
@@ -79,6 +80,7 @@ def map_npz(path: Path) -> tuple[dict[str, Array], object]:
                 else:
                     folder = folder or tempfile.TemporaryDirectory(prefix="onnxq-data-")
                     extracted = Path(folder.name) / f"{k}.npy"
+                    _refuse_more_than_an_array(archive, info)
                     with archive.open(info) as member, open(extracted, "wb") as out:
                         shutil.copyfileobj(member, out, 1 << 20)
                     x = _seen(np.load(extracted, mmap_mode="r", allow_pickle=False))
@@ -106,8 +108,11 @@ def _refuse_other_files(path: Path) -> None:
 def read_npz(path: Path) -> dict[str, Array]:
     """The arrays of an archive, read."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                _refuse_more_than_an_array(archive, info)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except UNREADABLE as e:
         raise unreadable(path, e) from e
 
@@ -158,6 +163,16 @@ def refuse_scalar(x: Array, where: str) -> None:
     """Raises DataError for an array without a sample axis."""
     if x.ndim == 0:
         raise DataError(f"{where} is a single number; the first axis is the sample axis")
+
+
+def _refuse_more_than_an_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    """Raises ValueError for a member that is larger than the array that it holds."""
+    with archive.open(info) as member:
+        shape, _, dtype = _npy_header(member)
+        needed = member.tell() + math.prod(shape) * dtype.itemsize
+    if info.file_size > needed:
+        raise ValueError(f"member '{info.filename}' has {info.file_size} bytes where its array "
+                         f"takes {needed}")  # fmt: skip
 
 
 def _map_member(path: Path, info: zipfile.ZipInfo) -> Array:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -30,6 +31,7 @@ from onnxq.json_text import from_json
 
 KIND, VERSION = "onnxq.stats", 1
 TYPES = {"offsets": "int64", "bins": "uint16", "counts": "int64", "minmax": "float32"}
+SMALL, MOST_PACKED = 64 << 20, 8  # bytes, and times its size: what a file may unpack to
 NO_DATA, DIGEST = "0" * 64, 32  # bytes of a SHA-256
 
 
@@ -134,6 +136,7 @@ def _read(path: Path) -> tuple[Stats, list[str] | None]:
     if not path.is_file():
         raise DataError(f"no statistics at '{path}'; 'onnxq calibrate --stats' writes them")
     try:
+        _refuse_bombs(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         stats = _from_arrays(arrays, path)
@@ -146,6 +149,15 @@ def _read(path: Path) -> tuple[Stats, list[str] | None]:
             f"'{path}' is not a statistics file or is cut short ({type(e).__name__}: {e}); "
             "'onnxq calibrate --stats' writes one"
         ) from e
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Raises ValueError for a file that unpacks to far more than it is: statistics are stored as
+    they are, and read whole."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > max(SMALL, MOST_PACKED * path.stat().st_size):
+        raise ValueError(f"it unpacks to {unpacked >> 20} MB")
 
 
 def merge(*stats: Stats) -> Stats:

@@ -24,6 +24,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxq.errors import ModelError
 from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, is_standard, producer
 from onnxq.passes.remove_identity import replace_tensor
 
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 
+MOST_BYTES = 2 << 30  # of a constant: what is larger no protobuf message holds
+BOMB_BYTES = 16 << 30  # and this no machine, while it loads the model
 MAX_GROWTH = 4  # a fold may make 4 bytes out of each (INT8 weights cast to FP32) ...
 FREE_BYTES = 64 * 1024  # ... and this much out of nothing
 NEVER = {
@@ -47,7 +50,11 @@ NEVER = {
 
 
 def fold_constants(graph: Graph) -> int:
-    """Fold; how many nodes became constants. The graph must be sorted topologically."""
+    """Fold; how many nodes became constants. The graph must be sorted topologically.
+
+    Raises ModelError where constants alone make a tensor that no machine holds.
+    """
+    _refuse_bombs(graph)
     count = 0
     made: dict[Hashable, list[Tensor]] = {}
     for node in graph.nodes:
@@ -59,8 +66,9 @@ def fold_constants(graph: Graph) -> int:
         elif values is None:
             continue
         else:
-            made[work] = _named(node.outputs)
-            for tensor, value in zip(made[work], values, strict=True):
+            if any(len({id(n) for n in t.outputs}) > 1 for t in _named(node.inputs)):
+                made[work] = _named(node.outputs)  # another may do the same: kept for it
+            for tensor, value in zip(_named(node.outputs), values, strict=True):
                 tensor.inputs.clear()
                 tensor.to_constant(value)
         node.inputs.clear()
@@ -104,6 +112,19 @@ def _values_of(graph: Graph, node: Node) -> list[Array] | None:
     return values
 
 
+def _refuse_bombs(graph: Graph) -> None:
+    """Raises ModelError for constants that would take all memory: a chain of Concats doubles one
+    each time, and what onnxq does not fold, every runtime folds."""
+    computed: set[int] = set()  # tensors that constants alone make
+    for node in graph.nodes:
+        inputs = _named(node.inputs)
+        if all(isinstance(t, gs.Constant) or id(t) in computed for t in inputs):
+            computed |= {id(t) for t in node.outputs}
+            if (ahead := _bytes_ahead(node)) > BOMB_BYTES:
+                raise ModelError(f"{node.op} '{node.name}' makes {ahead >> 30} GB of constants; "
+                                 "take it out of the model")  # fmt: skip
+
+
 def _reason_to_keep(graph: Graph, node: Node) -> str:
     if node.op in NEVER:
         return NEVER[node.op]
@@ -111,7 +132,7 @@ def _reason_to_keep(graph: Graph, node: Node) -> str:
         return "it holds a subgraph"
     if any(is_output(graph, t) for t in node.outputs):
         return "it writes an output of the graph"
-    if node.op != "Constant" and _bytes_ahead(node) > _allowed_bytes(node):
+    if node.op != "Constant" and _bytes_ahead(node) > min(MOST_BYTES, _allowed_bytes(node)):
         return f"its result would take {_bytes_ahead(node)} bytes"
     return ""
 

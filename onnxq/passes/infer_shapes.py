@@ -10,6 +10,7 @@ as long as that does not contradict: another rank or length, a number where the 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Container, Iterable, Sequence
 
 import onnx
@@ -20,6 +21,8 @@ from onnxq.graph import Graph, Tensor, is_custom, is_standard, quietly, uncollec
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
+
+LONG = 1 << 16  # values of a constant that Concats make
 
 
 @uncollected()
@@ -34,9 +37,10 @@ def infer_shapes(graph: Graph) -> int:
     del model.graph.value_info[:]
     model.graph.value_info.extend(claims)
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        propagates = not _grows(graph)
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=propagates)
         if _remember(declared, inferred.graph):
-            inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+            inferred = onnx.shape_inference.infer_shapes(model, data_prop=propagates)
     except Exception as e:  # onnx raises RuntimeError and its own InferenceError, among others
         log.info("shapes kept: onnx cannot infer them: %s", str(e).split("\n", 1)[0])
         return 0
@@ -47,6 +51,25 @@ def infer_shapes(graph: Graph) -> int:
         for name, tensor in graph.tensors().items()
         if isinstance(tensor, gs.Variable) and tensor.inputs and name in infos
     )
+
+
+def _grows(graph: Graph) -> bool:
+    """Whether Concats of constants make a long one: onnx would carry each of its values along."""
+    lengths: dict[int, int] = {}
+    for node in graph.nodes:
+        inputs = [t for t in node.inputs if not t.is_empty()]
+        known = [lengths.get(id(t), _length(t)) for t in inputs]
+        if known and None not in known:
+            whole = [n for n in known if n is not None]
+            length = sum(whole) if node.op == "Concat" else max(whole)
+            if length > LONG and node.op == "Concat":
+                return True
+            lengths |= {id(t): length for t in node.outputs}
+    return False
+
+
+def _length(tensor: Tensor) -> int | None:
+    return math.prod(tensor.shape) if isinstance(tensor, gs.Constant) else None
 
 
 def _update(tensor: Tensor, info: onnx.ValueInfoProto, is_output: bool) -> bool:

@@ -7,12 +7,16 @@ copy without the large weights.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx
 import onnx.inliner
 
 from onnxq.errors import ModelError
 from onnxq.graph import Graph
 from onnxq.passes.weightless import refill, weightless
+
+MOST_NODES = 1_000_000  # in a model without its functions
 
 
 def inline_functions(graph: Graph) -> int:
@@ -21,6 +25,9 @@ def inline_functions(graph: Graph) -> int:
     if not count:
         return 0
     model, weights = weightless(graph)
+    if _unfolded(model) > MOST_NODES:
+        raise ModelError(f"the model's functions unfold to over {MOST_NODES} nodes, one within the "
+                         "other; export it again without functions")  # fmt: skip
     try:
         inlined = onnx.inliner.inline_local_functions(_typed(model), convert_version=True)
     except Exception as e:  # onnx raises RuntimeError and its own errors
@@ -30,6 +37,26 @@ def inline_functions(graph: Graph) -> int:
         ) from e
     refill(graph, inlined, weights)
     return count
+
+
+def _unfolded(model: onnx.ModelProto) -> int:
+    """How many nodes the model has once its functions are inlined; past MOST_NODES where one calls
+    itself."""
+    bodies = {(f.domain, f.name, f.overload): f.node for f in model.functions}
+    sizes: dict[tuple[str, str, str], int] = {}
+
+    def of(nodes: Iterable[onnx.NodeProto]) -> int:
+        return sum(size(node) for node in nodes)
+
+    def size(node: onnx.NodeProto) -> int:
+        key = (node.domain, node.op_type, node.overload)
+        if key in bodies and key not in sizes:
+            sizes[key] = MOST_NODES + 1
+            sizes[key] = of(bodies[key])
+        inner = (g for a in node.attribute for g in (a.g, *a.graphs) if g.node)
+        return sizes.get(key, 1) + sum(of(g.node) for g in inner)
+
+    return of(model.graph.node)
 
 
 def _typed(model: onnx.ModelProto) -> onnx.ModelProto:

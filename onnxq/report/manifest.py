@@ -27,6 +27,7 @@ from onnxq.json_text import plain, to_json
 from onnxq.model_file import ModelFile
 from onnxq.plan import Plan
 
+TIMES = ("seconds",)  # of a manifest, what two equal runs do not share
 KIND, VERSION = "onnxq.manifest", 1
 PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "numpy")
 
@@ -140,8 +141,12 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
 
 
 def digest(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What goes into the model's metadata_props: where the model came from, in short."""
-    text = json.dumps(plain(manifest), sort_keys=True)
+    """What goes into the model's metadata_props: where the model came from, in short.
+
+    How long it took is left out, so that two equal runs write the same bytes.
+    """
+    repeatable = {key: value for key, value in manifest.items() if key not in TIMES}
+    text = json.dumps(plain(repeatable), sort_keys=True)
     return {
         "onnxq.version": __version__,
         "onnxq.source_model": manifest["model"]["sha256"],

@@ -174,8 +174,9 @@ def _run(
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         "POLYGRAPHY_USE_TENSORRT_RTX": "1" if backend.is_rtx else "0",
     }
+    # -P: or Python would import from the current folder first
     child = subprocess.Popen(
-        [sys.executable, "-m", "onnxq.trt.worker", json.dumps(request)],
+        [sys.executable, "-P", "-m", "onnxq.trt.worker", json.dumps(request)],
         stdin=subprocess.PIPE,  # closed when this process ends, however it does
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

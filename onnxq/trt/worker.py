@@ -1,4 +1,4 @@
-"""The process that builds: `python -m onnxq.trt.worker REQUEST`, started by `onnxq.trt.build`.
+"""The process that builds: `python -P -m onnxq.trt.worker REQUEST`, started by `onnxq.trt.build`.
 
 REQUEST is one JSON object; every event is one line of JSON on stdout. The ONNX parser is called
 directly, because Polygraphy drops the node that an error names; profiles, timing cache and the
