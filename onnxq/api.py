@@ -279,12 +279,12 @@ def _choose(
     if not isinstance(parse_method(config.method), Auto):
         return read(source, plan, stats, config.method), {}
     found: dict[str, tuple[float, Ranges]] = {}
-    where = runtime_of(config)  # as TensorRT computes: the biases are not written yet
     for method in AUTO:
         ranges = read(source, plan, stats, method)
         settled, _ = settle(source.graph, plan, ranges)
         graph = insert(source, settled, ranges, config)
-        found[method] = _mean_db(compare(source, graph, check, config, progress, where)), ranges
+        write_biases(graph, config)  # as it will be written: what is printed is of that
+        found[method] = _mean_db(compare(source, graph, check, config, progress)), ranges
     best = max(AUTO, key=lambda m: (found[m][0], m == "mse"))
     scores = {m: round(score, 3) for m, (score, _) in found.items() if math.isfinite(score)}
     return found[best][1], scores
