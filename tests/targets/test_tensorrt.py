@@ -7,8 +7,9 @@ import pytest
 
 from onnxq.passes.prepare import prepare
 from onnxq.spec import Edge, QuantSpec
+from onnxq.targets.float_rules import FLOAT_RULES
 from onnxq.targets.options import PlanOptions
-from onnxq.targets.tensorrt import FLOAT_RULES, plan
+from onnxq.targets.tensorrt import plan
 
 TENSOR = QuantSpec()
 CONV3 = "Conv<pads = [1, 1, 1, 1]>"
