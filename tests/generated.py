@@ -166,8 +166,15 @@ def normalize(b: Builder) -> None:
         return
     channels = b.pool[name][1]
     variance = b.constant(b.rng.uniform(0.5, 2.0, channels).astype(np.float32))
-    inputs = [b.weight((channels,)) for _ in range(3)]
-    b.add("BatchNormalization", [name, *inputs, variance], b.pool[name], epsilon=1e-5)
+    inputs = [name, *(b.weight((channels,)) for _ in range(3)), variance]
+    shape = b.pool[name]
+    if b.opset > 12 or not whole(shape) or b.chance():
+        b.add("BatchNormalization", inputs, shape, epsilon=1e-5)
+        return
+    # with the outputs of training, which nobody reads: it normalizes by the batch; a variance of
+    # next to nothing would blow up rounding errors
+    out = b.add("BatchNormalization", inputs, shape, epsilon=0.1)
+    b.nodes[-1].output.extend(f"{out}_{what}" for what in ("mean", "var", "saved", "kept"))
 
 
 def activate(b: Builder) -> None:
@@ -179,10 +186,12 @@ def activate(b: Builder) -> None:
     if op == "SiLU":
         gate = b.add("Sigmoid", [name], shape)
         b.add("Mul", [name, gate], shape)
+    elif op == "Clip" and b.opset < 11:
+        b.add("Clip", [name], shape, min=0.0, max=6.0)
     elif op == "Clip":
         limits = [b.constant(np.float32(0)), b.constant(np.float32(6))]
         b.add("Clip", [name, *limits], shape)
-    elif op != "Softmax" or shape:
+    elif op != "Softmax" or (shape if b.opset > 12 else len(shape) > 1):
         b.add(op, [name], shape)
 
 
@@ -218,7 +227,7 @@ def concatenate(b: Builder) -> None:
     length = sum(b.pool[n][axis] for n in names)
     if prod(shape) * len(names) < 4000:
         b.add("Concat", names, (*shape[:axis], length, *shape[axis + 1 :]),
-              axis=axis - len(shape) if b.chance() else axis)  # fmt: skip
+              axis=axis - len(shape) if b.opset > 10 and b.chance() else axis)  # fmt: skip
 
 
 def pool(b: Builder) -> None:
@@ -244,7 +253,7 @@ def multiply(b: Builder) -> None:
     *front, k = b.pool[name]
     n = b.draw(st.integers(1, 8))
     if len(front) == 1:
-        turned, bias = b.chance(), b.chance()
+        turned, bias = b.chance(), b.chance() or b.opset < 11
         shape = (n, k) if turned else (k, n)
         inputs = [name, b.weight(shape, 1 / np.sqrt(k)), *([b.weight((n,))] if bias else [])]
         alpha = b.draw(st.sampled_from([1.0, 0.5]))
@@ -270,7 +279,7 @@ def attend(b: Builder) -> None:
                for _ in range(3))  # fmt: skip
     turned = b.add("Transpose", [k], (n, c, t), perm=[0, 2, 1])
     scores = b.add("MatMul", [q, turned], (n, t, t))
-    b.add("MatMul", [b.add("Softmax", [scores], (n, t, t), axis=-1), v], (n, t, c))
+    b.add("MatMul", [b.add("Softmax", [scores], (n, t, t), axis=2), v], (n, t, c))
 
 
 def rearrange(b: Builder) -> None:
@@ -289,27 +298,67 @@ def rearrange(b: Builder) -> None:
         new = (0, shape[1] * shape[2], *shape[3:]) if len(shape) > 2 else (0, 1, shape[1])
         b.add(op, [name, b.constant(np.array(new))], (shape[0], *new[1:]))
     elif op == "Unsqueeze" and len(shape) < 5:
-        b.add(op, [name, b.constant(np.array([1]))], (shape[0], 1, *shape[1:]))
+        _at_axis(b, op, name, 1, (shape[0], 1, *shape[1:]))
     elif op == "Squeeze" and (ones := [i for i, d in enumerate(shape) if d == 1 and i]):
-        b.add(op, [name, b.constant(np.array(ones[:1]))], _without(shape, ones[0]))
+        _at_axis(b, op, name, ones[0], _without(shape, ones[0]))
+
+
+def _at_axis(b: Builder, op: str, name: str, axis: int, shape: Shape) -> None:
+    if b.opset < 13:
+        b.add(op, [name], shape, axes=[axis])
+    else:
+        b.add(op, [name, b.constant(np.array([axis]))], shape)
 
 
 def select(b: Builder) -> None:
-    """Slice, to nothing too, or Resize to twice the size."""
+    """Slice, to nothing too, or Resize."""
     name = b.pick(matrices)
     if name is None:
         return
     shape = b.pool[name]
-    if b.chance() and len(shape) == 4 and whole(shape) and prod(shape) < 1000:
-        scales = b.constant(np.array([1, 1, 2, 2], np.float32))
-        b.add("Resize", [name, "", scales], (*shape[:2], 2 * shape[2], 2 * shape[3]),
-              mode="nearest")  # fmt: skip
+    if b.chance() and resizable(shape):
+        _resize(b, name, 2.0, "nearest")
         return
     axis = b.draw(st.integers(1, len(shape) - 1))
     start = b.draw(st.integers(0, shape[axis]))
     end = b.draw(st.integers(start, shape[axis]))
-    places = [b.constant(np.array([i])) for i in (start, end, axis)]
-    b.add("Slice", [name, *places], (*shape[:axis], end - start, *shape[axis + 1 :]))
+    new = (*shape[:axis], end - start, *shape[axis + 1 :])
+    if b.opset < 10:
+        b.add("Slice", [name], new, starts=[start], ends=[end], axes=[axis])
+    else:
+        b.add("Slice", [name, *(b.constant(np.array([i])) for i in (start, end, axis))], new)
+
+
+def resizable(shape: Shape) -> bool:
+    """Whether a tensor is a small image."""
+    return len(shape) == 4 and 0 < prod(shape) < 1000
+
+
+def _resize(b: Builder, name: str, by: float, mode: str) -> None:
+    shape, scales = b.pool[name], b.constant(np.array([1, 1, by, by], np.float32))
+    inputs = [name, scales]
+    if b.opset > 10:  # until 13 nothing is said by a constant
+        nothing = b.constant(np.zeros(0, np.float32)) if b.opset < 13 else ""
+        inputs = [name, nothing, scales]
+    new = (*shape[:2], int(by * shape[2]), int(by * shape[3]))
+    b.add("Upsample" if b.opset < 10 else "Resize", inputs, new, mode=mode)
+
+
+def enlarge(b: Builder) -> None:
+    """Upsample or Resize by any factor, linear or not: each opset means something else by it."""
+    name = b.pick(resizable)
+    if name is not None:
+        factor = b.draw(st.sampled_from([1.5, 2.0, 3.0]))
+        _resize(b, name, factor, b.draw(st.sampled_from(["linear", "nearest"])))
+
+
+def peak(b: Builder) -> None:
+    """Softmax over an axis and, in old opsets, all behind it; Hardmax of the input, as rounding
+    decides between values that are about the same."""
+    name = b.pick(whole, matrices)
+    if name is not None:
+        axis = b.draw(st.integers(1, len(b.pool[name]) - 1))
+        b.add("Hardmax" if name == "x" else "Softmax", [name], b.pool[name], axis=axis)
 
 
 def reduce(b: Builder) -> None:
@@ -438,9 +487,11 @@ def with_odd_outputs(case: Generated) -> Generated:
     return replace(case, model=model)
 
 
-STEPS = (block, block, block, convolve, multiply, multiply, normalize, activate, activate, compute,
-         join, concatenate, pool, attend, deconvolve, rearrange, select, reduce, branch, repeat,
-         split)  # fmt: skip
+PLAIN = (block, block, block, convolve, multiply, multiply, normalize, activate, activate, compute,
+         join, concatenate, pool, attend, deconvolve, rearrange, select, reduce)  # fmt: skip
+STEPS = (*PLAIN, branch, repeat, split)
+# and what onnx's version converter has to carry over
+OLD = (*PLAIN, enlarge, enlarge, enlarge, peak, peak, normalize, normalize)
 STARTS = st.one_of(
     st.tuples(st.sampled_from([1, 3, 4, 8]), st.integers(1, 6), st.integers(1, 6)),
     st.tuples(st.integers(1, 8)),
@@ -455,10 +506,10 @@ def generated(draw: Draw, steps: int = 20, samples: int = 3) -> Generated:
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     free, batch = draw(st.booleans()), draw(st.integers(1, 2))
     start = (batch, *draw(STARTS))
-    opset = draw(st.sampled_from([13, 17, 21]))
+    opset = draw(st.sampled_from([9, 10, 12, 13, 17, 21]))
     b = Builder(draw, rng, free, opset, {"x": start})
     for _ in range(draw(st.integers(3, steps))):
-        draw(st.sampled_from(STEPS))(b)
+        draw(st.sampled_from(STEPS if opset > 12 else OLD))(b)
     made = [name for name in b.pool if name != "x"]
     if not made:
         b.add("Relu", ["x"], start)
