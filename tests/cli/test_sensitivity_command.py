@@ -41,7 +41,8 @@ def test_a_ranking_is_printed_and_written_in_every_form(done, folder):
     document = json.loads(Path("r.json").read_text())
     assert [row["name"] for row in document["rows"]] == ranked
     assert [k for k, _ in document["curve"]] == [0, 1, len(ranked)]
-    assert document["curve"][-1][1] == "inf"  # everything float
+    # everything float: what is left is the rounding of folded BatchNormalization in float32
+    assert float(document["curve"][-1][1]) > 100
     assert "the worst 3 of" in " ".join(ran.out.split())
     assert Path("r.md").read_text().count("\n| /") >= len(ranked) - 1
 
