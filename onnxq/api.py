@@ -57,6 +57,7 @@ from onnxq.steps import (
 )
 from onnxq.targets.attribute_ops import note as attribute_note
 from onnxq.targets.fused import fused_note
+from onnxq.trt.shapes import shapes_seen
 
 __all__ = [
     "Quantized",
@@ -169,7 +170,10 @@ def quantize(
     if not scores and isinstance(parse_method(config.method), Auto):
         notes.append(NO_CHOICE)
     seen = _seen(len(rest) + len(check) > len(dataset), rest, stats_from, config)
-    remarks = manifests.Remarks(notes, scores, recovered, kept, len(check), seen, clock.seconds)
+    shapes = shapes_seen(dataset.shapes())
+    remarks = manifests.Remarks(
+        notes, scores, recovered, kept, len(check), seen, shapes, clock.seconds
+    )
     result.manifest.update(manifests.describe(source.file, config, result, remarks))
     result.manifest["agreement"] |= {
         "session": trouble or "plain",

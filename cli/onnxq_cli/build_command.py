@@ -81,8 +81,7 @@ def _profile(model: Path, calib: tuple[str, ...]) -> tuple[str, ...]:
     from onnxq import api
     from onnxq.trt.shapes import profile_of
 
-    dataset = api.data(api.open_model(model), calib)
-    return profile_of({k: v.shape for k, v in sample.items()} for sample in dataset)
+    return profile_of(api.data(api.open_model(model), calib).shapes())
 
 
 def _success(graph: Any, result: Any) -> dict[str, Any]:

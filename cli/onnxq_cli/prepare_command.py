@@ -29,7 +29,7 @@ def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
 
     before = graph.load(model)
     source = api.prepare(model, Config(requantize=requantize))
-    graph.save(source.graph, out)
+    graph.save(source.graph, out, source.file.metadata)
     ops = (Counter(n.op for n in before.nodes), Counter(n.op for n in source.graph.nodes))
     if as_json:
         document = {"before": dict(ops[0]), "after": dict(ops[1]), "notes": list(source.notes)}

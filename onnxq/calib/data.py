@@ -105,6 +105,12 @@ class Dataset:
     def __iter__(self) -> Iterator[dict[str, Array]]:
         return (self.sample(i) for i in range(len(self)))
 
+    def shapes(self) -> Iterator[dict[str, tuple[int, ...]]]:
+        """The inputs' shapes in each sample; in the first alone if the model has no others."""
+        free = any(info.shape is None or None in info.shape for info in self.inputs.values())
+        few = range(len(self) if free else min(1, len(self)))
+        return ({name: x.shape for name, x in self.sample(i).items()} for i in few)
+
     def digest(self) -> str:
         """Digest of all samples, the same for any order: 64 hex digits. Reads everything."""
         return add_digests(NO_DATA, *(sample_digest(sample) for sample in self))

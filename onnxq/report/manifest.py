@@ -26,6 +26,7 @@ from onnxq.graph import Graph, within
 from onnxq.json_text import plain, to_json
 from onnxq.model_file import ModelFile
 from onnxq.plan import Plan
+from onnxq.trt.shapes import InputShape
 
 TIMES = ("seconds",)  # of a manifest, what two equal runs do not share
 KIND, VERSION = "onnxq.manifest", 1
@@ -71,7 +72,7 @@ class Remarks:
     notes: lines for the user. auto: method -> mean SQNR at the outputs, if `auto` chose.
     recovered: what each recovery did, in order. kept: nodes kept in FP32 in a half graph.
     check_samples: compared on. seen: what part they took before, such as "of the calibration";
-    empty for samples held out of everything. seconds: per stage.
+    empty for samples held out of everything. shapes: of the inputs in the data. seconds: per stage.
     """
 
     notes: list[str]
@@ -80,6 +81,7 @@ class Remarks:
     kept: Mapping[str, str]
     check_samples: int
     seen: str
+    shapes: Sequence[InputShape]
     seconds: Mapping[str, float]
 
 
@@ -118,7 +120,11 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
             "bytes": file.bytes,
             "external_data": list(file.external),
         },
-        "data": {"digest": stats.data, "samples": stats.samples},
+        "data": {
+            "digest": stats.data,
+            "samples": stats.samples,
+            "shapes": {s.name: {"min": s.min, "opt": s.opt, "max": s.max} for s in remarks.shapes},
+        },
         "nodes": node_counts(values.graph, plan),
         "agreement": {
             "samples": remarks.check_samples,

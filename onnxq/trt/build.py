@@ -29,7 +29,7 @@ from onnxq.escaping import shell_word
 from onnxq.external import files_beside
 from onnxq.files import refuse
 from onnxq.trt.backend import Backend, find_backend, has_gpu
-from onnxq.trt.shapes import parse_shapes, suggest
+from onnxq.trt.shapes import parse_shapes, suggested
 
 ARCHITECTURE = "sm89"  # what TensorRT-RTX builds for on a machine without a GPU
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -119,7 +119,7 @@ def build(
         for event in events:
             if event["event"] == "unwritten":
                 raise OSError(event["errno"], os.strerror(event["errno"]), str(out))
-        result = _result(events, ending, backend, arch)
+        result = _result(model, events, ending, backend, arch)
         if result.engine is None:
             return result
         unfinished.replace(out)
@@ -221,12 +221,14 @@ def _events(lines: Iterable[str], progress: Progress) -> Iterator[dict[str, Any]
             yield event
 
 
-def _result(events: list[dict[str, Any]], ending: str, backend: Backend, arch: str) -> BuildResult:
+def _result(
+    model: Path, events: list[dict[str, Any]], ending: str, backend: Backend, arch: str
+) -> BuildResult:
     found: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         found.setdefault(event["event"], []).append(event)
     if "dynamic" in found:
-        raise OnnxqError(_needs_shapes(found["dynamic"]))
+        raise OnnxqError(_needs_shapes(model, found["dynamic"]))
     if "error" in found:
         raise OnnxqError(found["error"][0]["text"])
     result = BuildResult(
@@ -248,11 +250,15 @@ def _result(events: list[dict[str, Any]], ending: str, backend: Backend, arch: s
     return replace(result, problems=tuple(Problem(m) for m in dict.fromkeys(messages)))
 
 
-def _needs_shapes(inputs: list[dict[str, Any]]) -> str:
+def _needs_shapes(model: Path, inputs: list[dict[str, Any]]) -> str:
     listed = ", ".join(f"'{e['name']}' {tuple(e['dims'])}" for e in inputs)
-    hints = " ".join(f"--shapes {shell_word(suggest(e['name'], e['dims']))}" for e in inputs)
-    return (f"these inputs are dynamic: {listed}; give --calib DATA to take the shapes it has, "
-            f"or name:min:opt:max for each, in the form of {hints}")  # fmt: skip
+    manifest = model.with_name(f"{model.name}.manifest.json")
+    if seen := suggested(manifest, {e["name"]: e["dims"] for e in inputs}):
+        words = " ".join(f"--shapes {shell_word(text)}" for text in seen)
+        return (f"these inputs are dynamic: {listed}; give {words}, which are the shapes of the "
+                "data that it was quantized with")  # fmt: skip
+    return (f"these inputs are dynamic: {listed}; give --calib DATA to take the shapes it has, or "
+            "--shapes name:min:opt:max for each")  # fmt: skip
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from onnxq.errors import OnnxqError
 
@@ -20,6 +23,10 @@ class InputShape:
     min: Shape
     opt: Shape
     max: Shape
+
+    def __str__(self) -> str:
+        shapes = ("x".join(map(str, shape)) for shape in (self.min, self.opt, self.max))
+        return ":".join([self.name, *shapes])
 
 
 def parse_shapes(texts: Iterable[str]) -> tuple[InputShape, ...]:
@@ -59,31 +66,52 @@ def _is_shape(text: str) -> bool:
     return re.fullmatch(r"\d+([x,]\d+)*", text) is not None
 
 
-def suggest(name: str, dims: Sequence[int]) -> str:
-    """A shape text for an input whose dynamic dimensions are negative: batch 1, others 224."""
-    fixed = [d if d >= 0 else 1 if i == 0 else 224 for i, d in enumerate(dims)]
-    return f"{name}:{'x'.join(map(str, fixed))}"
+def shapes_seen(samples: Iterable[Mapping[str, Shape]]) -> tuple[InputShape, ...]:
+    """Smallest, likely and largest shape of each input that is no scalar and has one rank.
+
+    Lengths of several inputs may belong together, as those of a mask and of what it masks: so opt
+    is the shape of the inputs in one sample, of those that most samples have.
+    """
+    wholes: Counter[tuple[tuple[str, Shape], ...]] = Counter()
+    for sample in samples:
+        wholes[tuple((name, tuple(shape)) for name, shape in sample.items())] += 1
+    rows = []
+    for name, opt in wholes.most_common(1)[0][0] if wholes else ():
+        shapes = [dict(whole)[name] for whole in wholes]
+        if opt and len({len(s) for s in shapes}) == 1:
+            least = tuple(map(min, zip(*shapes, strict=True)))
+            most = tuple(map(max, zip(*shapes, strict=True)))
+            rows.append(InputShape(name, least, opt, most))
+    return tuple(rows)
 
 
 def profile_of(samples: Iterable[Mapping[str, Shape]]) -> tuple[str, ...]:
     """`name:min:opt:max` for each input, from the shapes seen; a scalar has none.
 
-    Lengths of several inputs may belong together, as those of a mask and of what it masks: so opt
-    is the shape of the inputs in one sample, of those that most samples have. Raises OnnxqError
-    where an input's rank varies.
+    Raises OnnxqError where an input's rank varies.
     """
-    wholes: Counter[tuple[tuple[str, Shape], ...]] = Counter()
-    for sample in samples:
-        wholes[tuple((name, tuple(shape)) for name, shape in sample.items())] += 1
-    likely = dict(wholes.most_common(1)[0][0]) if wholes else {}
-    texts = []
-    for name, opt in likely.items():
-        shapes = [dict(whole)[name] for whole in wholes]
+    kept = [dict(sample) for sample in samples]
+    for name in kept[0] if kept else ():
+        shapes = [sample[name] for sample in kept]
         if len({len(s) for s in shapes}) > 1:
             raise OnnxqError(f"input '{name}' varies in rank, from {min(shapes)} to {max(shapes)}")
-        if not opt:
-            continue
-        least = tuple(map(min, zip(*shapes, strict=True)))
-        most = tuple(map(max, zip(*shapes, strict=True)))
-        texts.append(":".join([name, *("x".join(map(str, s)) for s in (least, opt, most))]))
-    return tuple(texts)
+    return tuple(map(str, shapes_seen(kept)))
+
+
+def suggested(manifest: Path, dims: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """A text for each of these inputs, whose dynamic axes are negative, of the shapes that a
+    manifest says were seen; none where it does not say it of all, or says what does not fit."""
+    with contextlib.suppress(OnnxqError, OSError, ValueError, LookupError, TypeError):
+        seen = json.loads(manifest.read_text("utf-8"))["data"]["shapes"]
+        rows = [InputShape(n, *(tuple(seen[n][k]) for k in ("min", "opt", "max"))) for n in dims]
+        texts = tuple(map(str, rows))
+        if parse_shapes(texts) == tuple(rows) and all(_fits(row, dims[row.name]) for row in rows):
+            return texts
+    return ()
+
+
+def _fits(row: InputShape, dims: Sequence[int]) -> bool:
+    return all(
+        len(shape) == len(dims) and all(d in (-1, n) for d, n in zip(dims, shape, strict=True))
+        for shape in (row.min, row.opt, row.max)
+    )

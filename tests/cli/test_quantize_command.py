@@ -89,6 +89,8 @@ def test_the_manifest_and_the_models_metadata_tell_the_whole_story(quantize):
     assert manifest["output"] == {"path": "q.onnx", "bytes": Path("q.onnx").stat().st_size}
     assert manifest["config"]["skip"] == ["deblocks"]
     assert manifest["data"]["samples"] > 0
+    (shape,) = manifest["data"]["shapes"].values()
+    assert shape["min"] == shape["opt"] == shape["max"]
     assert {"versions", "model", "agreement", "tensors", "seconds", "float_nodes"} <= set(manifest)
     assert all(t["amax"] > 0 for t in manifest["tensors"].values())
     props = {p.key: p.value for p in model.metadata_props}
@@ -96,6 +98,15 @@ def test_the_manifest_and_the_models_metadata_tell_the_whole_story(quantize):
     assert props["onnxq.calibration_data"] == manifest["data"]["digest"]
     assert props["onnxq.method"] == "mse"
     assert props["onnxq.quantized_nodes"] == "18"
+
+
+def test_a_prepared_model_has_the_metadata_of_the_model(done, classifier):
+    model = onnx.load(classifier)
+    onnx.helper.set_model_props(model, {"names": "{0: 'cat'}", "stride": "32"})
+    onnx.save(model, "m.onnx")
+    done("prepare", "m.onnx", "-o", "p.onnx")
+    found = {p.key: p.value for p in onnx.load("p.onnx").metadata_props}
+    assert found == {"names": "{0: 'cat'}", "stride": "32"}
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(done, classifier, images, folder):

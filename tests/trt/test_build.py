@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxq import api
 from onnxq.errors import ModelError, OnnxqError
 from onnxq.trt.backend import find_backend
 from onnxq.trt.build import BuildOptions, BuildResult, Problem, build
@@ -108,8 +111,25 @@ def test_a_crash_of_tensorrt_is_a_result(tmp_path: Path) -> None:
 
 
 def test_a_dynamic_input_needs_a_shape_and_is_told_how(dynamic: Path, tmp_path: Path) -> None:
-    with pytest.raises(OnnxqError, match=r"'x' \(-1, 8\).*--shapes x:1x8"):
+    with pytest.raises(OnnxqError, match=r"'x' \(-1, 8\); give --calib DATA .*--shapes name:min"):
         build(dynamic, tmp_path / "e.engine", options=RTX)
+
+
+def test_a_dynamic_model_that_was_quantized_is_told_the_shapes_of_the_data(tmp_path: Path) -> None:
+    path = model(tmp_path, "(float[N,L,16] x) => (float[N,L,16] y) { y = MatMul(x, w) }")
+    proto = onnx.load(path)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(16, dtype="f4"), "w"))
+    onnx.save(proto, path)
+    rng = np.random.default_rng(0)
+    for i, length in enumerate((2, 3, 3)):
+        np.save(tmp_path / f"{i}.npy", rng.normal(size=(1, length, 16)).astype("f4"))
+    quantized = tmp_path / "q.onnx"
+    api.write(api.quantize(path, [str(tmp_path / f"{i}.npy") for i in range(3)]), quantized)
+    with pytest.raises(OnnxqError, match=r"'x' \(-1, -1, 16\); give --shapes (\S+), which") as e:
+        build(quantized, tmp_path / "e.engine", options=RTX)
+    shapes = re.search(r"--shapes (\S+),", str(e.value))[1]
+    assert shapes == "x:1x2x16:1x3x16:1x3x16"
+    assert build(quantized, tmp_path / "e.engine", options=replace(RTX, shapes=(shapes,))).ok
 
 
 @pytest.mark.parametrize("shapes", ["x:2x8", "x:1x8:2x8:4x8"])

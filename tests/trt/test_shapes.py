@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from onnxq.errors import OnnxqError
-from onnxq.trt.shapes import InputShape, parse_shapes, profile_of, suggest
+from onnxq.trt.shapes import InputShape, parse_shapes, profile_of, shapes_seen, suggested
 
 
 def test_min_opt_and_max_are_read() -> None:
@@ -39,8 +43,47 @@ def test_a_name_given_twice_is_an_error() -> None:
         parse_shapes(["x:1", "x:2"])
 
 
-def test_a_suggestion_parses() -> None:
-    assert parse_shapes([suggest("x", (-1, 3, -1, -1))])[0].opt == (1, 3, 224, 224)
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[[object], Path]:
+    def write(shapes: object) -> Path:
+        path = tmp_path / "m.json"
+        path.write_text(json.dumps({"data": {"shapes": shapes}}))
+        return path
+
+    return write
+
+
+ROW = {"min": [1, 3], "opt": [2, 3], "max": [8, 3]}
+
+
+def test_shapes_that_a_manifest_tells_are_suggested_and_parse(manifest: Callable) -> None:
+    path = manifest({"x:0": ROW, "mask": ROW})
+    (text,) = suggested(path, {"x:0": (-1, 3)})
+    assert parse_shapes([text]) == (InputShape("x:0", (1, 3), (2, 3), (8, 3)),)
+    assert suggested(path, {"x:0": (-1, 3), "mask": (-1, -1)}) == (text, "mask:1x3:2x3:8x3")
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [None, [], {}, {"y": ROW}, {"x": ROW | {"max": [8, 4]}}, {"x": ROW | {"max": [1, 3]}},
+     {"x": ROW | {"opt": 3}}, {"x": ROW | {"opt": ["a", 3]}}, {"x": "1x3"},
+     {"x": ROW | {"min": []}}],
+)  # fmt: skip
+def test_a_manifest_of_another_model_suggests_nothing(shapes: object, manifest: Callable) -> None:
+    assert suggested(manifest(shapes), {"x": (-1, 3)}) == ()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\xff"])
+def test_neither_does_a_file_that_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text(text, "latin1")
+    assert suggested(tmp_path / "m.json", {"x": (-1, 3)}) == ()
+    assert suggested(tmp_path / "none.json", {"x": (-1, 3)}) == ()
+
+
+def test_an_input_whose_rank_varies_has_no_shapes() -> None:
+    assert [
+        str(row) for row in shapes_seen([{"x": (1,), "y": (2,)}, {"x": (1, 1), "y": (3,)}])
+    ] == ["y:2:2:3"]
 
 
 def test_opt_is_a_shape_that_a_sample_has_in_all_inputs() -> None:
