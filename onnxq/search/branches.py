@@ -66,7 +66,10 @@ def parts_of(
     named = [t for t in written.values() if not only or t.name in only]
     floats = comparable(named, varying(graph))
     if not floats:
-        raise PlanError("no scored output is floating point; use --metric module:function")
+        raise PlanError(
+            "no scored output is floating point and of a length that values do not change; "
+            "use --metric module:function"
+        )
     return tuple(part for t in floats for part in _parts(t, quantized, shapes))
 
 

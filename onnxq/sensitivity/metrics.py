@@ -181,7 +181,15 @@ def sums_of(metric: Metric, i: int, ref: Array, test: Array) -> Sums:
     alike = ~np.isfinite(ref) & ((ref == test) | (np.isnan(ref) & np.isnan(test)))
     if isinstance(metric, Sqnr | Mse | Cosine):
         return metric.sums(i, ref[~alike], test[~alike])
+    if isinstance(metric, Kl) and alike.all():
+        return 0.0, 0.0  # no rows
     return metric.sums(i, *(np.where(alike, 0, x).astype(x.dtype) for x in (ref, test)))
+
+
+def is_told(sums: Array) -> bool:
+    """Whether there was anything to score in sums [..., K]: what follows the first sum, which is of
+    what went wrong or right, is how much there was."""
+    return bool(sums[..., 1:].any())
 
 
 def _gap(ref: Array, test: Array) -> Sums:

@@ -15,6 +15,7 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import sample_digest
 from onnxq.config import Config
+from onnxq.errors import ModelError
 from onnxq.plan import Plan
 from onnxq.sensitivity.options import Execution, Options
 from onnxq.sensitivity.ranking import Ranking
@@ -65,6 +66,11 @@ def sensitivity(
     if executor is not None:
         measure = workers_of(executor, source, setup).measure
     found = _measured(setup, measure, state, screen_of(options, len(dataset)), progress)
+    if not found.tells(work.units):
+        raise ModelError(
+            f"no scored output has a value that '{options.metric}' can compare in any "
+            "sample: there is nothing to rank by; score other outputs with --output"
+        )
     judge = found.judge()
     first = {name: x.shape for name, x in dataset.sample(0).items()}
     ranking = Ranking(

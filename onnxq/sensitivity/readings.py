@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from onnxq.sensitivity.analysis import Judge, Reading, Totals
 from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import LABEL_FREE, Metric
+from onnxq.sensitivity.metrics import LABEL_FREE, Metric, is_told
 from onnxq.sensitivity.ranking import Score
 from onnxq.sensitivity.screen import Screen
 from onnxq.sensitivity.state import State
@@ -42,6 +42,13 @@ class Readings:
         """What reads scores over all samples; for a screen with something confirmed, or without
         samples that are left out."""
         return self._judges[self.screen.everything]
+
+    def tells(self, units: Iterable[Unit]) -> bool:
+        """Whether some unit was scored on at least one value."""
+        if isinstance(self.metric, FunctionMetric):
+            return True
+        found = (self.totals(toggle_name(u, "both"), self.screen.of(u.name)) for u in units)
+        return any(is_told(sums) for totals in found for sums in totals.values())
 
     def _read(self, unit: Unit, part: Part, samples: range) -> Reading:
         found = self.totals(toggle_name(unit, part), samples)

@@ -56,7 +56,10 @@ class Work:
         found = comparable([written[name] for name in names], varying(self.graph))
         floats = tuple(t.name for t in found)
         if not floats:
-            raise ModelError("no scored output is floating point; use a metric module:function")
+            raise ModelError(
+                "no scored output is floating point and of a length that values do not change; "
+                "use a metric module:function"
+            )
         if self.options.metric == "top1" and len(floats) > 1:
             raise PlanError(
                 f"metric 'top1' looks at one output; name it with --output: {', '.join(floats)}"

@@ -11,7 +11,8 @@ from onnx.numpy_helper import from_array
 
 BODY = """<ir_version: 8, opset_import: ["": 17]>
 g (float[N, 16] x) => (OUTPUTS)
-<float none = {-inf}, float limit = {0.1}, int64[2] rows = {-1, 1}>
+<float none = {-inf}, float limit = {0.1}, int64[2] rows = {-1, 1}, float hundred = {100},
+ int64 first = {0}>
 {
     h = MatMul(x, w1)
     r = Relu(h)
@@ -26,10 +27,24 @@ g (float[N, 16] x) => (OUTPUTS)
     kept = GatherND(z, q)
     e = Reshape(kept, rows)
     wide = MatMul(e, w3)
+    infinite = Sub(z, none)
+    root = Sqrt(none)
+    nan = Add(z, root)
+    positive = Greater(x, limit)
+    where = NonZero(positive)
+    row = Gather(where, first)
+    taken = Gather(x, row)
+    own = MatMul(taken, w1)
+    mean = ReduceMean<axes = [1]>(x)
+    far = Greater(mean, hundred)
+    near = Where(far, none, z)
+    size = Shape(z)
 }
 """
 TYPES = {"masked": "float[N, 32]", "k": "int64[N, 1]", "s": "float[N, 32]", "kept": "float[K]",
-         "wide": "float[K, 24]"}  # fmt: skip
+         "wide": "float[K, 24]", "infinite": "float[N, 32]", "nan": "float[N, 32]",
+         "own": "float[K, 64]", "size": "int64[2]",
+         "near": "float[N, 32]"}  # fmt: skip
 
 # an error so large that some value changes sides in some sample
 ROUGH = ("quantize", "m.onnx", "--calib", "c.npy", "--method", "percentile:80")
@@ -71,6 +86,37 @@ def test_every_verb_goes_on(onnxq, saved, outputs):
         ran = onnxq(*words)
         assert ran.code == (1 if words[0] == "diff" else 0), (words, ran.err)
         assert "nan" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        ("infinite nan", "'sqnr' can compare in any sample: there is nothing to rank by"),
+        ("own size", "no scored output is floating point and of a length that values do not"),
+    ],
+)
+def test_nothing_is_ranked_or_searched_by_outputs_that_say_nothing(refused, saved, outputs, said):
+    saved(outputs)
+    data = ("m.onnx", "--calib", "c.npy")
+    assert said in refused("sensitivity", *data)
+    assert said in refused("recipe", *data, "--top", "0,1", "-o", "made")
+    assert said in refused("search", *data, "--min-sqnr", "10", "-o", "p.yaml")
+
+
+@pytest.mark.parametrize("metric", ["mse", "cosine", "kl"])
+def test_no_metric_ranks_by_nan(refused, saved, metric):
+    saved("nan")
+    found = refused("sensitivity", "m.onnx", "--calib", "c.npy", "--metric", metric)
+    assert f"no scored output has a value that '{metric}' can compare" in found
+
+
+def test_no_plan_is_measured_by_samples_that_say_nothing(refused, saved, folder):
+    saved("near")
+    np.save(folder / "far.npy", np.full((4, 16), 200, np.float32))
+    data = ("m.onnx", "--calib", "c.npy", "--eval", "far.npy")
+    for words in (("recipe", *data, "--top", "0,1", "-o", "made"),
+                  ("search", *data, "--min-sqnr", "10", "-o", "p.yaml")):  # fmt: skip
+        assert "no scored output has a finite value in any sample" in refused(*words)
 
 
 def test_what_is_left_out_is_named_with_its_lengths(done, saved, folder):
