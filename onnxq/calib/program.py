@@ -21,7 +21,7 @@ from onnxq import segments
 from onnxq.calib import on_device
 from onnxq.calib.histogram import Array
 from onnxq.errors import DataError, ModelError
-from onnxq.graph import Graph
+from onnxq.graph import Graph, is_custom
 from onnxq.segments import Segment
 
 Live = dict[str, Array]
@@ -29,6 +29,8 @@ Step = Callable[[Live], Live]
 Types = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 log = logging.getLogger(__name__)
+# domains of ONNX Runtime's own ops
+OWN = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.ml")
 
 
 class BufferMismatch(Exception):
@@ -140,7 +142,16 @@ def planned(
     ort.release_free_memory()  # what this one run allocated, the buffers will do without
     if not all(prod(shape) for _, shape in types.values()):
         return program
+    if any(_is_foreign(segment) for segment, _ in program.segments):
+        return program
     return replace(program, shapes=shapes, types=types)
+
+
+def _is_foreign(segment: Segment) -> bool:
+    """Whether an op of a user's library writes what leaves the segment. One that finds another
+    length than there is room for may end the process; ONNX Runtime's own raise an error."""
+    foreign = (n for n in segment.nodes if is_custom(n) and n.domain not in OWN)
+    return any(t.name in segment.outputs for node in foreign for t in node.outputs)
 
 
 class Runner:

@@ -161,3 +161,52 @@ def test_samples_are_held_out_only_where_they_took_no_part(done, saved, samples,
     out = done("quantize", "m.onnx", "--calib", "c.npy", *few, *more, "-o", "q.onnx").out
     assert f"FP32 against INT8: {said}, ONNX Runtime" in out
     assert ("held-out" in out) == ("held-out" in said)
+
+
+HIDDEN = """<ir_version: 8, opset_import: ["": 17, "my": 1]>
+g (float[N, 16] x) => (float[K, 24] y) <float limit = {0.1}, bool go = {1}, int64 once = {1}>
+{ h = MatMul(x, w1) r = Relu(h) z = MatMul(r, w2) PICK y = MatMul(some, w3) }
+"""
+# rows of z, or how many there are, where no shape in the graph says that values decide it
+PICKS = {
+    "If": """m = ReduceMean<axes = [1], keepdims = 0>(z) b = Greater(m, limit)
+        all = ReduceSum<keepdims = 0>(z) c = Greater(all, limit)
+        some = If (c) <
+            then_branch = t () => (float[K, 16] p) { p = Compress<axis = 0>(z, b) },
+            else_branch = e () => (float[K, 16] n) { n = Compress<axis = 0>(r, b) }>""",
+    "Loop": """a = Abs(z) all = ReduceSum<keepdims = 0>(a) n = Cast<to = 7>(all)
+        v = ReduceMean<axes = [0], keepdims = 0>(z)
+        last, some = Loop (n, go, v) <body = l (int64 i, bool c, float[16] u)
+            => (bool d, float[16] o, float[16] s)
+            { d = Identity(c) o = Neg(u) s = Identity(u) }>""",
+    "a custom op": "some = my.PickRows(z)",
+}
+PICK_ROWS = """
+import numpy as np
+from onnxruntime_extensions import PyOp, onnx_op
+
+@onnx_op(op_type="PickRows", inputs=[PyOp.dt_float], outputs=[PyOp.dt_float])
+def pick_rows(x):
+    return np.ascontiguousarray(x[x.mean(axis=1) > 0.1])
+"""
+
+
+@pytest.mark.parametrize("where", PICKS)
+def test_lengths_that_come_from_values_within_an_op_are_left_out(onnxq, folder, rng, where):
+    model = onnx.parser.parse_model(HIDDEN.replace("PICK", PICKS[where]))
+    for name, shape in (("w1", (16, 16)), ("w2", (16, 16)), ("w3", (16, 24))):
+        weight = rng.standard_normal(shape).astype(np.float32) / 4
+        model.graph.initializer.append(from_array(weight, name))
+    onnx.save(model, "m.onnx")
+    for i in range(16):
+        np.save(f"{i}.npy", rng.standard_normal((8, 16)).astype(np.float32))
+    (folder / "ops.py").write_text(PICK_ROWS)
+    data = ["--calib", *" --calib ".join(f"{i}.npy" for i in range(16)).split()]
+    data += ["--ort-extension", "ops.py"] if where == "a custom op" else []
+    ran = onnxq("quantize", "m.onnx", *data, "--method", "percentile:80", "-o", "q.onnx")
+    assert ran.code == 0, ran.err
+    assert "output 'y' is not compared: its length depends on the" in " ".join(ran.out.split())
+    for words in (("sensitivity",), ("recipe", "--top", "0", "-o", "made")):
+        ran = onnxq(words[0], "m.onnx", *data, "--method", "percentile:80", *words[1:])
+        assert ran.code == 2
+        assert "'y' cannot be scored: its length depends on the values" in ran.err
