@@ -4,13 +4,14 @@
 
 In a session with default options the optimizer WeightBiasQuantization makes of their float bias
 INT32 codes in steps of (x scale x weight scale), as its integer kernels add them, and of a float
-weight INT8 codes with one scale. It works in the type of the scales. What it looks for here is
-what it finds after it has moved Q/DQ through ops that only pass values on.
+weight INT8 codes with one scale. Between FP16 scales the step is FP32 and the codes are FP16 before
+they become INT32: those beyond FP16 become -2^31 (ONNX Runtime 1.32, x86). What it looks for here
+is what it finds after it has moved Q/DQ through ops that only pass values on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def rounded_nodes(graph: Graph) -> Iterator[tuple[Graph, Node]]:
         for node in list(scope.nodes):
             if node.op in OPS and is_standard(node) and len(node.inputs) >= BIAS:
                 before = dequantizer(behind(node.inputs[0], PASSED))
-                if before is not None and _is_one(before.inputs[1]) and _goes_to_codes(node):
+                if before is not None and _is_one(before.inputs[1]) and _to_codes(node):
                     yield scope, node
 
 
@@ -73,21 +74,24 @@ def bias_of(node: Node) -> Array | None:
     return bias if bias is not None and bias.ndim == 1 else None
 
 
-def _goes_to_codes(node: Node) -> bool:
+def _to_codes(node: Node) -> list[Node]:
+    """The nodes behind `node` up to a QuantizeLinear; none where something else reads it too."""
+    found: list[Node] = []
     while True:
         readers = {id(n): n for n in node.outputs[0].outputs}
         if len(node.outputs) != 1 or len(readers) != 1:
-            return False
+            return []
         (node,) = readers.values()
+        found.append(node)
         if node.op == "QuantizeLinear":
-            return True
+            return found
         if node.op not in (*CLIPS, *PASSED):
-            return False
+            return []
 
 
 def loses_bias(node: Node) -> bool:
-    """Whether the codes of the bias, or their sum with the products, are beyond INT32, or beyond
-    FP16 where the scales are FP16."""
+    """Whether the codes of the bias, or their sum with the products, are beyond INT32; where the
+    scales are FP16, which holds the codes then, whether they are beyond that, and it shows."""
     x, w, bias = dequantizer(behind(node.inputs[0], PASSED)), dequantizer(node.inputs[1]), None
     if x is None or w is None or w.attrs.get("block_size", 0) or (bias := bias_of(node)) is None:
         return False
@@ -95,36 +99,71 @@ def loses_bias(node: Node) -> bool:
     if sx is None or sw is None or sw.dtype not in (np.float32, np.float16):
         return False
     with np.errstate(all="ignore"):
-        step = (sx.astype(np.float32) * sw.astype(np.float32)).astype(sw.dtype)
-        codes = np.rint((bias.astype(np.float32) / step.astype(np.float32)).astype(step.dtype))
-    most = np.abs(codes.astype(np.float64))
-    if not np.isfinite(most[bias != 0]).all():
-        return True
-    most[bias == 0] = 0
-    return bool((most + largest_sum(node)).max(initial=0) > INT32_MAX)
+        step = sx.astype(np.float32) * sw.astype(np.float32)  # in FP32, of FP16 scales too
+        codes = np.where(bias == 0, 0, bias.astype(np.float32) / step).astype(np.float32)
+        lost = ~np.isfinite(codes.astype(sw.dtype))
+    codes = codes.astype(np.float64)
+    if sw.dtype == np.float16:
+        return bool((lost & ~_hidden(node, codes, step)).any())
+    return bool((lost | (np.abs(np.rint(codes)) + largest_sum(node) > INT32_MAX)).any())
+
+
+def _hidden(node: Node, codes: Array, step: Array) -> Array:
+    """Where a lost bias makes no difference, a channel: ONNX Runtime puts -2^31 for codes that FP16
+    cannot hold, and what is below zero either way is zero behind the Relu."""
+    nodes, sums = _to_codes(node), _channel_sums(node)
+    scale = constant_of(nodes[-1].inputs[1]) if nodes else None
+    if scale is None or sums is None or not any(map(_cuts_at_zero, nodes)):
+        return np.zeros(codes.shape, bool)
+    most = sums if sums.shape == codes.shape else sums.max(initial=0)
+    top = (np.maximum(codes, -INT32_MAX - 1) + most) * step.astype(np.float64)
+    return np.asarray(top < 0.49 * scale.min())  # half a step rounds to zero; FP16 may add to it
+
+
+def _cuts_at_zero(node: Node) -> bool:
+    if node.op != "Clip" or len(node.inputs) < 2:
+        return node.op == "Relu"
+    low = constant_of(node.inputs[1])
+    return low is not None and bool((low == 0).all())
 
 
 def largest_sum(node: Node) -> float:
     """A bound of the sums of products of 8-bit codes that a node adds up, in any channel; 0 where
     its codes are of other types, or not known."""
-    x, w = dequantizer(behind(node.inputs[0], PASSED)), dequantizer(node.inputs[1])
-    if x is None or w is None or w.attrs.get("block_size", 0) or w.inputs[0].shape is None:
+    found = _weight_codes(node)
+    if found is None:
         return 0
-    x_type, w_type = (_code_type(dq) for dq in (x, w))
-    if x_type not in (np.uint8, np.int8) or w_type not in (np.uint8, np.int8):
-        return 0
-    most = _furthest(x, x_type)
-    shape = w.inputs[0].shape
-    if any(not isinstance(d, int) for d in shape) or len(shape) < (1 if node.op == "MatMul" else 2):
-        return 0
-    summed = _summed(node, len(shape))
-    terms = int(np.prod([shape[i] for i in summed]))
+    w, shape, most = found
+    terms = int(np.prod([shape[i] for i in _summed(node, len(shape))]))
     if terms * most * 128 <= INT32_MAX // 4:  # as of nearly all: no weight need be read
         return terms * most * 128
-    codes = _codes(w) if w_type == np.int8 else None
-    if codes is None:
-        return terms * most * _furthest(w, w_type)
-    return most * float(np.abs(codes.astype(np.int16)).sum(axis=summed, dtype=np.int64).max())
+    sums = _channel_sums(node)
+    return terms * most * _furthest(w, _code_type(w)) if sums is None else float(sums.max())
+
+
+def _channel_sums(node: Node) -> Array | None:
+    """That bound a channel, of its constant INT8 codes; None where there are none."""
+    found = _weight_codes(node)
+    codes = _codes(found[0]) if found and _code_type(found[0]) == np.int8 else None
+    if found is None or codes is None:
+        return None
+    axes = _summed(node, codes.ndim)
+    return np.asarray(found[2] * np.abs(codes.astype(np.int16)).sum(axis=axes, dtype=np.int64))
+
+
+def _weight_codes(node: Node) -> tuple[Node, Sequence[int], int] | None:
+    """The DequantizeLinear of a weight and its shape, and how far an input's code is from that of
+    zero at most; None unless both are 8-bit integers."""
+    x, w = dequantizer(behind(node.inputs[0], PASSED)), dequantizer(node.inputs[1])
+    if x is None or w is None or w.attrs.get("block_size", 0) or w.inputs[0].shape is None:
+        return None
+    x_type, w_type = (_code_type(dq) for dq in (x, w))
+    if x_type not in (np.uint8, np.int8) or w_type not in (np.uint8, np.int8):
+        return None
+    shape = w.inputs[0].shape
+    if any(not isinstance(d, int) for d in shape) or len(shape) < (1 if node.op == "MatMul" else 2):
+        return None
+    return w, shape, _furthest(x, x_type)
 
 
 def long_sums(graph: Graph) -> list[str]:
