@@ -13,8 +13,13 @@ from onnx.numpy_helper import from_array
 from onnxq_cli.main import run as onnxq
 
 from onnxq import api, numerics
+from onnxq import graph as graphs
 from onnxq.calib.holdout import held_out
+from onnxq.calib.stats import Stats
 from onnxq.config import Config
+from onnxq.search.branches import Part
+from onnxq.search.meter import Meter
+from onnxq.sensitivity.metrics import Sqnr
 from onnxq.targets.options import PlanOptions
 
 ort.set_default_logger_severity(3)
@@ -210,6 +215,7 @@ def test_where_a_plain_session_rounds_inputs_beside_weights_both_figures_are_tol
     assert onnxq(["compare", model, str(out), "--calib", calib, "--min-sqnr", "30"]) == 0
 
 
+CANNOT = "a plain ONNX Runtime session cannot run this model"
 HALVES = """(float16[1,4] x) => (float16[1,8] y)
     <int8 z = {0}> {
     q = QuantizeLinear(x, s, z)
@@ -223,8 +229,10 @@ HALVES = """(float16[1,4] x) => (float16[1,8] y)
 }"""
 
 
-def test_what_a_plain_session_cannot_run_is_run_otherwise_and_that_is_said(tmp_path, capsys):
-    """It makes of a Concat of codes a QLinearConcat, which takes no FP16."""
+@pytest.fixture
+def not_plainly(tmp_path):
+    """A float model, one that a plain session cannot run, and data: it makes of a Concat of codes a
+    QLinearConcat, which takes no FP16."""
     proto = onnx.parser.parse_model(HEAD + HALVES)
     proto.graph.initializer.append(from_array(np.float16(1 / 16), "s"))
     onnx.save(proto, tmp_path / "q.onnx")
@@ -233,10 +241,50 @@ def test_what_a_plain_session_cannot_run_is_run_otherwise_and_that_is_said(tmp_p
     np.save(tmp_path / "x.npy", numbers(6, 4).astype(np.float16))
     with pytest.raises(Exception, match="QLinearConcat"):
         ort.InferenceSession(tmp_path / "q.onnx")
-    words = ["compare", *(str(tmp_path / f"{n}.onnx") for n in "mq")]
-    words += ["--calib", str(tmp_path / "x.npy"), "--min-sqnr", "20"]
+    return [str(tmp_path / name) for name in ("m.onnx", "q.onnx", "x.npy")]
+
+
+def test_what_a_plain_session_cannot_run_is_run_otherwise_and_that_is_said(not_plainly, capsys):
+    *models, data = not_plainly
+    words = ["compare", *models, "--calib", data, "--min-sqnr", "20"]
     assert onnxq(words) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "a plain ONNX Runtime session cannot run this model" in said
+    assert CANNOT in " ".join(capsys.readouterr().out.split())
     assert onnxq([*words, "--json"]) == 0
     assert "QLinearConcat" in json.loads(capsys.readouterr().out)["session"]
+
+
+def test_diff_says_what_a_plain_session_cannot_run(not_plainly, capsys):
+    *models, data = not_plainly
+    words = ["diff", *models, "--calib", data]
+    assert onnxq(words) == 1
+    assert CANNOT in " ".join(capsys.readouterr().out.split())
+    assert onnxq([*words, "--json"]) == 1
+    (said,) = json.loads(capsys.readouterr().out)["effect_notes"]["B against A"]
+    assert CANNOT in said
+    assert "QLinearConcat" in said
+
+
+def test_a_search_keeps_why_a_plain_session_cannot_run_a_plan(not_plainly):
+    model, quantized, data = not_plainly
+    source = api.open_model(model)
+    check = api.data(source, [data])
+    stats = Stats(source.sha256, {}, 0, "")
+    meter = Meter(source, stats, Sqnr(), (Part("y", "y"),), check, check, Config())
+    found = meter.measure(graphs.load(quantized))
+    assert found.score > 20
+    assert "QLinearConcat" in found.trouble
+    assert not meter.measure(source.graph).trouble
+
+
+def test_sums_of_more_products_than_int32_holds_are_noted(tmp_path, capsys):
+    proto = onnx.parser.parse_model(
+        HEAD + "(float[N,140000] x) => (float[N,16] y) { [gemm] y = Gemm(x, w) }"
+    )
+    signs = np.sign(numbers(140_000, 16)).astype(np.float32)  # every code is 127
+    proto.graph.initializer.append(from_array(signs, "w"))
+    onnx.save(proto, tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", numbers(4, 140_000).astype(np.float32))
+    words = ["quantize", str(tmp_path / "m.onnx"), "--calib", str(tmp_path / "x.npy")]
+    assert onnxq([*words, "--recover", "none", "-o", str(tmp_path / "q.onnx")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "'gemm' adds up more products than INT32 may hold; leave it float with --skip" in said

@@ -59,7 +59,8 @@ def command(
         found = difference(read(a), read(b))
     if calib:
         config = config_of(options)
-        found = replace(found, effect=_effect(a, b, reference, calib, config))
+        effect, troubles = _effect(a, b, reference, calib, config)
+        found = replace(found, effect=effect, troubles=troubles)
     if as_json:
         streams.out(to_json(found.as_dict()))
     else:
@@ -69,8 +70,9 @@ def command(
 
 def _effect(
     a: Path, b: Path, reference: Path | None, calib: tuple[str, ...], config: Config
-) -> dict[str, Agreements]:
-    """Which models -> output -> how far they are from each other on data."""
+) -> tuple[dict[str, Agreements], dict[str, str]]:
+    """Which models -> output -> how far they are from each other on data; and which models a plain
+    session cannot run, and why."""
     from onnxq import api
     from onnxq.plain import plainly
 
@@ -78,12 +80,14 @@ def _effect(
     pairs = {"B against A": (a, b)}
     if reference is not None:
         pairs |= {"A against FLOAT": (reference, a), "B against FLOAT": (reference, b)}
-    found = {}
+    found: dict[str, Agreements] = {}
+    troubles: dict[str, str] = {}
     with Bars() as bars:
         for pair, models in pairs.items():
             one = partial(_measured, models, dataset, partial(bars, pair))
-            found[pair], _ = plainly(one, api.runtime_of(config))
-    return found
+            found[pair], trouble = plainly(one, api.runtime_of(config))
+            troubles |= {pair: trouble} if trouble else {}
+    return found, troubles
 
 
 def _measured(

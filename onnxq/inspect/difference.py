@@ -18,6 +18,7 @@ from onnxq.graph import behind, constant_of
 from onnxq.inspect.reading import NAMES, NodeReading, Read, Reading
 from onnxq.inspect.tensors import THROUGH, Array, Quantized
 from onnxq.numerics import decibels
+from onnxq.plain import cannot
 
 MISSING = "not there"
 
@@ -68,7 +69,8 @@ class ConstantChange:
 @dataclass(frozen=True)
 class Difference:
     """What differs, the largest changes first. compared: nodes, quantized tensors and constants
-    that both models have. effect: what was measured on data, pair of models -> output."""
+    that both models have. effect: what was measured on data, pair of models -> output. troubles:
+    pairs that plain ONNX Runtime sessions could not run, and why."""
 
     a: str
     b: str
@@ -77,6 +79,7 @@ class Difference:
     constants: tuple[ConstantChange, ...]
     compared: Mapping[str, int]
     effect: Mapping[str, Agreements] = field(default_factory=dict)
+    troubles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -97,11 +100,15 @@ class Difference:
                 pair: {name: found.as_dict() for name, found in outputs.items()}
                 for pair, outputs in self.effect.items()
             },
-            "effect_notes": {
-                pair: [*outputs.equal_lines(), *outputs.notes()]
-                for pair, outputs in self.effect.items()
-            },
+            "effect_notes": {pair: [*self.lines(pair)] for pair in self.effect},
         }
+
+    def lines(self, pair: str) -> Iterator[str]:
+        """What is to be said of a measured pair, beside its numbers."""
+        yield from self.effect[pair].equal_lines()
+        yield from self.effect[pair].notes()
+        if pair in self.troubles:
+            yield cannot(self.troubles[pair])
 
 
 def difference(a: Reading, b: Reading) -> Difference:

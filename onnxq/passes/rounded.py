@@ -122,7 +122,7 @@ def _hidden(node: Node, codes: Array, step: Array) -> Array:
 
 def _cuts_at_zero(node: Node) -> bool:
     if node.op != "Clip" or len(node.inputs) < 2:
-        return node.op == "Relu"
+        return bool(node.op == "Relu")
     low = constant_of(node.inputs[1])
     return low is not None and bool((low == 0).all())
 
@@ -138,7 +138,7 @@ def largest_sum(node: Node) -> float:
     if terms * most * 128 <= INT32_MAX // 4:  # as of nearly all: no weight need be read
         return terms * most * 128
     sums = _channel_sums(node)
-    return terms * most * _furthest(w, _code_type(w)) if sums is None else float(sums.max())
+    return terms * most * _furthest(w) if sums is None else float(sums.max())
 
 
 def _channel_sums(node: Node) -> Array | None:
@@ -163,7 +163,7 @@ def _weight_codes(node: Node) -> tuple[Node, Sequence[int], int] | None:
     shape = w.inputs[0].shape
     if any(not isinstance(d, int) for d in shape) or len(shape) < (1 if node.op == "MatMul" else 2):
         return None
-    return w, shape, _furthest(x, x_type)
+    return w, shape, _furthest(x)
 
 
 def long_sums(graph: Graph) -> list[str]:
@@ -179,8 +179,9 @@ def _code_type(dq: Node) -> np.dtype[Any] | None:
     return None if dtype is None or isinstance(dtype, int) else np.dtype(dtype)
 
 
-def _furthest(dq: Node, dtype: np.dtype[Any]) -> int:
-    """How far a code is from that of zero, at most."""
+def _furthest(dq: Node) -> int:
+    """How far an 8-bit code is from that of zero, at most."""
+    dtype = np.dtype(np.int8) if _code_type(dq) == np.int8 else np.dtype(np.uint8)
     zero = constant_of(dq.inputs[BIAS]) if len(dq.inputs) > BIAS else None
     z = 0 if zero is None or not zero.size else int(zero.reshape(-1)[0])
     return int(max(z - np.iinfo(dtype).min, np.iinfo(dtype).max - z))

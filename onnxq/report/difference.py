@@ -23,7 +23,7 @@ def render(found: Difference, top: int) -> RenderableType:
     for pair, outputs in found.effect.items():
         rows = [(name, f"{a.sqnr_db:.2f}", f"{a.cosine:.5f}", a.as_dict()["max_abs"])
                 for name, a in outputs.items()]  # fmt: skip
-        lines = [*outputs.equal_lines(), *outputs.notes()]
+        lines = [*found.lines(pair)]
         parts.append(
             table(pair, ("output", "SQNR dB", "cosine", "max |diff|"), rows)
             if rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -11,6 +12,7 @@ from rich.text import Text
 from onnxq.errors import PlanError
 from onnxq.escaping import markdown_text
 from onnxq.files import replacing
+from onnxq.plain import cannot
 from onnxq.report import figure as figures
 from onnxq.report import plot_pareto
 from onnxq.report.text import count, line, table
@@ -47,7 +49,7 @@ def save(result: Result, path: Path) -> None:
 def render(result: Result) -> RenderableType:
     """The plans by rising cost, and what was chosen; fits 80 columns."""
     found: list[RenderableType] = [table(_title(result), _columns(result), _rows(result))]
-    found += [Text(LEGEND), line(summary(result))]
+    found += [Text(LEGEND), *map(line, notes(result)), line(summary(result))]
     if result.chosen and result.chosen.floats:
         floats = result.chosen.floats
         more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
@@ -63,6 +65,13 @@ def summary(result: Result) -> str:
     return f"chosen for a {result.budget}: {_said(result, result.chosen)}"
 
 
+def notes(result: Result) -> Iterator[str]:
+    """A line that says how many plans a plain ONNX Runtime session could not run, and why."""
+    troubles = [trial.trouble for trial in result.trials if trial.trouble]
+    if troubles:
+        yield f"{len(troubles)} of {count(len(result.trials), 'plan')}: {cannot(troubles[0])}"
+
+
 def _said(result: Result, trial: Trial) -> str:
     unit = UNITS.get(result.metric, "")
     return (
@@ -76,7 +85,8 @@ def markdown(result: Result) -> str:
     columns = _columns(result)
     lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *_rows(result)]
     body = "\n".join(f"| {' | '.join(map(markdown_text, cells))} |" for cells in lines)
-    return f"## {_title(result)}\n\n{body}\n\n{LEGEND}\n\n{summary(result)}\n"
+    said = "\n\n".join([LEGEND, *map(markdown_text, notes(result)), summary(result)])
+    return f"## {_title(result)}\n\n{body}\n\n{said}\n"
 
 
 def _title(result: Result) -> str:

@@ -168,4 +168,5 @@ class Frontier:
             stderr=found.stderr,
             parts=found.parts,
             holds=holds,
+            trouble=found.trouble,
         )

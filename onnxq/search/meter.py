@@ -37,11 +37,14 @@ TIMED_RUNS, TIMED_SAMPLES = 9, 2
 
 @dataclass(frozen=True)
 class Measured:
-    """A score at the worst part, its standard error (None: not known), and each part's score."""
+    """A score at the worst part, its standard error (None: not known), and each part's score.
+
+    trouble: why a plain session could not run the model; "" where one did."""
 
     score: float
     stderr: float | None
     parts: Mapping[str, float]
+    trouble: str = ""
 
 
 @dataclass
@@ -92,10 +95,10 @@ class Meter:
         """The score of a model in plain sessions, where those can run it; raises ModelError where
         it is not a number."""
         model, where = graphs.to_proto(graph), steps.runtime_of(self.config)
-        found, _ = plainly(
+        found, trouble = plainly(
             lambda r: self._read(accuracy.outputs(model, self.check, runtime=r)), where
         )
-        return found
+        return replace(found, trouble=trouble)
 
     @cached_property
     def reference(self) -> float:

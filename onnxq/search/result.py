@@ -15,6 +15,7 @@ from onnxq.plan import Plan
 from onnxq.search.cost import Share
 
 KIND, VERSION = "onnxq.search", 1
+PLAIN = "plain"  # the session that a trial was measured in
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Trial:
     among them. predicted: damage by adding up.
     score, stderr: measured, at the worst part of the outputs. parts: score of each part.
     holds: whether it keeps to the budget. front: whether no measured plan is both cheaper and
-    better.
+    better. trouble: why a plain ONNX Runtime session could not run it; "" where it was measured so.
     """
 
     choices: Mapping[str, str]
@@ -41,6 +42,7 @@ class Trial:
     parts: Mapping[str, float]
     holds: bool
     front: bool = False
+    trouble: str = ""
 
     @property
     def share(self) -> float:
@@ -133,6 +135,7 @@ class Result:
     def _flat(self, trial: Trial) -> dict[str, Any]:
         row = _as_dict(trial)
         parts, floats, shares = row.pop("parts"), row.pop("float"), row.pop("shares")
+        del row["session"]  # a sentence
         for choice in self.choices:
             share = shares.get(choice, {"weights": 0.0, "macs": 0.0})
             row |= {f"{choice}:{of}": value for of, value in share.items()}
@@ -186,6 +189,7 @@ def _trial(entry: Mapping[str, Any]) -> Trial:
         {name: float(score) for name, score in entry["parts"].items()},
         bool(entry["holds"]),
         bool(entry["front"]),
+        "" if entry.get("session", PLAIN) == PLAIN else str(entry["session"]),
     )
 
 
@@ -209,4 +213,5 @@ def _as_dict(trial: Trial) -> dict[str, Any]:
         "holds": trial.holds,
         "front": trial.front,
         "float": list(trial.floats),
+        "session": trial.trouble or PLAIN,
     }
