@@ -4,6 +4,7 @@
     Hardmax 1, 11              over all axes from `axis` on as one; since 13 over `axis` alone
     BatchNormalization 7, 9    five outputs: training; since 14 an attribute says so
     Dropout 7, 10              at inference the mask is all zero; since 12 it is all one
+    GroupNormalization 18      a scale a group; since 21 a channel: there is no form for it
     Pad 2                      `value` may stand at any mode; since 11 an input at mode constant
 
 What older ops can say is said before the conversion, by `keep_meanings`; what only newer attributes
@@ -72,6 +73,9 @@ def keep_meanings(model: onnx.ModelProto, opset: int, minimum: int) -> Meanings:
                 _drop_outputs(node, used)
             elif node.op_type == "Pad" and opset < 11:
                 _drop_value(node)
+            elif node.op_type == "GroupNormalization" and opset < 21 <= minimum:
+                raise NoWords(f"GroupNormalization '{node.name}' has a scale a group, not a "
+                              "channel")  # fmt: skip
     return found
 
 

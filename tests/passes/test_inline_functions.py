@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from onnxq.errors import ModelError
@@ -59,3 +60,29 @@ def test_a_function_that_cannot_be_inlined_is_an_error(monkeypatch):
     monkeypatch.setattr(module.onnx.inliner, "inline_local_functions", refuse)
     with pytest.raises(ModelError, match=r"cannot be inlined: no such luck; export it again"):
         inline_functions(from_proto(model()))
+
+
+SOFTMAX = """<ir_version: 8, opset_import: ["": 17, "my": 1]>
+g (float[2,4,6] x) => (float[2,4,6] y) { y = my.F (x) }
+<domain: "my", opset_import: ["": VERSION]>
+F <DEFAULT> (i) => (o) { o = Softmax <AXIS> (i) }
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "default", "axis", "along"),
+    [
+        (17, "axis: int = 1", "axis: int = @axis", 1),
+        (11, "", "axis = 1", 1),  # ONNX Runtime reads it with the opset of the model
+    ],
+)
+def test_a_function_computes_what_it_does_in_onnx_runtime(version, default, axis, along):
+    text = SOFTMAX.replace("VERSION", str(version)).replace("AXIS", axis)
+    made = onnx.parser.parse_model(text.replace(" <DEFAULT>", f" <{default}>" if default else ""))
+    made.functions[0].opset_import[0].version = version
+    x = np.random.default_rng(0).standard_normal((2, 4, 6)).astype(np.float32)
+    exponents = np.exp(x.astype(np.float64))
+    expected = exponents / exponents.sum(along, keepdims=True)
+    for one in (made, to_proto(apply(from_proto(made), inline_functions))):
+        session = ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"])
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=1e-5)
