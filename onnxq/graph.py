@@ -27,6 +27,7 @@ from onnxq.errors import ModelError
 from onnxq.external import replaced_data
 from onnxq.files import drop, replacing, together
 from onnxq.model_file import ModelFile
+from onnxq.other_types import keep_types, write_types
 from onnxq.stored import Stored
 
 Graph: TypeAlias = Any  # gs.Graph; onnx-graphsurgeon has no type hints
@@ -81,6 +82,7 @@ def from_proto(model: onnx.ModelProto) -> Graph:
                 scope.name = scope.name or "graph"
             graph.ir_version = max(graph.ir_version or 0, 4)
             _believe_inputs(graph, model)
+            keep_types(graph, model)
             stored.attach(constants(graph))
             return graph
     except Exception as e:  # gs raises whatever it stumbles over
@@ -108,6 +110,7 @@ def to_proto(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.Mo
             model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     except (ValueError, TypeError) as e:  # of values that onnx has no form for
         raise ModelError(f"the graph '{graph.name}' cannot be written: {e}") from e
+    write_types(graph, model)
     if metadata:
         onnx.helper.set_model_props(model, dict(metadata))
     return model

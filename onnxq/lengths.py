@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxq.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.other_types import Other
 from onnxq.segments import reads
 
 PICKING = ("NonMaxSuppression", "NonZero", "Unique", "Compress")
@@ -88,6 +89,7 @@ def stand_ins(tensor: Tensor, varying: Collection[str]) -> list[Tensor]:
 def comparable(outputs: Sequence[Tensor], varying: Collection[str]) -> list[Tensor]:
     """The float outputs, with what stands in for those of varying lengths; where there is none,
     what stands in for the others."""
+    outputs = [t for t in outputs if not isinstance(t, Other)]
     floats = [t for t in outputs if t.dtype is None or _is_float(t)]
     found = [s for t in floats for s in (stand_ins(t, varying) if t.name in varying else [t])]
     found = found or [s for t in outputs for s in stand_ins(t, varying)]

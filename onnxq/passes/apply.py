@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from onnxq import stored
 from onnxq.errors import ModelError, OnnxqError
 from onnxq.graph import Graph, Node, Tensor, constants, scopes, uncollected
+from onnxq.other_types import Other
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)
@@ -108,10 +109,11 @@ def _producers(node: Node) -> list[Node]:
 
 
 def check_types(graph: Graph) -> None:
-    """Raises ModelError unless everything that goes into a graph or comes out of it is a tensor,
-    and the graph's own inputs are of a type.
+    """Raises ModelError unless everything that goes into a graph or a body or comes out of a body
+    is a tensor, and the graph's own inputs are of a type.
 
-    Of a sequence or an optional onnx-graphsurgeon does not keep what is in it.
+    Of a sequence or an optional onnx-graphsurgeon does not keep what is in it; the outputs of the
+    graph itself carry that.
     """
     if untyped := [t.name for t in graph.inputs if t.dtype is None and not _is_other(t)]:
         raise ModelError(
@@ -120,7 +122,7 @@ def check_types(graph: Graph) -> None:
         )
     for part in (graph, *graph.subgraphs(recursive=True)):
         for value in (*part.inputs, *part.outputs):
-            if _is_other(value):
+            if _is_other(value) and not isinstance(value, Other):
                 kind = value.type.removesuffix("_type").replace("_", " ")
                 raise ModelError(
                     f"'{value.name}' in graph '{part.name}' is of type {kind}; only tensors may go "
