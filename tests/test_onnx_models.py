@@ -44,7 +44,7 @@ def cases():
 def documented():
     """Whether counts are those of the table in the docs; with versions it is not of, any are.
 
-    `documented("prepare", {"refused": 90, ...})`: the rows are `prepare: refused`.
+    `documented("prepare", {"refused": 87, ...})`: the rows are `prepare: refused`.
     """
     text = DOCS.read_text("utf-8")
     rows = re.findall(r"^\| ([^|]+?) \| ([\d,]+) \|$", text, re.MULTILINE)

@@ -25,12 +25,14 @@ from onnxq.trt import (
     rules_shape,
     rules_sums,
     rules_types,
+    rules_weights,
 )
 from onnxq.trt.context import Context, context_of, label
 from onnxq.trt.rule import SEVERITIES, Finding, Rule, Severity
 
 RULES: tuple[Rule, ...] = (
     *rules_numbers.RULES,
+    *rules_weights.RULES,
     *rules_sums.RULES,
     *rules_types.RULES,
     *rules_shape.RULES,

@@ -215,6 +215,7 @@ FAULTS = {
     "casts behind": Case(f"{X}xc = Cast <to=10> (xd) {W}wc = Cast <to=10> (wd) "
                          f"y = Conv {PAD} (xc, wc)", ("cast-behind",), outputs="float16 y"),
     "zero codes": conv("zero-codes", w=np.zeros((16, 16, 3, 3), I8)),
+    "NaN bias": Case(CONV.replace("wd)", "wd, b)"), ("non-finite-weight",), {"b": but(np.nan)}),
     "weight below its steps": Case(
         X + "wq = QuantizeLinear <axis=0> (wf, ws, wz) wd = DequantizeLinear <axis=0> (wq, ws, wz) "
         f"y = Conv {PAD} (xd, wd)", ("zero-codes",), {"ws": full(16, value=1e3)}),

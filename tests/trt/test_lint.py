@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx.numpy_helper import from_array
 
 from onnxq.errors import OnnxqError
 from onnxq.graph import from_proto
@@ -154,6 +156,24 @@ def test_an_error_that_the_graph_does_not_deserve_is_not_explained():
 
 def test_the_document_holds_the_table_of_the_rules():
     assert rules_table() in (ROOT / "docs" / "lint.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_no_number_is_found_in_any_weight(bad, dtype):
+    kind = {"float32": "float", "float16": "float16", "float64": "double"}[dtype]
+    text = f"""<ir_version: 8, opset_import: ["": 17]> g ({kind}[4, 16] x) => ({kind}[4, 8] y)
+        {{ h = MatMul(x, w) y = Add(h, c) }}"""
+    made = onnx.parser.parse_model(text)
+    weight = np.ones((16, 8), dtype)
+    none = np.full(8, bad, dtype)  # what is added may be -inf, as in a mask
+    made.graph.initializer.extend([from_array(weight, "w"), from_array(none, "c")])
+    assert "non-finite-weight" not in {f.rule for f in lint(from_proto(made))}
+    weight[3, 5] = bad
+    made.graph.initializer[0].CopyFrom(from_array(weight, "w"))
+    (found,) = [f for f in lint(from_proto(made)) if f.rule == "non-finite-weight"]
+    said = "NaN" if np.isnan(bad) else str(bad)
+    assert (found.node, found.message) == ("h", f"the constant 'w' holds {said}")
 
 
 def test_rule_names_are_unique_and_every_fix_is_of_a_rule():
