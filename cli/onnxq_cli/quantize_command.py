@@ -10,6 +10,7 @@ import click
 from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.configuring import config_of
+from onnxq_cli.next_step import poor
 from onnxq_cli.options import (
     IN,
     OUT,
@@ -93,6 +94,7 @@ def command(**options: Any) -> int:
         result = api.quantize(model, calib, config, plan_from=plan, stats_from=stats, progress=bars)
     if config.io == "keep" and result.manifest["agreement"]["session"] == "plain":
         result.manifest["repeat"] = lines(model, out, calib, config, result.agreement)
+    result.manifest["notes"] += poor(model, out, calib, config, result.agreement)
     with together():
         api.write(result, out, config)
         for key, value in zip(

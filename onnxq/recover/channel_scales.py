@@ -6,7 +6,12 @@ A layer's input has one scale for all its channels. Behind HardSwish they differ
 (MobileNetV3, LCNet, PicoDet), and each output of a depthwise Conv reads one of them: where one step
 is as large as a whole channel, nothing is left of it. The factors go into constants alone: into
 what writes the input (the Div by 6 of a HardSwish written out, an affine block, a normalization, a
-layer behind Relu: see `rescale`), and into the weights that read it. No node is added.
+layer behind Relu: see `rescale`), and into the weights that read it. No node is added there.
+
+HardSwish as one op, SiLU and GELU have no such constant: a Mul behind them takes the factors, which
+an engine computes in the kernel of the activation (`groups.JOINED`). It is an op more in the graph
+all the same, so there is more to gain: `MUL_PAYS` dB at some depthwise Conv. LCNet has 21 dB, a
+detector with SiLU, which is good as it is, 12.
 
 Which groups pay is a closed form: the noise of each output channel as a share of its signal, from
 the sizes of channels and weights, rounding being independent from value to value. Where no group
@@ -45,11 +50,14 @@ Array = npt.NDArray[Any]
 
 ALPHAS = (0.5, 0.75, 1.0)
 PAYS = 6.0  # dB at the outputs of its readers from which on a group is worth a change of the graph
+MUL_PAYS = 15.0  # dB that some depthwise Conv must gain before Muls are put into a graph
 FREE = 1.0  # the same of a depthwise Conv beside one that is
 SAMPLES = 16  # what the factors bring is coarse: fewer samples tell it than other recoveries need
 SIZED = 8  # samples that the sizes of channels are read from
+GLANCED = 2  # the same, to see whether Muls pay
 FULL = 1.0  # strength of a group that is scaled
 TRIALS = 3  # choices that are tried at the outputs
+MULS = "activations that a Mul of factors follows, in one kernel with them in an engine: {}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,10 @@ def scale_channels(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
     if best.choice:
         against = "the outputs are better with it as it is"
     undone = {name: against for g in offers if g not in best.choice for name in g.readers}
-    outcome = Outcome("channel scales", gains, undone, sqnr(plain.errors), sqnr(best.errors))
+    muls = sum(not g.folded for g in best.choice)
+    notes = (MULS.format(muls),) if muls else ()
+    scores = sqnr(plain.errors), sqnr(best.errors)
+    outcome = Outcome("channel scales", gains, undone, *scores, notes)
     if not best.choice:
         return draft, outcome
     return replace(draft, graph=table.graph_of(best.choice)), outcome
@@ -129,15 +140,32 @@ def _few(bench: Bench) -> Dataset:
 
 def offers_of(bench: Bench, graph: Graph) -> dict[Group, Offer]:
     """The scales of the groups that gain; none where no group gains `PAYS`."""
-    groups = [g for g in find_groups(graph, bench.plan) if g.folded]
+    groups = [g for g in find_groups(graph, bench.plan) if g.joined]
     readers = {g: found for g in groups if (found := readers_of(graph, bench.plan, g))}
-    layouts = {g.tensor: g.layout for g in readers}
-    sized = bench.chosen.select(list(bench.fit)[:SIZED])
-    sizes = channel_sizes(graph, layouts, sized, bench.runtime, bench.workers)
-    offers = {g: best_offer(found, sizes[g.tensor]) for g, found in readers.items()}
+    if not _muls_pay(bench, graph, readers):
+        readers = {g: found for g, found in readers.items() if g.folded}
+    offers = _offers(bench, graph, readers, SIZED)
     if all(offer.gain < PAYS for offer in offers.values()):
         return {}
     return {g: offer for g, offer in offers.items() if offer.gain >= (FREE, PAYS)[not offer.free]}
+
+
+def _muls_pay(bench: Bench, graph: Graph, readers: Mapping[Group, list[Reader]]) -> bool:
+    """Whether Muls behind activations bring enough: TensorRT alone takes them in."""
+    if bench.plan.target != "tensorrt":
+        return False
+    muls = {g: its for g, its in readers.items() if not g.folded and all(r.depthwise for r in its)}
+    offers = _offers(bench, graph, muls, GLANCED)
+    return any(offer.gain >= MUL_PAYS for offer in offers.values())
+
+
+def _offers(
+    bench: Bench, graph: Graph, readers: Mapping[Group, list[Reader]], samples: int
+) -> dict[Group, Offer]:
+    layouts = {g.tensor: g.layout for g in readers}
+    sized = bench.chosen.select(list(bench.fit)[:samples])
+    sizes = channel_sizes(graph, layouts, sized, bench.runtime, bench.workers)
+    return {g: best_offer(found, sizes[g.tensor]) for g, found in readers.items()}
 
 
 def _choices(offers: Mapping[Group, Offer]) -> Iterator[Sequence[Group]]:

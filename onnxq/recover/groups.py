@@ -4,8 +4,9 @@
     explicit   x read by W1, W2 and an Add     x' = Mul(x, 1 / s),  W' = s W
 
 An explicit Mul is an op more; it serves where x is read by others as well (the residual Add behind
-a LayerNormalization), or where what writes x does not commute with a scale (GELU). Images get none:
-Convs are scaled only where that is free.
+a LayerNormalization), or where what writes x does not commute with a scale (GELU). It costs an
+engine nothing behind an activation function that is a kernel of its own, with the quantization
+behind it (`JOINED`): the Mul is one factor more there. Images get no other.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, node_by_name
+from onnxq.graph import (
+    Graph,
+    Node,
+    Tensor,
+    constant_of,
+    is_output,
+    is_standard,
+    node_by_name,
+    producer,
+)
 from onnxq.passes.affine import NotExact
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
@@ -32,6 +42,7 @@ from onnxq.spec import Edge
 Array = npt.NDArray[Any]
 log = logging.getLogger(__name__)
 
+JOINED = ("HardSwish", "Gelu", "Mish")  # and products: SiLU, HardSigmoid and gates
 WIDEST = 2.0**10  # a factor is at most so far from their geometric mean
 
 
@@ -41,6 +52,7 @@ class Group:
 
     readers: names of the linear ops whose weights take the scale. read: the tensor that they read
     then, another than `tensor` if a Mul makes it. scaled: the tensors whose values change.
+    joined: whether an engine has the same kernels with the scale as without.
     """
 
     tensor: str
@@ -48,6 +60,7 @@ class Group:
     layout: Layout
     read: str
     scaled: tuple[str, ...]
+    joined: bool = True
 
     @property
     def folded(self) -> bool:
@@ -106,10 +119,21 @@ def _explicit(
     plan: Plan, tensor: Tensor, linear: Mapping[str, Layout], layout: Layout, taken: set[str]
 ) -> Group | None:
     quantized = tuple(name for name in linear if Edge(name, 0) in plan.edges)
-    if layout.rank or not quantized:
+    joined = _joins(tensor) and len(quantized) == len(value_readers(tensor))
+    if not quantized or (layout.rank and not joined):
         return None
     name = new_name(f"{tensor.name}_smoothed", taken)
-    return Group(tensor.name, quantized, layout, name, (name,))
+    return Group(tensor.name, quantized, layout, name, (name,), joined)
+
+
+def _joins(tensor: Tensor) -> bool:
+    """Whether a Mul behind a tensor goes into the kernel that writes it: an activation function
+    that no Conv takes in, or a product of two tensors."""
+    node = producer(tensor)
+    if node is None or not is_standard(node):
+        return False
+    product = node.op == "Mul" and all(constant_of(t) is None for t in node.inputs)
+    return product or node.op in JOINED
 
 
 def _layout(node: Node, tensor: Tensor) -> Layout | None:
@@ -167,7 +191,8 @@ def _insert(graph: Graph, tensor: Tensor, group: Group, scale: Array) -> None:
     """A Mul in front of the readers of an explicit group."""
     nodes = node_by_name(graph)
     taken = names_of(graph)
-    factor = gs.Constant(new_name(f"{group.read}_factor", taken), (1 / scale).astype(np.float32))
+    wide = (1 / scale_before(nodes[group.readers[0]], scale)).astype(np.float32)
+    factor = gs.Constant(new_name(f"{group.read}_factor", taken), wide)
     out = gs.Variable(group.read, tensor.dtype, tensor.shape)
     name = new_name(f"{group.read}_Mul", taken)
     first = min(graph.nodes.index(nodes[reader]) for reader in group.readers)

@@ -42,7 +42,8 @@ def smooth(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
 
     Only float32 graphs are smoothed. Expects a draft whose ranges are not read yet.
     """
-    groups = find_groups(draft.graph, bench.plan)
+    found = find_groups(draft.graph, bench.plan)
+    groups = [g for g in found if g.folded or not g.layout.rank]
     if not groups or not bench.judged:
         return draft, Outcome("smooth", notes=("no activation here can be smoothed",))
     inner = searching(bench)
