@@ -170,6 +170,8 @@ def quantize(
     if not scores and isinstance(parse_method(config.method), Auto):
         notes.append(NO_CHOICE)
     seen = _seen(len(rest) + len(check) > len(dataset), rest, stats_from, config)
+    if not seen and chosen.chosen_on and chosen.chosen_on in (check.digest(), dataset.digest()):
+        seen = "that chose the plan"
     shapes = shapes_seen(dataset.shapes())
     remarks = manifests.Remarks(
         notes, scores, recovered, kept, len(check), seen, shapes, clock.seconds

@@ -72,7 +72,8 @@ class Config:
             raise PlanError(f"--workers {self.workers}: at least one worker is needed")
         if isinstance(parse_method(self.method), Auto) and not self.check_samples:
             raise PlanError(
-                "--method auto judges by held-out samples; --check-samples 0 keeps none"
+                "--method auto judges by samples held out of the calibration; "
+                "--check-samples 0 keeps none"
             )
 
     @property

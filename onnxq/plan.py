@@ -38,6 +38,7 @@ class Plan:
         that is not listed is its own source. One range is observed per source.
     tied: groups of source tensors that share one range.
     attribute_ops: op types whose nodes carry their ranges as attributes instead of Q/DQ.
+    chosen_on: digest of the samples that a search or a recipe chose it by; empty for none.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Plan:
     source: Mapping[str, str] = field(default_factory=dict)
     tied: tuple[tuple[str, ...], ...] = ()
     attribute_ops: tuple[str, ...] = ()
+    chosen_on: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         kinds = Counter(map(self.precision, self.nodes)).most_common()
@@ -133,6 +135,8 @@ class Plan:
         }
         if self.attribute_ops:
             document["attribute_ops"] = list(self.attribute_ops)
+        if self.chosen_on:
+            document["chosen_on"] = self.chosen_on
         text = _written(document, allow_unicode=True)
         if all(map(str.isprintable, text.split("\n"))):
             return text
@@ -172,7 +176,7 @@ class Plan:
 
 
 def _from_document(document: Mapping[str, Any]) -> Plan:
-    _refuse_unknown(document, (*KEYS, "attribute_ops"), "the plan")
+    _refuse_unknown(document, (*KEYS, "attribute_ops", "chosen_on"), "the plan")
     target = _text(document["target"], "'target'")
     if target not in BOTH:
         raise PlanError(f"unknown target '{target}'; choose one of {', '.join(BOTH)}")
@@ -192,6 +196,7 @@ def _from_document(document: Mapping[str, Any]) -> Plan:
         source=_texts(document.get("same_values"), "'same_values'"),
         tied=tuple(tuple(_list(group, "a group of 'tied'")) for group in _groups(document)),
         attribute_ops=tuple(_list(document.get("attribute_ops"), "'attribute_ops'")),
+        chosen_on=_text(document.get("chosen_on") or "", "'chosen_on'"),
     )
 
 

@@ -13,8 +13,9 @@ MOST = 1_000_000  # values in a document
 def from_yaml(text: str) -> Any:
     """The document of a text; raises ValueError for one that is no YAML, is nested too deep, or has
     a key twice in a mapping, of which YAML would take the last, or unfolds to very many values."""
-    loader = _Loader(text)  # a SafeLoader
+    loader = None
     try:
+        loader = _Loader(text)  # a SafeLoader; refuses characters that do not print
         node = loader.get_single_node()
         if node is None:
             return None
@@ -29,7 +30,8 @@ def from_yaml(text: str) -> Any:
     except RecursionError as e:
         raise ValueError("it is nested too deep to be read") from e
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:

@@ -221,8 +221,8 @@ _RANGES = (
                  help="Types of the model's inputs and outputs in a half graph."),
     click.option("--recover", default="auto", show_default=True, metavar="LIST",
                  help="none, all, or some of channels, equalize, smooth, scales, round, bias with "
-                 "commas between; each is kept where it helps held-out samples. auto: channels, "
-                 "bias, and round for weights of 4 bits."),
+                 "commas between; each is kept where it helps samples that it is not fitted to. "
+                 "auto: channels, bias, and round for weights of 4 bits."),
     click.option("--check-samples", type=click.IntRange(min=0), metavar="N", default=8,
                  show_default=True,
                  help="Samples held out of calibration to compare FP32 with INT8."),

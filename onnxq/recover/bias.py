@@ -65,8 +65,8 @@ class Corrections:
     """What is added to the biases.
 
     sites: where a bias could be corrected. shifts: node -> one float32 value a channel. gains: node
-    -> by how many dB the square of the gap between the means falls, on held-out samples. undone:
-    node -> why it has no shift. before, after: output, or part of one -> SQNR in dB on held-out
+    -> by how many dB the square of the gap between the means falls, on samples that judge. undone:
+    node -> why it has no shift. before, after: output, or part of one -> SQNR in dB on judging
     samples. samples: used to fit.
     """
 

@@ -118,7 +118,7 @@ def scale_channels(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
         trial = table.run(dict.fromkeys(groups, FULL))
         bench.progress(done, TRIALS)
         if fallen := table.bench.jury.worst_fall(plain.errors, trial.errors):
-            against = f"does not raise the SQNR of '{fallen}' on samples held out"
+            against = f"does not raise the SQNR of '{fallen}' on samples that judge"
         elif trial.score > best.score + (0.0 if best.choice else LEAST):
             best = trial
     gains = {name: offers[g].gain for g in best.choice for name in g.readers}

@@ -53,7 +53,7 @@ class Outcome:
     """What an algorithm brought.
 
     gains: node (or group of nodes) -> dB at the node. undone: node -> why it was left as it was.
-    before, after: judged output -> SQNR in dB on held-out samples. notes: what else to say.
+    before, after: judged output -> SQNR in dB on samples that judge. notes: what else to say.
     """
 
     algorithm: str
@@ -119,7 +119,7 @@ class Bench:
 
     @cached_property
     def jury(self) -> Jury:
-        """The held-out samples with what the float graph gives for them."""
+        """The samples that judge, with what the float graph gives for them."""
         samples = self.chosen.select(list(self.held))
         part = segments.restrict(self.graph, self.judged)
         reference = each(part, samples, lambda _, values: values, self.runtime, self.workers)

@@ -50,7 +50,7 @@ class Reader:
 @dataclass(frozen=True)
 class Refined:
     """The share of its range that a group of tensors does best with; gain: dB at the ops that read
-    them, on held-out samples."""
+    them, on samples that judge."""
 
     tensors: tuple[str, ...]
     nodes: tuple[str, ...]

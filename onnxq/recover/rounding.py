@@ -41,7 +41,7 @@ LOWERS = "does not raise the SQNR of an output"
 
 @dataclass(frozen=True)
 class _Found:
-    """New codes of a weight; gain: dB at its op on held-out samples."""
+    """New codes of a weight; gain: dB at its op on samples that judge."""
 
     codes: Codes
     gain: float
@@ -68,7 +68,7 @@ def round_weights(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
 
 
 def _solve(product: Product, fit: Grams, held: Grams, bench: Bench, draft: Draft) -> _Found | None:
-    """The codes that lower the error of the op on held-out samples; None where none do."""
+    """The codes that lower the error of the op on samples that judge; None where none do."""
     spec, form = product.spec, product.form
     w, h = form.matrices(product.values.astype(np.float64)), product.sum(fit)
     old, scales = _present(product, bench, draft)

@@ -1,8 +1,8 @@
 """Refine scales by what their ops write, and keep what does the model's outputs good.
 
 Weights take other scales (see `weight_scales`) and activations other ranges (`range_scales`) where
-that lowers the error of the ops that read them on held-out samples by `LEAST`. But the error of an
-op is not the damage to the model: on YOLO11n the ranges of least local error cost six points of
+that lowers the error of the ops that read them by `LEAST` on samples that judge. But the error of
+an op is not the damage to the model: on YOLO11n the ranges of least local error cost six points of
 mAP. So a change is a proposal. All of a kind are tried at the outputs; where one of these is worse
 the proposals are divided, those that promise most first, and the halves tried on their own.
 """

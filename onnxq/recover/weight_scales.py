@@ -30,7 +30,7 @@ def refined(
     product: Product, fit: Grams, held: Grams, options: InsertOptions
 ) -> tuple[Codes, float]:
     """Codes of a weight with its best scales, and by how many dB they lower the error of its ops'
-    outputs on held-out samples; less than 0 where they raise it."""
+    outputs on samples that judge; less than 0 where they raise it."""
     scales = np.stack([_scale(product, share, options) for share in SHARES])
     choice = _choice(product, scales, product.sum(fit))
     scale = np.asarray(np.take_along_axis(scales, choice[None], 0)[0])

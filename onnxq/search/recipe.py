@@ -8,7 +8,7 @@ said of how good it has to be, the K with the best score is taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from onnxq import steps
 from onnxq.calib.stats import Stats
@@ -126,7 +126,7 @@ def recipe(
         samples=len(samples.check),
         steps=tuple(found),
         chosen=chosen,
-        plan=frontier.plan(chosen.trial),
+        plan=replace(frontier.plan(chosen.trial), chosen_on=samples.check.digest()),
         ranking=_ranking(frontier),
     )
 

@@ -190,6 +190,9 @@ def _result(frontier: Frontier, budget: Budget, samples: Samples, options: Searc
     trials = fronted(frontier.trials.values(), higher)
     holding = [t for t in trials if t.holds and t.choices]
     chosen = _best(holding, budget, higher)
+    plan = None
+    if chosen is not None:
+        plan = replace(frontier.plan(chosen), chosen_on=samples.check.digest())
     return Result(
         model=meter.source.sha256,
         metric=options.measured_by,
@@ -202,7 +205,7 @@ def _result(frontier: Frontier, budget: Budget, samples: Samples, options: Searc
         trials=trials,
         chosen=chosen,
         nearest=None if chosen else _nearest(trials, higher, budget),
-        plan=None if chosen is None else frontier.plan(chosen),
+        plan=plan,
         outputs={} if chosen is None else _outputs(frontier, chosen, samples.held),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -142,6 +143,28 @@ def test_recoveries_are_judged_where_classes_or_boxes_come_from(done, saved, fol
         done("quantize", "m.onnx", "--calib", "c.npy", "-o", "q.onnx")
         (bias,) = json.loads((folder / "q.onnx.manifest.json").read_text())["recovered"]
         assert list(bias["sqnr_db"]) == ["z"]
+
+
+def test_samples_that_chose_a_plan_are_not_held_out(done, saved):
+    saved("s")
+    data = ("m.onnx", "--calib", "c.npy")
+    line = "FP32 against INT8: 8 samples that chose the plan, ONNX Runtime"
+    done("recipe", *data, "--top", "0,1", "-o", "made")
+    found = json.loads(Path("made/m.int8.onnx.manifest.json").read_text())
+    assert found["agreement"]["seen"] == "that chose the plan"
+    assert line in done("quantize", *data, "--plan", "made/plan.yaml", "-o", "q.onnx").out
+    done("search", *data, "--min-sqnr", "10", "--points", "1", "--trials", "1", "-o", "p.yaml")
+    assert line in done("quantize", *data, "--plan", "p.yaml", "-o", "q.onnx").out
+    # judged on all samples, or on others
+    labels = np.random.default_rng(0).integers(0, 32, 64)
+    np.save("labels.npy", labels)
+    by_all = ("--metric", "top1", "--labels", "labels.npy")
+    done("recipe", *data, *by_all, "--top", "0,1", "-o", "by_all")
+    assert line in done("quantize", *data, "--plan", "by_all/plan.yaml", "-o", "q.onnx").out
+    np.save("others.npy", np.random.default_rng(9).normal(size=(8, 16)).astype(np.float32))
+    done("recipe", *data, "--eval", "others.npy", "--top", "0,1", "-o", "by_others")
+    out = done("quantize", *data, "--plan", "by_others/plan.yaml", "-o", "q.onnx").out
+    assert "FP32 against INT8: 8 held-out samples" in out
 
 
 @pytest.mark.parametrize(
