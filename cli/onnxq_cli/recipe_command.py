@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from onnxq.search import Recipe
 
 
+TOP = (0, 1, 2, 3, 5, 8)
+
+
 @click.command(
     name="recipe",
     short_help="Leave the worst nodes float, as few as are needed.",
@@ -49,8 +52,8 @@ if TYPE_CHECKING:
 )
 @click.argument("model", type=IN)
 @data_options()
-@click.option("--top", default="0,1,2,3,5,8", callback=numbers, show_default=True,
-              metavar="K,...", help="Leave the worst K nodes float, for each K.")  # fmt: skip
+@click.option("--top", callback=numbers, metavar="K,...", help="Leave the worst K nodes float, for "
+              "each K. Default: 0,1,2,3,5,8, as far as there are nodes.")  # fmt: skip
 @budget_options
 @metric_options
 @placement_options
@@ -90,7 +93,8 @@ def command(**options: Any) -> int:
     samples, asked = samples_of(source, config, asked, options)
     with Bars() as bars:
         stats = api.calibrate(source, plan, samples.rest, config, bars)
-        found = recipe(source, plan, stats, samples, options["top"], asked, config, bars)
+        top = options["top"] or tuple(k for k in TOP if k <= len(plan.nodes))
+        found = recipe(source, plan, stats, samples, top, asked, config, bars)
         # not with these statistics: a recovery may change the graph
         result = api.quantize(model, options["calib"], config, plan_from=found.plan, progress=bars)
     with _new_folder(folder) as unfinished:

@@ -22,10 +22,21 @@ from onnxq.passes.raise_opset import raise_opset
 from onnxq.passes.remove_identity import remove_identity
 from onnxq.passes.split_shared import split_shared
 
+SCALES_AS_INPUT = 10  # the opset of Resize, which means another one by its scales
+
+
+def fold_before_raising(graph: Graph) -> int:
+    """Fold constants at an opset of which the conversion has to know them."""
+    if graph.opset > SCALES_AS_INPUT:
+        return 0
+    return infer_shapes(graph) + in_bodies(fold_constants)(graph)
+
+
 PREPARE: tuple[Pass, ...] = (
     name_nodes,
     name_axes,
     inline_functions,
+    fold_before_raising,
     raise_opset,
     name_nodes,
     infer_shapes,

@@ -87,7 +87,8 @@ class Reader:
         error = step**2 * (self.power * s**2).sum(axis=2)
         error += steps**2 * self.taps * (size / s**2).sum(axis=2)
         signal = (self.power * size).sum(axis=2)
-        return np.asarray(error[signal > 0] / signal[signal > 0] / 12)
+        seen = (signal > 0) & np.isfinite(signal)
+        return np.asarray(error[seen] / signal[seen] / 12)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def correct(
             return ort.run(session, [MEAN], feeds)[0]
 
         means: Array = np.stack(list(pool.map(mean, samples)))
-        return wanted[samples] - means
+        with np.errstate(invalid="ignore"):  # of infinities: no shift brings those nearer
+            return np.asarray(wanted[samples] - means)
 
     # a sample whose tensor is empty has no mean
     fitted, held = ([i for i in part if replay.live[i][site.biased].size]

@@ -146,3 +146,14 @@ def test_a_pad_and_a_batchnorm_in_front_of_products_are_gone(graph_of, rng):
     constants = {n: rng.uniform(0.1, 1, s).astype(np.float32) for n, s in weights.items()}
     graph = graph_of(body, constants | {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1])})
     assert [n.op for n in prepare(graph).nodes] == ["Conv", "Relu", "Flatten", "Gemm"]
+
+
+@pytest.mark.parametrize("factor", [0.6, 2.0])
+def test_scales_that_constants_make_are_known_before_an_old_resize_is_raised(graph_of, factor):
+    body = """(float[1,2,7,5] x) => (float[1,2,h,w] y) {
+        s = Mul(k, ones) y = Resize<mode = "nearest">(x, s) }"""
+    scales = {"k": np.array([1, 1, factor, factor], np.float32), "ones": np.ones(4, np.float32)}
+    graph = graph_of(body, scales, opset=10)
+    x = np.arange(70, dtype=np.float32).reshape(1, 2, 7, 5)
+    (ref,), (out,) = (outputs(to_proto(g), {"x": x}) for g in (graph, prepare(graph)))
+    np.testing.assert_array_equal(out, ref)
