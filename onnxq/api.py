@@ -5,7 +5,6 @@ quantize = prepare, plan, calibrate, read ranges, insert Q/DQ, recover, compare,
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,25 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnxq import files, original
+from onnxq import files, original, remarks
 from onnxq import graph as graphs
 from onnxq.accuracy import Agreement, Agreements
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import held_out
-from onnxq.calib.methods import Auto, parse_method
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.config import Config
 from onnxq.errors import DataError
 from onnxq.graph import Graph
-from onnxq.passes.lost_weights import lost_weights
+from onnxq.method_choice import choose, is_auto
 from onnxq.passes.name_axes import name_axes_by
-from onnxq.passes.rounded import long_sums
-from onnxq.plain import cannot, differences, plainly, told
+from onnxq.plain import differences, plainly
 from onnxq.plan import Plan
 from onnxq.recover.choice import chosen as recoveries
-from onnxq.recover.draft import Draft
 from onnxq.recover.stages import recover, refine, reshape
 from onnxq.report import manifest as manifests
 from onnxq.runtime import Runtime, release_free_memory
@@ -45,7 +41,6 @@ from onnxq.steps import (
     compare,
     data,
     insert,
-    insert_options,
     plan,
     read,
     refuse_empty,
@@ -55,8 +50,6 @@ from onnxq.steps import (
     to_high_precision,
     write_biases,
 )
-from onnxq.targets.attribute_ops import note as attribute_note
-from onnxq.targets.fused import fused_note
 from onnxq.trt.shapes import shapes_seen
 
 __all__ = [
@@ -77,10 +70,6 @@ __all__ = [
     "to_high_precision",
     "write",
 ]
-
-AUTO = ("mse", "max", "percentile:99.999", "entropy")
-MOST_DB = 200.0  # in place of infinity
-NO_CHOICE = "method auto: no float output could be compared, so none was better; mse was taken"
 
 
 @dataclass(frozen=True)
@@ -143,7 +132,7 @@ def quantize(
         stats = stats_from or calibrate(source, chosen, rest, config, progress)
         _check_stats(stats, source, float_source)
     with clock("ranges"):
-        ranges, scores = _choose(source, chosen, stats, check, config, progress)
+        ranges, scores = choose(source, chosen, stats, check, config, progress)
         unseen = {name for name, seen in stats.histograms.items() if not seen.count}
         chosen, notes = settle(source.graph, chosen, ranges, unseen)
         refuse_empty(chosen, source)
@@ -162,21 +151,16 @@ def quantize(
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     if "bias" in recoveries(config.recover, chosen):
         recovered.append(corrections.as_dict())
+    compared = remarks.Compared(agreement, unrounded, trouble, runs)
     notes = [*source.notes, *original.notes(source), *notes]
-    notes += [*_notes(source, chosen, config, draft), *agreement.notes()]
-    notes += [f"'{name}' adds up more products than INT32 may hold; leave it float with --skip"
-              for name in long_sums(runs)]  # fmt: skip
-    notes += [cannot(trouble)] if trouble else told(agreement, unrounded)
-    if not scores and isinstance(parse_method(config.method), Auto):
-        notes.append(NO_CHOICE)
-    seen = _seen(len(rest) + len(check) > len(dataset), rest, stats_from, config)
-    if not seen and chosen.chosen_on and chosen.chosen_on in (check.digest(), dataset.digest()):
-        seen = "that chose the plan"
+    notes += remarks.of_model(source, chosen, config, draft.codes)
+    notes += remarks.of_comparison(compared, not scores and is_auto(config))
+    took = remarks.took_part(dataset, rest, check, chosen, stats_from, config)
     shapes = shapes_seen(dataset.shapes())
-    remarks = manifests.Remarks(
-        notes, scores, recovered, kept, len(check), seen, shapes, clock.seconds
+    said = manifests.Remarks(
+        notes, scores, recovered, kept, len(check), took, shapes, clock.seconds
     )
-    result.manifest.update(manifests.describe(source.file, config, result, remarks))
+    result.manifest.update(manifests.describe(source.file, config, result, said))
     result.manifest["agreement"] |= {
         "session": trouble or "plain",
         "unrounded": {name: a.as_dict() for name, a in unrounded.items()},
@@ -226,28 +210,6 @@ def _high_precision(
     return half, kept, runs
 
 
-def _notes(source: Source, plan: Plan, config: Config, draft: Draft) -> Iterator[str]:
-    lost = lost_weights(source.graph, plan, insert_options(config, draft.codes))
-    for node, weight in lost.items():
-        yield f"'{node}' multiplies by zeros: every code of its weight '{weight}' is 0"
-    yield from fused_note(source.graph)
-    if config.high_precision == "bf16":
-        yield "compared before the rest became BF16, which ONNX Runtime cannot run"
-    if plan.attribute_ops:
-        yield from attribute_note(source.graph, plan)
-
-
-def _seen(calibrated: bool, rest: Dataset, stats_from: Stats | None, config: Config) -> str:
-    """What part the samples that are compared on took in what is compared; empty for none."""
-    if stats_from is None and calibrated:
-        return "of the calibration"
-    if isinstance(parse_method(config.method), Auto):
-        return "that chose the method"
-    if stats_from is not None and (calibrated or stats_from.data != rest.digest()):
-        return "that the statistics may hold"
-    return ""
-
-
 def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
     """Raises DataError unless the statistics are those of the graph that is quantized."""
     if source is not float_source and stats.model == float_source.sha256:
@@ -271,38 +233,6 @@ def write(result: Quantized, out: str | Path, config: Config | None = None) -> N
         size = graphs.save(result.graph, out, metadata, external)
         result.manifest["output"] = {"path": out.name, "bytes": size}
         manifests.save(result.manifest, out.with_name(out.name + ".manifest.json"))
-
-
-def _choose(
-    source: Source,
-    plan: Plan,
-    stats: Stats,
-    check: Dataset,
-    config: Config,
-    progress: Progress,
-) -> tuple[Ranges, dict[str, float]]:
-    """Ranges by the configured method; for `auto` the one with the best SQNR at the outputs."""
-    if not isinstance(parse_method(config.method), Auto):
-        return read(source, plan, stats, config.method), {}
-    found: dict[str, tuple[float, Ranges]] = {}
-    for method in AUTO:
-        ranges = read(source, plan, stats, method)
-        settled, _ = settle(source.graph, plan, ranges)
-        graph = insert(source, settled, ranges, config)
-        write_biases(graph, config)  # as it will be written: what is printed is of that
-        found[method] = _mean_db(compare(source, graph, check, config, progress)), ranges
-    best = max(AUTO, key=lambda m: (found[m][0], m == "mse"))
-    scores = {m: round(score, 3) for m, (score, _) in found.items() if math.isfinite(score)}
-    return found[best][1], scores
-
-
-def _mean_db(outputs: Agreements) -> float:
-    """The mean SQNR over outputs, so that one output cannot be bought with another's ruin; -inf
-    where there is none, or one that is not a number."""
-    decibels = [a.sqnr_db for a in outputs.values()]
-    if not decibels or any(map(math.isnan, decibels)):
-        return -math.inf
-    return sum(min(max(db, -MOST_DB), MOST_DB) for db in decibels) / len(decibels)
 
 
 class _Clock:
