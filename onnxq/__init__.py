@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _VERBS = ("quantize", "write")  # not `plan`: that is a module of this package
 _VALUES = {"Config": "onnxq.config", "PlanOptions": "onnxq.targets.options"}

@@ -10,7 +10,7 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -151,8 +151,6 @@ def digest(manifest: Mapping[str, Any]) -> dict[str, str]:
 
     How long it took is left out, so that two equal runs write the same bytes.
     """
-    repeatable = {key: value for key, value in manifest.items() if key not in TIMES}
-    text = json.dumps(plain(repeatable), sort_keys=True)
     return {
         "onnxq.version": __version__,
         "onnxq.source_model": manifest["model"]["sha256"],
@@ -160,8 +158,14 @@ def digest(manifest: Mapping[str, Any]) -> dict[str, str]:
         "onnxq.method": manifest["config"]["method"],
         "onnxq.quantized_nodes": str(sum(manifest["nodes"]["quantized"].values())),
         "onnxq.float_nodes": str(sum(manifest["nodes"]["float"].values())),
-        "onnxq.manifest_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "onnxq.manifest_sha256": hash_of(manifest, TIMES),
     }
+
+
+def hash_of(manifest: Mapping[str, Any], without: Collection[str]) -> str:
+    """The hash of a manifest, some of its keys left out."""
+    covered = {key: value for key, value in manifest.items() if key not in without}
+    return hashlib.sha256(json.dumps(plain(covered), sort_keys=True).encode()).hexdigest()
 
 
 def save(manifest: Manifest, path: Path) -> None:

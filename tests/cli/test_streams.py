@@ -90,9 +90,11 @@ def test_a_skip_list_of_such_names_leaves_just_these_nodes_float(hostile, done):
     assert list(manifest["quantized_nodes"]) == [other["name"]] != [worst["name"]]
 
 
-def test_a_line_to_copy_is_quoted():
-    said = build._needs_shapes([{"name": INPUT, "dims": [-1, 16, 8, 8]}])
-    assert said.endswith("--shapes 'x;touch owned;:1x16x8x8'")
+def test_a_line_to_copy_is_quoted(folder):
+    seen = {key: [1, 16, 8, 8] for key in ("min", "opt", "max")}
+    Path("m.onnx.manifest.json").write_text(json.dumps({"data": {"shapes": {INPUT: seen}}}))
+    said = build._needs_shapes(Path("m.onnx"), [{"name": INPUT, "dims": [-1, 16, 8, 8]}])
+    assert "--shapes 'x;touch owned;:1x16x8x8:1x16x8x8:1x16x8x8'" in said
 
 
 def test_names_beyond_the_encoding_of_a_terminal_are_escaped(folder):

@@ -101,7 +101,7 @@ def test_dynamic_inputs_take_their_profile_from_the_data(
     folder = FIXTURES / "classifier"
     engine = str(tmp_path / "e.engine")
     assert run(["build", str(folder / "classifier.onnx"), "-o", engine]) == 2
-    assert "--shapes image:" in capsys.readouterr().err
+    assert "give --calib DATA" in capsys.readouterr().err
     calib = str(folder / "calib.npy")
     assert run(["build", str(folder / "classifier.onnx"), "-o", engine, "--calib", calib]) == 0
 
