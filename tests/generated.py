@@ -57,6 +57,7 @@ class Builder:
     pool: dict[str, Shape]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+    private: set[str] = field(default_factory=set)  # constants that nothing else reads
     latest: str | None = None
 
     def pick(self, *suits: Callable[[Shape], bool]) -> str | None:
@@ -78,7 +79,8 @@ class Builder:
     def weight(self, shape: Shape, scale: float = 1.0, shared: bool = True) -> str:
         """A normal constant of about `scale`, now and then one that is there already or one that
         an op computes from another."""
-        same = [n for n, w in self.weights.items() if w.shape == shape and w.dtype == np.float32]
+        public = {n: w for n, w in self.weights.items() if n not in self.private}
+        same = [n for n, w in public.items() if w.shape == shape and w.dtype == np.float32]
         if shared and same and self.draw(st.booleans()):
             return self.draw(st.sampled_from(same))
         size = 1.0 if self.draw(st.integers(0, 15)) else SMALL
@@ -172,7 +174,10 @@ def normalize(b: Builder) -> None:
         b.add("BatchNormalization", inputs, shape, epsilon=1e-5)
         return
     # with the outputs of training, which nobody reads: it normalizes by the batch; a variance of
-    # next to nothing would blow up rounding errors
+    # next to nothing would blow up rounding errors. ONNX Runtime writes the new mean and variance
+    # over the old ones, so that nothing else may read those
+    inputs[3] = b.constant(b.rng.normal(0, 1, channels).astype(np.float32))
+    b.private |= set(inputs[3:])
     out = b.add("BatchNormalization", inputs, shape, epsilon=0.1)
     b.nodes[-1].output.extend(f"{out}_{what}" for what in ("mean", "var", "saved", "kept"))
 

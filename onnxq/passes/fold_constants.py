@@ -15,7 +15,7 @@ nodes with subgraphs, and nodes that would blow up the model (Expand, Tile, Cons
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Container, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,15 +49,17 @@ NEVER = {
 }
 
 
-def fold_constants(graph: Graph) -> int:
+def fold_constants(graph: Graph, only: Container[int] | None = None) -> int:
     """Fold; how many nodes became constants. The graph must be sorted topologically.
+
+    only: the ids of the nodes to look at, where not all are to be.
 
     Raises ModelError where constants alone make a tensor that no machine holds.
     """
     _refuse_bombs(graph)
     count = 0
     made: dict[Hashable, list[Tensor]] = {}
-    for node in graph.nodes:
+    for node in graph.nodes if only is None else [n for n in graph.nodes if id(n) in only]:
         work = _work(node)
         values = None if work in made else _values_of(graph, node)
         if work in made and not any(is_output(graph, t) for t in node.outputs):

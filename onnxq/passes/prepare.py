@@ -6,7 +6,7 @@ more after it, because folded shape arithmetic lets more be inferred.
 
 from __future__ import annotations
 
-from onnxq.graph import Graph
+from onnxq.graph import Graph, producer
 from onnxq.passes.apply import Pass, apply
 from onnxq.passes.cancel_transposes import cancel_transposes
 from onnxq.passes.fold_affine import fold_affine
@@ -26,10 +26,21 @@ SCALES_AS_INPUT = 10  # the opset of Resize, which means another one by its scal
 
 
 def fold_before_raising(graph: Graph) -> int:
-    """Fold constants at an opset of which the conversion has to know them."""
-    if graph.opset > SCALES_AS_INPUT:
+    """Fold what the scales of a Resize are computed from, where the conversion has to know them."""
+    waiting = [
+        node.inputs[1]
+        for node in graph.nodes
+        if node.op in ("Resize", "Upsample") and len(node.inputs) > 1
+    ]
+    if graph.opset > SCALES_AS_INPUT or not waiting:
         return 0
-    return infer_shapes(graph) + in_bodies(fold_constants)(graph)
+    count, before = infer_shapes(graph), set[int]()
+    while waiting:
+        node = producer(waiting.pop())
+        if node is not None and id(node) not in before:
+            before.add(id(node))
+            waiting += node.inputs
+    return count + fold_constants(graph, before)
 
 
 PREPARE: tuple[Pass, ...] = (
