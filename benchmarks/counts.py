@@ -69,8 +69,8 @@ FUNCTIONS = (
     ("Dataset.sample", "", READS),
     ("Graph.copy", "", COPIES),
     ("export_onnx", "onnx_exporter.py", EXPORTS),
-    ("infer_shapes", os.path.join("onnx", "shape_inference.py"), INFERRED),
-    ("infer_shapes_path", os.path.join("onnx", "shape_inference.py"), INFERRED),
+    ("infer_shapes", "shape_inference.py", INFERRED),
+    ("infer_shapes_path", "shape_inference.py", INFERRED),
     ("InferenceSession.__init__", "onnxruntime_inference_collection.py", SESSIONS),
     ("Session.run", "onnxruntime_inference_collection.py", RUNS),
     ("Session.run_with_iobinding", "onnxruntime_inference_collection.py", RUNS),
@@ -176,8 +176,9 @@ def counted(model: str, data: str, recovery: str, out: str) -> int:
 
 
 def _preparing(frame: FrameType | None) -> bool:
+    """Whether the pass `prepare` is under way."""
     while frame is not None:
-        if frame.f_code.co_filename.endswith(os.path.join("passes", "prepare.py")):
+        if frame.f_code.co_filename.endswith("prepare.py"):
             return True
         frame = frame.f_back
     return False
