@@ -19,8 +19,8 @@ from average_precision import paired_bootstrap as bootstrap
 from cases import Bench, Case, feeds, quantized, say
 from numpy.typing import NDArray
 
-from onnxq import runtime
-from onnxq.graph import fingerprint
+from onnxq.model.graph import fingerprint
+from onnxq.run import runtime
 
 CONFIDENT, TEXT = 0.25, 0.3
 Outputs = NDArray[np.float32]

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxq import api
-from onnxq import graph as graphs
-from onnxq.config import Config
+from onnxq.model import graph as graphs
+from onnxq.model.input_shapes import profile_of
+from onnxq.pipeline.config import Config
 from onnxq.trt.build import BuildOptions, build
 from onnxq.trt.engine import load_engine
-from onnxq.trt.shapes import profile_of
 from onnxq.trt.verdict import Verdict, judge
 
 ROOT = Path(__file__).resolve().parents[1]

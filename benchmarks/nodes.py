@@ -21,16 +21,18 @@ from typing import Any
 
 from large import write_model
 
-from onnxq import api, segments, steps
-from onnxq import graph as graphs
+from onnxq import api
 from onnxq.calib.observed import observed, settle
-from onnxq.calib.program import compile_program
-from onnxq.config import Config
+from onnxq.model import graph as graphs
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.prepare import PREPARE
-from onnxq.report.manifest import node_counts
-from onnxq.runtime import Runtime
+from onnxq.pipeline import steps
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.manifest import node_counts
+from onnxq.run import segments
+from onnxq.run.program import compile_program
+from onnxq.run.runtime import Runtime
 from onnxq.trt.lint import lint
 
 Measured = dict[str, float]

@@ -32,7 +32,7 @@ from scipy.stats import spearmanr  # noqa: E402
 from onnxq import api  # noqa: E402
 from onnxq.calib.data import Dataset  # noqa: E402
 from onnxq.calib.ranges import Ranges  # noqa: E402
-from onnxq.config import Config  # noqa: E402
+from onnxq.pipeline.config import Config  # noqa: E402
 from onnxq.plan import Plan  # noqa: E402
 from onnxq.sensitivity import Options, Ranking  # noqa: E402
 

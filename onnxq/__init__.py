@@ -9,12 +9,17 @@ All verbs live in `onnxq.api`; these two are loaded when first used, so `import 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
+
+from onnxq.moved import OldNames
 
 __version__ = "0.2.0.dev0"
 
 _VERBS = ("quantize", "write")  # not `plan`: that is a module of this package
-_VALUES = {"Config": "onnxq.config", "PlanOptions": "onnxq.targets.options"}
+_VALUES = {"Config": "onnxq.pipeline.config", "PlanOptions": "onnxq.targets.options"}
+
+sys.meta_path.append(OldNames())
 
 
 def __getattr__(name: str) -> Any:

@@ -12,28 +12,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnxq import files, original, remarks
-from onnxq import graph as graphs
-from onnxq.accuracy import Agreement, Agreements
+from onnxq import files
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import held_out
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.config import Config
 from onnxq.errors import DataError
-from onnxq.graph import Graph
-from onnxq.method_choice import choose, is_auto
+from onnxq.judge.accuracy import Agreement, Agreements
+from onnxq.judge.plain import differences, plainly
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph
+from onnxq.model.input_shapes import shapes_seen
 from onnxq.passes.name_axes import name_axes_by
-from onnxq.plain import differences, plainly
-from onnxq.plan import Plan
-from onnxq.recover.choice import chosen as recoveries
-from onnxq.recover.stages import recover, refine, reshape
-from onnxq.report import manifest as manifests
-from onnxq.runtime import Runtime, release_free_memory
-from onnxq.sensitivity import sensitivity as sensitivity
-from onnxq.source import Source, open_model, prepare
-from onnxq.steps import (
+from onnxq.pipeline import manifest as manifests
+from onnxq.pipeline import original, remarks
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.method_choice import choose, is_auto
+from onnxq.pipeline.recoveries import recover, refine, reshape
+from onnxq.pipeline.source import Source, open_model, prepare
+from onnxq.pipeline.steps import (
     HALF_SAMPLES,
     Progress,
     as_attributes,
@@ -50,7 +48,10 @@ from onnxq.steps import (
     to_high_precision,
     write_biases,
 )
-from onnxq.trt.shapes import shapes_seen
+from onnxq.plan import Plan
+from onnxq.recover.choice import chosen as recoveries
+from onnxq.run.runtime import Runtime, release_free_memory
+from onnxq.sensitivity import sensitivity as sensitivity
 
 __all__ = [
     "Quantized",

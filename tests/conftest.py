@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from onnx.numpy_helper import to_array
 
-from onnxq.graph import Graph, from_proto, to_proto
+from onnxq.model.graph import Graph, from_proto, to_proto
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx.numpy_helper import from_array
 
-from onnxq.accuracy import Agreement, agreement, measure
-from onnxq.comparable import Equality
 from onnxq.errors import ModelError
+from onnxq.judge.accuracy import Agreement, agreement, measure
+from onnxq.judge.comparable import Equality
 from onnxq.numerics import sqnr_db
 
 VALUES = arrays(np.float32, 12, elements=st.floats(-1e3, 1e3, width=32))

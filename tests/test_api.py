@@ -6,9 +6,10 @@ import onnxruntime as ort
 import pytest
 from onnx.numpy_helper import from_array
 
-from onnxq import api, files, graph, numerics
-from onnxq.config import Config
+from onnxq import api, files, numerics
 from onnxq.errors import ModelError, PlanError
+from onnxq.model import graph
+from onnxq.pipeline.config import Config
 from onnxq.spec import QuantSpec
 
 RNG = np.random.default_rng(0)

@@ -6,15 +6,16 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq import api, runtime
-from onnxq.config import Config
+from onnxq import api
 from onnxq.errors import PlanError
-from onnxq.graph import constant_of, from_proto, node_by_name, save, scopes, to_proto
+from onnxq.model.graph import constant_of, from_proto, node_by_name, save, scopes, to_proto
 from onnxq.numerics import amax_of, fake_quant
 from onnxq.passes.apply import apply
 from onnxq.passes.fold_bn import fold_bn
 from onnxq.passes.in_bodies import in_bodies
 from onnxq.passes.prepare import prepare
+from onnxq.pipeline.config import Config
+from onnxq.run import runtime
 from onnxq.sensitivity.options import Options
 from onnxq.spec import QuantSpec
 from onnxq.targets.options import PlanOptions

@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxq import api
-from onnxq.config import Config
 from onnxq.errors import DataError, ModelError
-from onnxq.graph import to_proto
 from onnxq.inspect.reading import read
+from onnxq.model.graph import to_proto
+from onnxq.pipeline.config import Config
 from onnxq.report.html.gathering import Sources, gather
 from onnxq.sensitivity.options import Options
 from onnxq.targets.options import PlanOptions

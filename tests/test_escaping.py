@@ -20,7 +20,7 @@ from onnxq.escaping import (
     shell_word,
 )
 from onnxq.json_text import from_json, to_json
-from onnxq.patterns import exactly, expand, matches
+from onnxq.model.patterns import exactly, expand, matches
 
 ANY = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 HOSTILE = ("\x1b]0;owned\x07", "a\nb", "\u202egnp.exe", "x;touch y;", "it's", "=1+1", '"x"',

@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from onnxq import graph as graphs
 from onnxq.errors import ModelError
-from onnxq.graph import load, save
+from onnxq.model import graph as graphs
+from onnxq.model.graph import load, save
 
 SECRET = b"TOPSECRET-" * 1000
 SHAPE = [50, 50]
@@ -194,7 +194,7 @@ def value(path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from onnxq.graph import load, save
+from onnxq.model.graph import load, save
 count, replace = int(sys.argv[3]), Path.replace
 def dying(a, b):
     global count

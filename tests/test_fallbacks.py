@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from onnxq import api
-from onnxq.calib import magnitudes
-from onnxq.config import Config
 from onnxq.errors import ModelError
+from onnxq.pipeline.config import Config
 from onnxq.recover import pipeline
+from onnxq.run import magnitudes
 from onnxq.sensitivity.options import Options
 from onnxq.targets.options import PlanOptions
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from onnxq import api, numerics
-from onnxq.config import Config
 from onnxq.errors import PlanError
-from onnxq.graph import constant_of, from_proto, node_by_name, producer, to_proto
+from onnxq.model.graph import constant_of, from_proto, node_by_name, producer, to_proto
 from onnxq.passes.bias_room import with_room
+from onnxq.pipeline.config import Config
 from onnxq.spec import Edge
 from onnxq.targets.options import PlanOptions
 

@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 from onnx.reference import ReferenceEvaluator
 
-from onnxq import graph as graphs
 from onnxq.errors import ModelError
-from onnxq.external import external_files
-from onnxq.graph import load, load_proto, save
+from onnxq.model import graph as graphs
+from onnxq.model.external import external_files
+from onnxq.model.graph import load, load_proto, save
 
 LINEAR = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -269,7 +269,7 @@ def test_producers_and_outputs_are_known(graph_of):
 
 TYPES_BEYOND_NUMPY = """
 import onnx, sys
-from onnxq.graph import from_proto, save
+from onnxq.model.graph import from_proto, save
 from onnxq.passes.infer_shapes import infer_shapes
 graph = from_proto(onnx.parser.parse_model('''
     <ir_version: 10, opset_import: ["" : 21]>

@@ -11,16 +11,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from onnxq import api, runtime, stored
-from onnxq import graph as graphs
-from onnxq.config import Config
-from onnxq.graph import save
+from onnxq import api
+from onnxq.model import graph as graphs
+from onnxq.model import stored
+from onnxq.model.graph import save
+from onnxq.pipeline.config import Config
+from onnxq.run import runtime
 
 WIDTH, LAYERS = 6000, 3  # 432 MB of weights
 ROOM = 200 << 20  # bytes that the process may take beside what it has after its imports
 WITHIN = """
 import resource, sys
-from onnxq import api, graph
+from onnxq import api
+from onnxq.model import graph
 graph.PROTOBUF_LIMIT = 100 << 20
 taken = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()
 limit = taken + int(sys.argv[1])

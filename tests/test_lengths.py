@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onnxq.lengths import comparable, varying
+from onnxq.judge.lengths import comparable, varying
 from onnxq.passes.prepare import prepare
 
 SCORES = "m = MatMul(x, w) s = Sigmoid(m)"

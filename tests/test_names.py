@@ -11,9 +11,10 @@ import pytest
 from onnx import helper
 from onnx.numpy_helper import from_array
 
-from onnxq import api, graph
-from onnxq.config import Config
+from onnxq import api
+from onnxq.model import graph
 from onnxq.passes.strip_qdq import strip_qdq
+from onnxq.pipeline.config import Config
 from onnxq.targets.options import PlanOptions
 from onnxq.trt.fixes import fix
 

@@ -19,9 +19,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from onnxq import api
-from onnxq.config import Config
 from onnxq.errors import OnnxqError
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
+from onnxq.pipeline.config import Config
 from onnxq.targets.options import PlanOptions
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the models beside this file

@@ -10,11 +10,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from onnxq import accuracy, api, original
-from onnxq.config import Config
+from onnxq import api
 from onnxq.errors import ModelError
-from onnxq.graph import to_proto
-from onnxq.runtime import Runtime
+from onnxq.judge import accuracy
+from onnxq.model.graph import to_proto
+from onnxq.pipeline import original
+from onnxq.pipeline.config import Config
+from onnxq.run.runtime import Runtime
 from onnxq.sensitivity import Options
 from onnxq.targets.options import PlanOptions
 

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 from onnx.numpy_helper import from_array
 
 from onnxq import api
-from onnxq.config import Config
 from onnxq.errors import ModelError
+from onnxq.pipeline.config import Config
 
 SEQUENCE = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
 OPTIONAL = helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))

@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxq.errors import PlanError
-from onnxq.graph import from_proto
-from onnxq.patterns import expand, select
+from onnxq.model.graph import from_proto
+from onnxq.model.patterns import expand, select
 
 DEBLOCK = "/pts_neck/deblocks.0/deblocks.0.0/ConvTranspose"
 OTHER = "/pts_neck/deblocks.1/deblocks.1.0/ConvTranspose"

@@ -13,13 +13,13 @@ from onnx.numpy_helper import from_array
 from onnxq_cli.main import run as onnxq
 
 from onnxq import api, numerics
-from onnxq import graph as graphs
 from onnxq.calib.holdout import held_out
 from onnxq.calib.stats import Stats
-from onnxq.config import Config
-from onnxq.search.branches import Part
+from onnxq.judge.branches import Part
+from onnxq.judge.metrics import Sqnr
+from onnxq.model import graph as graphs
+from onnxq.pipeline.config import Config
 from onnxq.search.meter import Meter
-from onnxq.sensitivity.metrics import Sqnr
 from onnxq.targets.options import PlanOptions
 
 ort.set_default_logger_severity(3)

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq import providers, runtime
 from onnxq.errors import OnnxqError, RuntimeMissing
+from onnxq.run import providers, runtime
 
 NET = """
 <ir_version: 8, opset_import: ["" : 17]>

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq import runtime
 from onnxq.errors import ModelError
-from onnxq.python_ops import python_ops
+from onnxq.run import runtime
+from onnxq.run.python_ops import python_ops
 
 OPS = '''
 import json

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq import runtime
 from onnxq.errors import ModelError, OnnxqError, RuntimeMissing
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.plan import Plan
+from onnxq.run import runtime
 from onnxq.spec import Edge, QuantSpec
 
 RELU = """
@@ -127,7 +127,7 @@ def test_ops_of_onnxruntime_extensions_are_found_by_themselves():
 
 
 def test_importing_the_module_does_not_import_onnx_runtime():
-    code = "import sys, onnxq.runtime; sys.exit('onnxruntime' in sys.modules)"
+    code = "import sys, onnxq.run.runtime; sys.exit('onnxruntime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

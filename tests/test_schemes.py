@@ -9,13 +9,13 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from onnxq import runtime
 from onnxq.errors import PlanError
-from onnxq.graph import from_proto, to_proto
+from onnxq.model.graph import from_proto, to_proto
 from onnxq.numerics import amax_of, fake_quant
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
 from onnxq.passes.to_half import to_half
 from onnxq.plan import Plan
+from onnxq.run import runtime
 from onnxq.schemes import SCHEMES, scheme
 from onnxq.spec import DTYPES, Edge, QuantSpec
 from onnxq.targets import tensorrt

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxq import graph as graphs
-from onnxq import runtime
 from onnxq.errors import ModelError
-from onnxq.segments import cut, restrict, shapes_at, subgraph
+from onnxq.model import graph as graphs
+from onnxq.run import runtime
+from onnxq.run.segments import cut, restrict, shapes_at, subgraph
 
 RESIDUAL = """
 <ir_version: 9, opset_import: ["" : 17]>

@@ -12,10 +12,10 @@ from onnx import helper
 from onnx.numpy_helper import from_array
 
 from onnxq import api
-from onnxq.config import Config
-from onnxq.graph import from_proto, to_proto
+from onnxq.model.graph import from_proto, to_proto
 from onnxq.numerics import sqnr_db
 from onnxq.passes.insert_qdq import insert_qdq
+from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.options import PlanOptions

@@ -8,14 +8,15 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 
-from onnxq import graph as graphs
-from onnxq import mapped, runtime, stored
-from onnxq.graph import load, save, to_proto
-from onnxq.mapped import map_file
+from onnxq.model import graph as graphs
+from onnxq.model import mapped, stored
+from onnxq.model.graph import load, save, to_proto
+from onnxq.model.mapped import map_file
+from onnxq.model.stored import Stored
 from onnxq.passes.apply import apply
 from onnxq.passes.fold_bn import fold_bn
 from onnxq.passes.prepare import prepare
-from onnxq.stored import Stored
+from onnxq.run import runtime
 
 TEXT = """
 <ir_version: 9, opset_import: ["": 17]>

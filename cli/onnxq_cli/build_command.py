@@ -40,7 +40,7 @@ def command(model: Path, out: Path, **options: Any) -> int:
     With --calib, profiles of dynamic inputs come from the data. Exit code 1 if TensorRT refuses the
     model, or a node with Q/DQ runs in another precision.
     """
-    from onnxq import graph as graphs
+    from onnxq.model import graph as graphs
     from onnxq.report import engine as report
     from onnxq.report import text
     from onnxq.trt.build import BuildOptions, build
@@ -79,7 +79,7 @@ def _profile(model: Path, calib: tuple[str, ...]) -> tuple[str, ...]:
     if not calib:
         return ()
     from onnxq import api
-    from onnxq.trt.shapes import profile_of
+    from onnxq.model.input_shapes import profile_of
 
     return profile_of(api.data(api.open_model(model), calib).shapes())
 

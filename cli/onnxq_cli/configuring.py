@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from onnxq.config import Config
+from onnxq.pipeline.config import Config
 from onnxq.targets.options import PlanOptions
 
 

@@ -18,10 +18,10 @@ from onnxq_cli.options import IN, ort_library_option, provider_option, sample_op
 from onnxq_cli.progress import Bars
 
 if TYPE_CHECKING:
-    from onnxq.accuracy import Agreements
     from onnxq.calib.data import Dataset
-    from onnxq.config import Config
-    from onnxq.runtime import Runtime
+    from onnxq.judge.accuracy import Agreements
+    from onnxq.pipeline.config import Config
+    from onnxq.run.runtime import Runtime
 
 
 @click.command(
@@ -74,7 +74,7 @@ def _effect(
     """Which models -> output -> how far they are from each other on data; and which models a plain
     session cannot run, and why."""
     from onnxq import api
-    from onnxq.plain import plainly
+    from onnxq.judge.plain import plainly
 
     dataset = api.data(api.open_model(reference or a), calib, config)
     pairs = {"B against A": (a, b)}
@@ -93,7 +93,7 @@ def _effect(
 def _measured(
     models: tuple[Path, Path], dataset: Dataset, bar: Callable[[int, int], None], runtime: Runtime
 ) -> Agreements:
-    from onnxq import accuracy
+    from onnxq.judge import accuracy
 
     steps, total = iter(range(1, 2 * len(dataset) + 1)), 2 * len(dataset)
     return accuracy.measure(*models, dataset, lambda: bar(next(steps), total), runtime)

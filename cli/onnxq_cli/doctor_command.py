@@ -38,7 +38,8 @@ def command(as_json: bool) -> int:
     """
     from rich.text import Text
 
-    from onnxq.report import manifest, text
+    from onnxq.pipeline import manifest
+    from onnxq.report import text
 
     versions = dict(manifest.versions())
     versions |= {name: manifest.version_of(name) or "not installed" for name in PACKAGES}
@@ -66,8 +67,8 @@ def _checks() -> Mapping[str, Callable[[], Finding]]:
 
 
 def _runtime() -> Finding:
-    from onnxq import runtime
     from onnxq.errors import OnnxqError
+    from onnxq.run import runtime
 
     try:
         return Finding(True, f"ONNX Runtime with {', '.join(runtime.available())}")
@@ -76,8 +77,8 @@ def _runtime() -> Finding:
 
 
 def _cuda() -> Finding:
-    from onnxq import providers
     from onnxq.errors import OnnxqError
+    from onnxq.run import providers
 
     try:
         trouble = providers.trouble_with_cuda()

@@ -57,8 +57,8 @@ def command(
 
     Reads the graph alone: no TensorRT is needed. Exits with 1 if something will be refused.
     """
-    from onnxq import graph as graphs
     from onnxq.files import replacing, together
+    from onnxq.model import graph as graphs
     from onnxq.report import findings as report
     from onnxq.report.text import show
     from onnxq.trt.fixes import fix

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from onnxq.accuracy import Agreements
-from onnxq.config import Config
 from onnxq.escaping import shell_line
+from onnxq.judge.accuracy import Agreements
+from onnxq.pipeline.config import Config
 
 POOR = 10.0  # dB: the error is a tenth of the signal
 TOP = 3  # nodes: few ruin a model

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from onnxq.config import Config
 from onnxq.errors import PlanError
+from onnxq.pipeline.config import Config
 from onnxq.schemes import BLOCK_SIZES, SCHEMES
 from onnxq.targets.options import PlanOptions
 from onnxq.yaml_text import from_yaml

@@ -122,7 +122,7 @@ def _weights(path: Path) -> list[Path]:
         return []
     import onnx
 
-    from onnxq.external import external_files
+    from onnxq.model.external import external_files
 
     try:
         model = onnx.load(path, load_external_data=False)

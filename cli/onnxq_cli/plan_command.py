@@ -26,7 +26,8 @@ from onnxq_cli.options import IN, OUT, config_option, placement_options
 def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Decide where MODEL is quantized, and write why (and why not) to plan.yaml."""
     from onnxq import api
-    from onnxq.report import manifest, text
+    from onnxq.pipeline import manifest
+    from onnxq.report import text
 
     config = config_of(options)
     source = api.prepare(model, config)

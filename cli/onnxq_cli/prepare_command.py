@@ -23,8 +23,9 @@ from onnxq_cli.options import IN, OUT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
     """Fold BatchNorm and constants, name every node, raise the opset: MODEL as it is planned."""
-    from onnxq import api, graph
-    from onnxq.config import Config
+    from onnxq import api
+    from onnxq.model import graph
+    from onnxq.pipeline.config import Config
     from onnxq.report import text
 
     before = graph.load(model)

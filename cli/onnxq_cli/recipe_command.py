@@ -37,7 +37,7 @@ from onnxq_cli.sensitivity_command import numbers
 
 if TYPE_CHECKING:
     from onnxq.api import Quantized
-    from onnxq.config import Config
+    from onnxq.pipeline.config import Config
     from onnxq.search import Recipe
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import onnx
 
-from onnxq.accuracy import Agreement, Agreements
-from onnxq.config import Config
 from onnxq.escaping import shell_line
-from onnxq.runtime import EXTENSIONS
+from onnxq.judge.accuracy import Agreement, Agreements
+from onnxq.pipeline.config import Config
+from onnxq.run.runtime import EXTENSIONS
 
 MARGIN, RUINED = 2.0, 0.3
 EQUAL = 1e-4  # share of the root mean square: outputs that were equal may differ elsewhere

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from onnxq.config import Config
 from onnxq.errors import PlanError
 from onnxq.escaping import shell_line
+from onnxq.pipeline.config import Config
 from onnxq_cli.configuring import config_of
 from onnxq_cli.labels import labels_of
 from onnxq_cli.options import IN

@@ -29,7 +29,7 @@ from onnxq_cli.report_option import command_line, report_option
 if TYPE_CHECKING:
     from onnxq.api import Source
     from onnxq.calib.data import Dataset
-    from onnxq.config import Config
+    from onnxq.pipeline.config import Config
     from onnxq.sensitivity import Options
 
 FEW = 32  # samples that rank as many do, where no labels are scored

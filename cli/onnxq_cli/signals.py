@@ -42,7 +42,7 @@ def _cut_short(_: int) -> None:
 
 def _what_changed() -> str:
     from onnxq.errors import ModelError
-    from onnxq.mapped import check_all
+    from onnxq.model.mapped import check_all
 
     try:
         check_all()

@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnxq import __version__
-from onnxq import runtime as ort
 from onnxq.calib.checkpoint import Samples
 from onnxq.calib.stats import Stats, add_digests, sample_digest
 from onnxq.errors import DataError
-from onnxq.python_ops import file_of
+from onnxq.run import runtime as ort
+from onnxq.run.python_ops import file_of
 
 Count = Callable[[Sequence[str]], Stats]
 

@@ -20,16 +20,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
-from onnxq import runtime as ort
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.checkpoint import Samples as Samples
 from onnxq.calib.histogram import EMPTY, Accumulator, Array, merge
-from onnxq.calib.on_device import DeviceAccumulator
-from onnxq.calib.program import BufferMismatch, Program, Runner
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
 from onnxq.calib.ways import compile_counting
 from onnxq.errors import DataError, ModelError
-from onnxq.graph import Graph
+from onnxq.model.graph import Graph
+from onnxq.run import runtime as ort
+from onnxq.run.on_device import DeviceAccumulator
+from onnxq.run.program import BufferMismatch, Program, Runner
 
 Progress = Callable[[int, int], None]
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from onnxq.calib.histogram import Array
 from onnxq.errors import DataError
-from onnxq.mapped import identity_of
+from onnxq.model.mapped import identity_of
 
 SEEN = "seen"  # attribute of a mapped array
 

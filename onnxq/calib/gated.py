@@ -20,7 +20,7 @@ import numpy as np
 
 from onnxq.calib.histogram import Float64, Histogram
 from onnxq.calib.mse import Mse
-from onnxq.graph import Graph, Node, Tensor, constant_of
+from onnxq.model.graph import Graph, Node, Tensor, constant_of
 from onnxq.numerics import Limit
 from onnxq.spec import QuantSpec
 

@@ -8,7 +8,7 @@ it: what a Conv or a MatMul reads must be finite.
 
 from __future__ import annotations
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output
 
 MOVE = frozenset({"Cast", "CastLike", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice",
                   "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"})  # fmt: skip

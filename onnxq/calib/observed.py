@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from onnxq.calib.ranges import Ranges
-from onnxq.graph import Graph, Node, constant_of, within
+from onnxq.model.graph import Graph, Node, constant_of, within
 from onnxq.numerics import has_scale
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec

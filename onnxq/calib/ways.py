@@ -24,13 +24,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxq import runtime as ort
-from onnxq import segments
-from onnxq.calib import on_device
 from onnxq.calib.histogram import Array
-from onnxq.calib.layout import Layout, laid_out, sizes
-from onnxq.calib.magnitudes import Magnitudes
-from onnxq.calib.program import (
+from onnxq.model.graph import Graph
+from onnxq.run import on_device, segments
+from onnxq.run import runtime as ort
+from onnxq.run.layout import Layout, laid_out, sizes
+from onnxq.run.magnitudes import Magnitudes
+from onnxq.run.program import (
     Live,
     Program,
     built,
@@ -41,7 +41,6 @@ from onnxq.calib.program import (
     planned,
     wanted,
 )
-from onnxq.graph import Graph
 
 Sample = Mapping[str, Array]
 Way = Callable[[], Program | None]

@@ -27,9 +27,9 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from onnxq import __version__
-from onnxq import runtime as ort
 from onnxq.cluster import kept
 from onnxq.errors import OnnxqError, WorkerError
+from onnxq.run import runtime as ort
 
 P = TypeVar("P")
 R = TypeVar("R")

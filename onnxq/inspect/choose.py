@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnxq.errors import PlanError
 from onnxq.inspect.reading import NodeReading, Reading
-from onnxq.patterns import EXACT, matches, matches_text, nearest
+from onnxq.model.patterns import EXACT, matches, matches_text, nearest
 
 
 def choose(reading: Reading, pattern: str) -> tuple[list[NodeReading], list[str]]:

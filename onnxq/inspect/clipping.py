@@ -6,15 +6,15 @@ from collections import Counter
 
 import numpy as np
 
-from onnxq import graph as graphs
-from onnxq.accuracy import outputs
 from onnxq.calib.data import Dataset
-from onnxq.config import Config
-from onnxq.graph import is_output
 from onnxq.inspect.reading import Reading
+from onnxq.judge.accuracy import outputs
+from onnxq.model import graph as graphs
+from onnxq.model.graph import is_output
 from onnxq.passes.apply import apply
 from onnxq.passes.name_nodes import name_nodes
-from onnxq.steps import Progress, runtime_of, silent
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.steps import Progress, runtime_of, silent
 
 
 def clipping(

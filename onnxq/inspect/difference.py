@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from onnxq.accuracy import Agreements
-from onnxq.graph import behind, constant_of
 from onnxq.inspect.reading import NAMES, NodeReading, Read, Reading
 from onnxq.inspect.tensors import THROUGH, Array, Quantized
+from onnxq.judge.accuracy import Agreements
+from onnxq.judge.plain import cannot
+from onnxq.model.graph import behind, constant_of
 from onnxq.numerics import decibels
-from onnxq.plain import cannot
 
 MISSING = "not there"
 

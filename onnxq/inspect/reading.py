@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from onnxq import graph as graphs
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, Node, Tensor, producer
 from onnxq.inspect.tensors import LIMITS, THROUGH, Quantized, between, quantized_by
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph, Node, Tensor, producer
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.name_nodes import name_nodes

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onnxq.calib.methods import method_name
-from onnxq.config import Config
 from onnxq.errors import DataError, OnnxqError
 from onnxq.inspect.reading import NodeReading, Reading
 from onnxq.inspect.tensors import Quantized
 from onnxq.json_text import from_json
-from onnxq.report.manifest import KIND, TIMES, hash_of
-from onnxq.source import prepare
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.manifest import KIND, TIMES, hash_of
+from onnxq.pipeline.source import prepare
 from onnxq.targets import placement
 from onnxq.targets.options import PlanOptions
 

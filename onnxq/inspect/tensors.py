@@ -20,7 +20,7 @@ import numpy.typing as npt
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnxq.graph import Node, Tensor, behind, constant_of, producer
+from onnxq.model.graph import Node, Tensor, behind, constant_of, producer
 from onnxq.passes.strip_qdq import spread_for
 from onnxq.trt.context import Context, Quantizer, is_constant
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.graph import Node, Tensor, constant_of
+from onnxq.model.graph import Node, Tensor, constant_of
 
 Array = npt.NDArray[Any]
 

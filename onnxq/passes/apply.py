@@ -13,10 +13,10 @@ from collections.abc import Callable
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnxq import stored
 from onnxq.errors import ModelError, OnnxqError
-from onnxq.graph import Graph, Node, Tensor, constants, scopes, uncollected
-from onnxq.other_types import Other
+from onnxq.model import stored
+from onnxq.model.graph import Graph, Node, Tensor, constants, scopes, uncollected
+from onnxq.model.other_types import Other
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)

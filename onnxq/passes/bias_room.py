@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.graph import Node, constant_of
+from onnxq.model.graph import Node, constant_of
 from onnxq.numerics import LEAST, has_scale
 from onnxq.spec import QuantSpec
 

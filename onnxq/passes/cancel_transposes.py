@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from onnxq.graph import Graph, Node, is_output, producer
+from onnxq.model.graph import Graph, Node, is_output, producer
 from onnxq.passes.remove_identity import replace_tensor
 
 log = logging.getLogger(__name__)

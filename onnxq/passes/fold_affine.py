@@ -15,7 +15,7 @@ import logging
 
 import numpy as np
 
-from onnxq.graph import Graph, Node, constant_of, is_standard, producer
+from onnxq.model.graph import Graph, Node, constant_of, is_standard, producer
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, Array, NotExact
 from onnxq.passes.name_nodes import names_of

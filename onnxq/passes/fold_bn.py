@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import WEIGHTED, Graph, Node, constant_of, is_output
+from onnxq.model.graph import WEIGHTED, Graph, Node, constant_of, is_output
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, Array, NotExact, Params
 from onnxq.passes.name_nodes import names_of, new_name

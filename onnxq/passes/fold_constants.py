@@ -25,7 +25,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, is_standard, producer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output, is_standard, producer
 from onnxq.passes.remove_identity import replace_tensor
 
 log = logging.getLogger(__name__)

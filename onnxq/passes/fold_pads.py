@@ -12,7 +12,7 @@ import logging
 
 import numpy as np
 
-from onnxq.graph import Graph, Node, constant_of, is_output, is_standard
+from onnxq.model.graph import Graph, Node, constant_of, is_output, is_standard
 from onnxq.passes.affine import NotExact
 
 log = logging.getLogger(__name__)

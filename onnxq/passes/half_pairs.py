@@ -16,7 +16,7 @@ from collections.abc import Container
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output, producer
 from onnxq.numerics import fits_fp16
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.spec import DTYPES

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Tensor, scopes
+from onnxq.model.graph import Graph, Tensor, scopes
 from onnxq.passes.apply import Pass
 from onnxq.passes.name_nodes import name_nodes
 from onnxq.passes.remove_identity import replace_tensor

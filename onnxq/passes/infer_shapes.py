@@ -17,7 +17,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 
-from onnxq.graph import Graph, Tensor, is_custom, is_standard, quietly, uncollected
+from onnxq.model.graph import Graph, Tensor, is_custom, is_standard, quietly, uncollected
 from onnxq.passes.weightless import weightless
 
 log = logging.getLogger(__name__)

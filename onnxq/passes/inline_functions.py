@@ -15,7 +15,7 @@ import onnx
 import onnx.inliner
 
 from onnxq.errors import ModelError
-from onnxq.graph import Graph
+from onnxq.model.graph import Graph
 from onnxq.passes.weightless import refill, weightless
 
 MOST_NODES = 1_000_000  # in a model without its functions

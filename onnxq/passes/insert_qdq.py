@@ -29,7 +29,15 @@ from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnxq.errors import OnnxqError, PlanError
-from onnxq.graph import Graph, Tensor, constant_from, constant_of, node_by_name, scopes, uncollected
+from onnxq.model.graph import (
+    Graph,
+    Tensor,
+    constant_from,
+    constant_of,
+    node_by_name,
+    scopes,
+    uncollected,
+)
 from onnxq.numerics import (
     Limit,
     amax_of,

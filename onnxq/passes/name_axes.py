@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from onnxq.graph import Graph
+from onnxq.model.graph import Graph
 from onnxq.passes.name_nodes import new_name
 
 Shapes = Mapping[str, Sequence[int]]  # input -> the shape of one sample

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-from onnxq.graph import Graph, scopes, within
+from onnxq.model.graph import Graph, scopes, within
 
 
 def name_nodes(graph: Graph) -> int:

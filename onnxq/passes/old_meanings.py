@@ -25,7 +25,7 @@ import onnx
 from onnx import GraphProto, NodeProto, helper
 from onnx.numpy_helper import to_array
 
-from onnxq.graph import is_standard
+from onnxq.model.graph import is_standard
 from onnxq.passes.name_nodes import unique_name
 
 Array = npt.NDArray[Any]

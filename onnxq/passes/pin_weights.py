@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Node, constant_of
+from onnxq.model.graph import Graph, Node, constant_of
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.passes.rounded import BIAS, Array, bias_of, rounded_nodes

@@ -6,7 +6,7 @@ more after it, because folded shape arithmetic lets more be inferred.
 
 from __future__ import annotations
 
-from onnxq.graph import Graph, producer
+from onnxq.model.graph import Graph, producer
 from onnxq.passes.apply import Pass, apply
 from onnxq.passes.cancel_transposes import cancel_transposes
 from onnxq.passes.fold_affine import fold_affine

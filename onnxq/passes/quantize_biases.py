@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name, unique_name
 from onnxq.passes.rounded import INT32_MAX, largest_sum

@@ -15,7 +15,7 @@ import onnx
 from onnx import version_converter
 
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, is_standard
+from onnxq.model.graph import Graph, is_standard
 from onnxq.passes.apply import Pass
 from onnxq.passes.old_meanings import NoWords, keep_meanings, write_meanings
 from onnxq.passes.weightless import refill, weightless

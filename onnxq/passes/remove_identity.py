@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, is_standard
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output, is_standard
 
 log = logging.getLogger(__name__)
 

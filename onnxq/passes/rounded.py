@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.graph import (
+from onnxq.model.graph import (
     WEIGHTED,
     Graph,
     Node,

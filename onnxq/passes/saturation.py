@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.passes.name_nodes import new_name
 
 Array = npt.NDArray[Any]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Node, is_output, producer
+from onnxq.model.graph import Graph, Node, is_output, producer
 from onnxq.passes.name_nodes import names_of, new_name
 
 

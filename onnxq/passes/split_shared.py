@@ -14,9 +14,9 @@ from collections.abc import Hashable
 
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import WEIGHTED, Graph, Node, Tensor
+from onnxq.model.graph import WEIGHTED, Graph, Node, Tensor
+from onnxq.model.stored import Stored
 from onnxq.passes.name_nodes import names_of, new_name
-from onnxq.stored import Stored
 
 BIASED = ("Conv", "ConvTranspose", "Gemm")
 

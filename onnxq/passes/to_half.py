@@ -24,7 +24,7 @@ from ml_dtypes import bfloat16
 from onnx import TensorProto
 
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, Node, Tensor, is_custom
+from onnxq.model.graph import Graph, Node, Tensor, is_custom
 from onnxq.passes.apply import tidy
 from onnxq.passes.half_pairs import FP16_MAX, PAIR, beyond_fp16, single_pairs
 from onnxq.passes.name_nodes import names_of, new_name

@@ -7,7 +7,7 @@ type; a model with others declares theirs in value_info.
 
 from __future__ import annotations
 
-from onnxq.graph import Graph, is_custom
+from onnxq.model.graph import Graph, is_custom
 from onnxq.passes.infer_shapes import infer_shapes
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Tensor, from_proto, to_proto
+from onnxq.model.graph import Graph, Tensor, from_proto, to_proto
 
 KEEP_BYTES = 1024
 

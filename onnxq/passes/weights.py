@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Node, Tensor, is_output, producer
+from onnxq.model.graph import Graph, Node, Tensor, is_output, producer
+from onnxq.model.stored import noted
 from onnxq.passes.affine import Array, NotExact
 from onnxq.passes.name_nodes import new_name
-from onnxq.stored import noted
 
 
 def sole_writer(graph: Graph, tensor: Tensor) -> Node:

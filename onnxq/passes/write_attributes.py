@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name, producer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, node_by_name, producer
 from onnxq.passes.apply import tidy
 from onnxq.passes.bias_room import revived
 from onnxq.passes.insert_qdq import InsertOptions

@@ -28,16 +28,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq import runtime as ort
-from onnxq import segments
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import content_order
 from onnxq.errors import ModelError
-from onnxq.graph import Graph
-from onnxq.plan import Plan
-from onnxq.recover.channel_means import float_means
-from onnxq.recover.draft import FEWEST, SAMPLES
-from onnxq.recover.judge import (
+from onnxq.judge.jury import Jury, each
+from onnxq.judge.verdict import (
     Errors,
     gathered,
     judged_tensors,
@@ -46,10 +41,15 @@ from onnxq.recover.judge import (
     sqnr,
     sums,
 )
-from onnxq.recover.jury import Jury, each
-from onnxq.recover.replay import Replay, with_float_weights
+from onnxq.model.graph import Graph
+from onnxq.plan import Plan
+from onnxq.recover.channel_means import float_means
+from onnxq.recover.draft import FEWEST, SAMPLES
 from onnxq.recover.shifts import Batch, Found, correct
 from onnxq.recover.sites import Site, find_sites, shift_biases
+from onnxq.run import runtime as ort
+from onnxq.run import segments
+from onnxq.run.replay import Replay, with_float_weights
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnxq import graph as graphs
-from onnxq import segments
-from onnxq.graph import Graph, Node, Tensor
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph, Node, Tensor
 from onnxq.recover.sites import Site
+from onnxq.run import segments
 
 TENSOR, SHIFT, MEAN = "onnxq_tensor", "onnxq_shift", "onnxq_mean"
 

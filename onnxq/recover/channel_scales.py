@@ -35,13 +35,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxq.calib.data import Dataset
-from onnxq.graph import Graph, node_by_name
+from onnxq.judge.verdict import sqnr
+from onnxq.model.graph import Graph, node_by_name
 from onnxq.numerics import decibels
 from onnxq.plan import Plan
 from onnxq.recover.channel_sizes import Sizes, channel_sizes
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.groups import Group, factors, find_groups
-from onnxq.recover.judge import sqnr
 from onnxq.recover.linear import by_channel
 from onnxq.recover.trials import LEAST, NOTHING, tabulate
 from onnxq.spec import Edge

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnxq import graph as graphs
-from onnxq import runtime as ort
-from onnxq import segments
 from onnxq.calib.collect import Samples
-from onnxq.graph import Graph, Tensor
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph, Tensor
+from onnxq.run import runtime as ort
+from onnxq.run import segments
 
 Array = npt.NDArray[Any]
 

@@ -15,20 +15,20 @@ from typing import Any
 
 import numpy.typing as npt
 
-from onnxq import runtime as ort
-from onnxq import segments
 from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import content_order
 from onnxq.calib.observed import observed
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.graph import Graph
+from onnxq.judge.jury import Jury, each
+from onnxq.judge.verdict import Errors, judged_tensors, score_parts
+from onnxq.model.graph import Graph
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.plan import Plan
-from onnxq.recover.judge import Errors, judged_tensors, score_parts
-from onnxq.recover.jury import Jury, each
-from onnxq.recover.replay import with_float_weights
+from onnxq.run import runtime as ort
+from onnxq.run import segments
+from onnxq.run.replay import with_float_weights
 
 Array = npt.NDArray[Any]
 

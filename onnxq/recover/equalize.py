@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.graph import Graph, Node, node_by_name
+from onnxq.model.graph import Graph, Node, node_by_name
 from onnxq.plan import Plan
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.groups import WIDEST, Group, find_groups, scale_group

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq import runtime as ort
 from onnxq.calib.collect import Samples
-from onnxq.calib.program import Program, compile_program, free_steps
-from onnxq.graph import Graph
+from onnxq.model.graph import Graph
 from onnxq.recover.unroll import Reading, columns
+from onnxq.run import runtime as ort
+from onnxq.run.program import Program, compile_program, free_steps
 
 Array = npt.NDArray[Any]
 Grams = dict[Reading, Array]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.graph import Node, is_standard
+from onnxq.model.graph import Node, is_standard
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, NotExact
 

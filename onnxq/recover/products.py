@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.graph import Graph, constant_of, node_by_name
+from onnxq.model.graph import Graph, constant_of, node_by_name
 from onnxq.numerics import spread
 from onnxq.passes.insert_qdq import Weight
 from onnxq.plan import Plan

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.calib.program import Program, compile_program, free_steps
 from onnxq.calib.ranges import Ranges
-from onnxq.graph import Graph, constant_of, node_by_name
+from onnxq.judge.verdict import CEILING
+from onnxq.model.graph import Graph, constant_of, node_by_name
 from onnxq.numerics import Limit, decibels, dequantize, grid_of, quantize
 from onnxq.plan import Plan
 from onnxq.recover.draft import Bench
-from onnxq.recover.judge import CEILING
 from onnxq.recover.unroll import Reading, columns, reading_of
+from onnxq.run.program import Program, compile_program, free_steps
 from onnxq.spec import QuantSpec
 
 Array = npt.NDArray[Any]

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import (
+from onnxq.model.graph import (
     Graph,
     Node,
     Tensor,

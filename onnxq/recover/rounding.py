@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxq.calib.weights import weight_mse
+from onnxq.judge.verdict import CEILING, sqnr
 from onnxq.numerics import amax_of, decibels, quantize
 from onnxq.passes.insert_qdq import Codes, Weight, weight_scale
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.feedback import error, factors_of, rounded, rounder_of
 from onnxq.recover.gram import Grams
-from onnxq.recover.judge import CEILING, sqnr
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 Array = npt.NDArray[Any]

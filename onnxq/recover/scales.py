@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, replace
 from onnxq.calib.collect import collect
 from onnxq.calib.observed import activation_specs
 from onnxq.calib.ranges import Range, Ranges, range_of
+from onnxq.judge.verdict import sqnr
 from onnxq.numerics import magnitude_of
 from onnxq.passes.insert_qdq import Codes, Weight
 from onnxq.recover import range_scales, weight_scales
 from onnxq.recover.draft import Bench, Draft, Outcome
-from onnxq.recover.judge import sqnr
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 LEAST = 0.1  # dB at the op: less cannot show at an output

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq import runtime as ort
+from onnxq.judge.verdict import CEILING
 from onnxq.numerics import decibels
 from onnxq.recover.channel_means import MEAN, SHIFT, TENSOR, outside, probe
-from onnxq.recover.judge import CEILING
-from onnxq.recover.replay import Replay
 from onnxq.recover.sites import Site
+from onnxq.run import runtime as ort
+from onnxq.run.replay import Replay
 
 Array = npt.NDArray[Any]
 

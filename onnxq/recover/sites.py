@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output, node_by_name, producer
+from onnxq.model.flow import sole_consumer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output, node_by_name, producer
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.plan import Plan
 from onnxq.spec import Edge
-from onnxq.targets.flow import sole_consumer
 from onnxq.targets.options import weight_input
 
 Array = npt.NDArray[Any]

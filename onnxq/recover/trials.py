@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Range, Ranges
-from onnxq.graph import Graph
+from onnxq.judge.verdict import Errors, sqnr
+from onnxq.model.graph import Graph
 from onnxq.recover.draft import Bench, Draft
 from onnxq.recover.groups import Group, scaled
-from onnxq.recover.judge import Errors, sqnr
 
 Array = npt.NDArray[Any]
 Choice = Mapping[Group, float]  # group -> strength; a group that is missing is left alone

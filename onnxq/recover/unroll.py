@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.graph import Node, Tensor, constant_of
+from onnxq.model.graph import Node, Tensor, constant_of
 from onnxq.targets.options import is_weighted
 
 Array = npt.NDArray[Any]

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxq.judge.verdict import CEILING
 from onnxq.numerics import decibels, dequantize, quantize
 from onnxq.passes.insert_qdq import Codes, InsertOptions, weight_scale
 from onnxq.recover.feedback import error
 from onnxq.recover.gram import Grams
-from onnxq.recover.judge import CEILING
 from onnxq.recover.products import Product
 
 Array = npt.NDArray[Any]

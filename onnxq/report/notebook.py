@@ -12,15 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Protocol
 
-from onnxq.accuracy import Agreement, Agreements
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.graph import Graph, Tensor, within
+from onnxq.judge.accuracy import Agreement, Agreements
+from onnxq.model.graph import Graph, Tensor, within
+from onnxq.pipeline.source import Source
 from onnxq.plan import Plan
 from onnxq.report.figure import metric_label
 from onnxq.search.result import Result
 from onnxq.sensitivity.ranking import Ranking
-from onnxq.source import Source
 
 SHOWN = 12  # rows of a table
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from onnxq.errors import PlanError
 from onnxq.escaping import markdown_text
 from onnxq.files import replacing
-from onnxq.plain import cannot
+from onnxq.judge.plain import cannot
 from onnxq.report import figure as figures
 from onnxq.report import plot_pareto
 from onnxq.report.text import count, line, table

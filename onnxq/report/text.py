@@ -18,7 +18,7 @@ from rich.text import Text
 from onnxq.calib.methods import method_name
 from onnxq.calib.ranges import Ranges
 from onnxq.escaping import printable
-from onnxq.report.manifest import samples_of
+from onnxq.pipeline.manifest import samples_of
 
 MB = 1e6
 SHOWN, NOTES = 5, 3  # rows of a table, notes of a recovery, that are an excerpt

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from onnxq import steps
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
-from onnxq.config import Config
 from onnxq.errors import PlanError
-from onnxq.graph import Graph
-from onnxq.patterns import exactly
+from onnxq.model.graph import Graph
+from onnxq.model.patterns import exactly
+from onnxq.pipeline import steps
+from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.schemes import SCHEMES, Scheme, scheme
 from onnxq.spec import DTYPES

@@ -21,10 +21,10 @@ from math import prod
 from onnx import TensorProto
 
 from onnxq.errors import ModelError, PlanError
-from onnxq.graph import WEIGHTED, Graph, Node, constant_of
+from onnxq.model.graph import WEIGHTED, Graph, Node, constant_of
 from onnxq.plan import Plan
+from onnxq.run.segments import Shapes
 from onnxq.search.devices import DEVICES, device
-from onnxq.segments import Shapes
 from onnxq.sensitivity.cost import macs
 from onnxq.spec import DTYPES, Edge
 from onnxq.targets.options import weight_input

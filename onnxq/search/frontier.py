@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from onnxq.judge.branches import Part
 from onnxq.plan import Plan
-from onnxq.search.branches import Part
 from onnxq.search.budget import Budget
 from onnxq.search.choices import FLOAT, Palette
 from onnxq.search.cost import MEASURED, Costs

@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq import accuracy, original, runtime, steps
-from onnxq import graph as graphs
 from onnxq.calib.data import Dataset
 from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.config import Config
 from onnxq.errors import ModelError
-from onnxq.graph import Graph
-from onnxq.plain import plainly
+from onnxq.judge import accuracy
+from onnxq.judge.branches import Part
+from onnxq.judge.metric_function import FunctionMetric
+from onnxq.judge.metrics import Metric, Sums, Top1, sums_of
+from onnxq.judge.plain import plainly
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph
+from onnxq.pipeline import original, steps
+from onnxq.pipeline import recoveries as stages
+from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
-from onnxq.recover import stages
-from onnxq.search.branches import Part
+from onnxq.run import runtime
 from onnxq.sensitivity.analysis import Judge, jackknife
-from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import Metric, Sums, Top1, sums_of
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from onnxq.errors import PlanError
+from onnxq.judge.metrics import LABEL_FREE
 from onnxq.search import cost
 from onnxq.search.budget import Budget
 from onnxq.sensitivity import Options
-from onnxq.sensitivity.metrics import LABEL_FREE
 
 
 @dataclass(frozen=True)

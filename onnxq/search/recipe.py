@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from onnxq import steps
 from onnxq.calib.stats import Stats
-from onnxq.config import Config
 from onnxq.errors import PlanError
 from onnxq.escaping import csv_text
 from onnxq.json_text import to_json
+from onnxq.pipeline import steps
+from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.search.budget import Budget
 from onnxq.search.choices import given

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from onnxq.calib.stats import Stats
 from onnxq.cluster import kept
-from onnxq.cluster.opening import DataSpec, ModelSpec, opened, placed
 from onnxq.cluster.tasks import Job, result_of, submitted
-from onnxq.config import Config
+from onnxq.judge.branches import Part
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.opening import DataSpec, ModelSpec, opened, placed
 from onnxq.plan import Plan
-from onnxq.search.branches import Part
 from onnxq.search.meter import Measured, Meter
 from onnxq.search.options import SearchOptions
 from onnxq.sensitivity import metric_of

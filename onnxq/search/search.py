@@ -8,13 +8,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 
-from onnxq import steps
 from onnxq.calib.data import Dataset
 from onnxq.calib.stats import Stats
-from onnxq.config import Config
 from onnxq.errors import PlanError
+from onnxq.judge.branches import Part, parts_of, wholes_of, with_outputs, with_stand_ins
+from onnxq.pipeline import steps
+from onnxq.pipeline.config import Config
 from onnxq.search import solve
-from onnxq.search.branches import Part, parts_of, wholes_of, with_outputs, with_stand_ins
 from onnxq.search.budget import Budget
 from onnxq.search.choices import Palette
 from onnxq.search.cost import Costs, costs

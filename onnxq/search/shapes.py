@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 import numpy as np
 
-from onnxq import graph as graphs
-from onnxq import runtime as ort
-from onnxq.accuracy import Feed
-from onnxq.graph import WEIGHTED, Graph, constant_of
-from onnxq.segments import restrict, shapes_at
+from onnxq.judge.accuracy import Feed
+from onnxq.model import graph as graphs
+from onnxq.model.graph import WEIGHTED, Graph, constant_of
+from onnxq.run import runtime as ort
+from onnxq.run.segments import restrict, shapes_at
 
 
 def shapes_of(

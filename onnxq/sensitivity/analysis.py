@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import Array, Metric
+from onnxq.judge.metric_function import FunctionMetric
+from onnxq.judge.metrics import Array, Metric
 from onnxq.sensitivity.ranking import Row, Score
 
 Totals = Mapping[str, Array]  # scored tensor -> sums [samples, K]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from onnxq.graph import Node, constant_of
-from onnxq.segments import Shapes
+from onnxq.model.graph import Node, constant_of
+from onnxq.run.segments import Shapes
 
 
 def parameters(node: Node) -> int:

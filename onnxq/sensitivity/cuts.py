@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxq import segments
-from onnxq.graph import Graph, Node, Tensor
-from onnxq.segments import Segment, Shapes
+from onnxq.model.graph import Graph, Node, Tensor
+from onnxq.run import segments
+from onnxq.run.segments import Segment, Shapes
 from onnxq.sensitivity.cost import macs, parameters
 
 Numbers = npt.NDArray[Any]

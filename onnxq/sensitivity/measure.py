@@ -16,8 +16,8 @@ from functools import partial
 from typing import TypeVar
 
 from onnxq.errors import ModelError
-from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import Metric, Sums, sums_of
+from onnxq.judge.metric_function import FunctionMetric
+from onnxq.judge.metrics import Metric, Sums, sums_of
 from onnxq.sensitivity.runner import Outputs, Runner, Variant
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import FLOAT, Toggle

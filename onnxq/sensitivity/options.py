@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from onnxq.calib.weights import weight_mse
-from onnxq.config import Config
 from onnxq.errors import DataError, PlanError
+from onnxq.judge.metric_function import FunctionMetric, load_function
+from onnxq.judge.metrics import LABEL_FREE, Cosine, Kl, Metric, Mse, Sqnr, Top1
 from onnxq.numerics import amax_of
 from onnxq.passes.insert_qdq import InsertOptions
-from onnxq.runtime import Runtime
-from onnxq.sensitivity.metric_function import FunctionMetric, load_function
-from onnxq.sensitivity.metrics import LABEL_FREE, Cosine, Kl, Metric, Mse, Sqnr, Top1
+from onnxq.pipeline.config import Config
+from onnxq.run.runtime import Runtime
 
 CHOICES = {
     "mode": ("one-on", "one-off"),

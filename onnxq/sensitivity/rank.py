@@ -14,8 +14,8 @@ import numpy as np
 from onnxq.calib.data import Dataset
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import sample_digest
-from onnxq.config import Config
 from onnxq.errors import ModelError
+from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.sensitivity.options import Execution, Options
 from onnxq.sensitivity.ranking import Ranking

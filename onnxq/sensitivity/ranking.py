@@ -17,7 +17,7 @@ from onnxq.errors import PlanError
 from onnxq.escaping import csv_text
 from onnxq.files import replacing
 from onnxq.json_text import from_json, to_json
-from onnxq.patterns import exactly
+from onnxq.model.patterns import exactly
 
 KIND, VERSION = "onnxq.ranking", 1
 TEXTS = ("model", "mode", "granularity", "metric", "at")

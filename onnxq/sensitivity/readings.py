@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from onnxq.judge.metric_function import FunctionMetric
+from onnxq.judge.metrics import LABEL_FREE, Metric, is_told
 from onnxq.sensitivity.analysis import Judge, Reading, Totals
-from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import LABEL_FREE, Metric, is_told
 from onnxq.sensitivity.ranking import Score
 from onnxq.sensitivity.screen import Screen
 from onnxq.sensitivity.state import State

@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 
 from onnxq.calib.ranges import Ranges
 from onnxq.cluster import kept
-from onnxq.cluster.opening import DataSpec, ModelSpec, opened, placed
 from onnxq.cluster.tasks import Job, parts_of, results
-from onnxq.config import Config
 from onnxq.errors import ModelError
+from onnxq.judge.metrics import Sums
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.opening import DataSpec, ModelSpec, opened, placed
+from onnxq.pipeline.source import Source as FileSource
 from onnxq.plan import Plan
-from onnxq.sensitivity.metrics import Sums
 from onnxq.sensitivity.options import Options
 from onnxq.sensitivity.setup import Progress, Setup, Source, setup_of
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import Toggle
-from onnxq.source import Source as FileSource
 
 Measure = Callable[[Sequence[Toggle], Sequence[int], State, Progress], None]
 TASKS = 16  # a thread; a worker sets up for the first of them alone

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from onnxq import graph as graphs
-from onnxq import runtime as ort
-from onnxq import segments
 from onnxq.calib.collect import Samples
-from onnxq.graph import Graph, within
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph, within
 from onnxq.numerics import Limit
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.plan import Plan
+from onnxq.run import runtime as ort
+from onnxq.run import segments
 from onnxq.sensitivity.options import Execution
 from onnxq.sensitivity.toggles import Toggle
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from onnxq.sensitivity.metrics import LABEL_FREE
+from onnxq.judge.metrics import LABEL_FREE
 from onnxq.sensitivity.options import Options
 
 LEAST_SAMPLES = 2  # to screen on

@@ -12,13 +12,13 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
-from onnxq import graph as graphs
-from onnxq import runtime as ort
-from onnxq import segments
-from onnxq.calib.magnitudes import Magnitudes
-from onnxq.graph import Graph, within
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph, within
 from onnxq.plan import Plan
-from onnxq.segments import Segment
+from onnxq.run import runtime as ort
+from onnxq.run import segments
+from onnxq.run.magnitudes import Magnitudes
+from onnxq.run.segments import Segment
 from onnxq.sensitivity.cuts import cut
 from onnxq.sensitivity.options import Execution
 from onnxq.sensitivity.runner import Array, Outputs, Runner, Subject, Variant, Whole, restricted

@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from onnxq import original
 from onnxq.calib.data import Dataset
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
-from onnxq.config import Config
 from onnxq.errors import DataError, ModelError, PlanError
-from onnxq.graph import Graph
+from onnxq.judge.metric_function import FunctionMetric
+from onnxq.judge.metrics import Metric
+from onnxq.model.graph import Graph
+from onnxq.pipeline import original
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.source import Source as FileSource
 from onnxq.plan import Plan
 from onnxq.sensitivity.measure import Bench, bench_of, measure
-from onnxq.sensitivity.metric_function import FunctionMetric
-from onnxq.sensitivity.metrics import Metric
 from onnxq.sensitivity.options import Execution, Options, execution_of, metric_of
 from onnxq.sensitivity.runner import Runner, Subject, Whole
 from onnxq.sensitivity.segmented import Segmented, segmented
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import Toggle, units_of
 from onnxq.sensitivity.work import Work
-from onnxq.source import Source as FileSource
 
 Progress = Callable[[int, int], None]
 

@@ -15,7 +15,7 @@ import numpy as np
 from onnxq.errors import PlanError
 from onnxq.files import replacing
 from onnxq.json_text import from_json, to_json
-from onnxq.sensitivity.metrics import Array, Sums
+from onnxq.judge.metrics import Array, Sums
 
 KIND, VERSION = "onnxq.sensitivity-state", 1
 SECONDS = 1.0  # between two writes

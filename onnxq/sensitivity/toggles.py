@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnxq.errors import PlanError
-from onnxq.graph import Graph, constant_of, node_by_name, within
-from onnxq.patterns import select
+from onnxq.model.graph import Graph, constant_of, node_by_name, within
+from onnxq.model.patterns import select
 from onnxq.plan import Plan
 from onnxq.sensitivity.options import Options
 from onnxq.spec import Edge

@@ -9,13 +9,13 @@ from functools import cached_property
 
 from onnxq.calib.ranges import Ranges
 from onnxq.errors import ModelError, PlanError
-from onnxq.graph import Graph, Node, constant_of, node_by_name, within
-from onnxq.lengths import comparable, varying
+from onnxq.judge.lengths import comparable, varying
+from onnxq.judge.metrics import LABEL_FREE
+from onnxq.model.graph import Graph, Node, constant_of, node_by_name, within
 from onnxq.plan import Plan
-from onnxq.segments import Shapes, shapes_at
+from onnxq.run.segments import Shapes, shapes_at
 from onnxq.sensitivity import cost
 from onnxq.sensitivity.analysis import ranked
-from onnxq.sensitivity.metrics import LABEL_FREE
 from onnxq.sensitivity.options import Options
 from onnxq.sensitivity.ranking import Row
 from onnxq.sensitivity.readings import Readings

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, producer
-from onnxq.targets.flow import SAME, same_source
+from onnxq.model.flow import SAME, same_source
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.targets.options import weight_input
 
 _SCALE_AND_MASK = ("Add", "Mul", "Div", "Sub", "Where", "Cast")

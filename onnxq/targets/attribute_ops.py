@@ -24,11 +24,11 @@ from dataclasses import replace
 import numpy as np
 
 from onnxq.errors import PlanError
-from onnxq.graph import Graph, Node, Tensor, constant_of, is_output
+from onnxq.model.flow import same_source
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.concat import joined
-from onnxq.targets.flow import same_source
 from onnxq.targets.options import PlanOptions, left_float
 from onnxq.targets.specs import schemes_of
 

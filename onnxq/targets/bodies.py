@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from onnxq.graph import Graph, Node, constant_of, scopes
+from onnxq.model.graph import Graph, Node, constant_of, scopes
 from onnxq.schemes import Scheme
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.options import PlanOptions, is_weighted

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 
-from onnxq.graph import Graph, Node, Tensor, constant_of
+from onnxq.model.flow import data_input
+from onnxq.model.graph import Graph, Node, Tensor, constant_of
 from onnxq.spec import Edge, QuantSpec
-from onnxq.targets.flow import data_input
 
 Groups = tuple[tuple[str, ...], ...]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from onnxq.graph import Node, Tensor, constant_of, producer
+from onnxq.model.flow import is_first, same_source
+from onnxq.model.graph import Node, Tensor, constant_of, producer
 from onnxq.schemes import Scheme
-from onnxq.targets.flow import is_first, same_source
 from onnxq.targets.options import PlanOptions, stored_weight, weight_input
 
 # What NVIDIA's Model Optimizer leaves out of FP8, for want of kernels in TensorRT.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxq.graph import Graph, Node, constant_of
+from onnxq.model.graph import Graph, Node, constant_of
 
 FUSED = frozenset({
     "BiasDropout", "BiasGelu", "BiasSoftmax", "BiasSplitGelu", "EmbedLayerNormalization",

@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxq.graph import (
+from onnxq.model.flow import data_input, same_source, sources
+from onnxq.model.graph import (
     Graph,
     Node,
     Tensor,
@@ -36,7 +37,6 @@ from onnxq.schemes import Scheme
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets import tensorrt
 from onnxq.targets.concat import shared
-from onnxq.targets.flow import data_input, same_source, sources
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, stored_weight, weight_input
 from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnxq.errors import PlanError
-from onnxq.graph import WEIGHTED, Graph, Node, constant_of, is_standard, producer, within
-from onnxq.patterns import matches, select
+from onnxq.model.graph import WEIGHTED, Graph, Node, constant_of, is_standard, producer, within
+from onnxq.model.patterns import matches, select
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from onnxq.errors import ModelError, PlanError
-from onnxq.graph import Graph
+from onnxq.model.graph import Graph
 from onnxq.plan import Plan
 from onnxq.targets import onnxruntime, tensorrt
 from onnxq.targets.attribute_ops import with_attributes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from onnxq.errors import PlanError
-from onnxq.graph import Graph, Node
+from onnxq.model.graph import Graph, Node
+from onnxq.model.patterns import select
 from onnxq.passes.raise_opset import MINIMUM
-from onnxq.patterns import select
 from onnxq.plan import Plan
 from onnxq.schemes import BLOCK_SIZES, SCHEMES, Scheme, scheme
 from onnxq.spec import DTYPES, Edge, QuantSpec

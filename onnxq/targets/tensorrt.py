@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, node_by_name, producer
+from onnxq.model.flow import quantized_tensors, same_source, sole_consumer, sources
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, node_by_name, producer
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.attention import broken_attention
 from onnxq.targets.bodies import in_bodies
 from onnxq.targets.concat import branches, pooled_concats, quantizable_concats, reached, shared
 from onnxq.targets.float_rules import float_reason, shape_of
-from onnxq.targets.flow import quantized_tensors, same_source, sole_consumer, sources
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, stored_weight
 from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from onnxq.errors import ModelError
-from onnxq.graph import Graph, save
+from onnxq.model.graph import Graph, save
 from onnxq.passes.apply import tidy
 from onnxq.passes.strip_qdq import strip_qdq
 from onnxq.trt.build import BuildOptions, build

@@ -26,10 +26,10 @@ from google.protobuf.message import DecodeError
 
 from onnxq.errors import ModelError, OnnxqError
 from onnxq.escaping import shell_word
-from onnxq.external import files_beside
 from onnxq.files import refuse
+from onnxq.model.external import files_beside
+from onnxq.model.input_shapes import parse_shapes, suggested
 from onnxq.trt.backend import Backend, find_backend, has_gpu
-from onnxq.trt.shapes import parse_shapes, suggested
 
 ARCHITECTURE = "sm89"  # what TensorRT-RTX builds for on a machine without a GPU
 Progress = Callable[[str, int, int], None]  # stage, done, total

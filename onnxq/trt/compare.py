@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxq import graph as graphs
-from onnxq.accuracy import Agreements, agreements
 from onnxq.calib.data import Dataset
-from onnxq.comparable import Comparable, Equality, equality, is_float
 from onnxq.errors import CannotRun, ModelError, OnnxqError, RuntimeMissing
-from onnxq.graph import Graph
-from onnxq.plain import cannot, plainly
-from onnxq.runtime import Runtime, session
-from onnxq.trt.gates import Tensor, missed
-from onnxq.trt.gates import Thresholds as Thresholds
+from onnxq.judge.accuracy import Agreements, agreements
+from onnxq.judge.comparable import Comparable, Equality, equality, is_float
+from onnxq.judge.gates import Tensor, missed
+from onnxq.judge.gates import Thresholds as Thresholds
+from onnxq.judge.plain import cannot, plainly
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph
+from onnxq.run.runtime import Runtime, session
 
 ENGINES = (".engine", ".plan", ".trt")
 

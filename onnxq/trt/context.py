@@ -14,10 +14,19 @@ import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-from onnxq.graph import WEIGHTED, Graph, Node, Tensor, behind, constant_of, is_standard, producer
+from onnxq.model.flow import SAME
+from onnxq.model.graph import (
+    WEIGHTED,
+    Graph,
+    Node,
+    Tensor,
+    behind,
+    constant_of,
+    is_standard,
+    producer,
+)
 from onnxq.passes.name_axes import Shapes
 from onnxq.passes.name_nodes import names_of
-from onnxq.targets.flow import SAME
 
 Array = npt.NDArray[Any]
 FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import Graph, constant_of, is_output
+from onnxq.model.graph import Graph, constant_of, is_output
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_axes import Shapes, name_axes, name_axes_by
 from onnxq.passes.name_nodes import new_name

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import get_args
 
 from onnxq.errors import ModelError, OnnxqError
-from onnxq.graph import Graph
+from onnxq.model.graph import Graph
 from onnxq.passes.apply import check_with_onnx
 from onnxq.passes.inline_functions import inline_functions
 from onnxq.passes.name_axes import Shapes

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from onnxq.graph import Node
+from onnxq.model.graph import Node
 from onnxq.trt.context import Context
 
 Severity = Literal["refused", "inaccurate", "slow", "info"]

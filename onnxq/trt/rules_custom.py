@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from onnxq.graph import Node, is_standard
+from onnxq.model.graph import Node, is_standard
 from onnxq.passes.name_axes import shared_names, two_sizes
 from onnxq.targets.fused import REMEDY, is_fused
 from onnxq.trt.context import Context, is_qdq

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxq.graph import Node, constant_of, producer
+from onnxq.model.graph import Node, constant_of, producer
 from onnxq.targets.float_rules import FP8_CHANNELS, FP8_WINDOW
 from onnxq.trt.context import MOVES, Context, Quantizer, is_constant
 from onnxq.trt.rule import SEEN, Place, Rule

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxq.graph import Node, constant_of
+from onnxq.model.graph import Node, constant_of
 from onnxq.trt.context import Array, Context, Quantizer
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxq.graph import Node, constant_of, is_standard
-from onnxq.targets.flow import SAME, SUBSET
+from onnxq.model.flow import SAME, SUBSET
+from onnxq.model.graph import Node, constant_of, is_standard
 from onnxq.trt.context import Context, is_constant, is_qdq, label
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxq.graph import Node, Tensor, producer
-from onnxq.targets.flow import same_source
+from onnxq.model.flow import same_source
+from onnxq.model.graph import Node, Tensor, producer
 from onnxq.trt.context import MOVES, Context, Quantizer, is_constant, label
 from onnxq.trt.rule import DOCS, SEEN, Place, Rule
 from onnxq.trt.rules_lowbit import weight_alone

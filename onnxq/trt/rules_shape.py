@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxq.graph import WEIGHTED, Node, Tensor
+from onnxq.model.graph import WEIGHTED, Node, Tensor
 from onnxq.trt.context import Context, Quantizer
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 

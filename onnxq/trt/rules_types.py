@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from onnxq.graph import Node
+from onnxq.model.graph import Node
 from onnxq.trt.context import FLOATS, Context, is_constant
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 

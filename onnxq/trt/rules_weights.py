@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxq.graph import WEIGHTED, Tensor, constant_of
-from onnxq.stored import Stored
+from onnxq.model.graph import WEIGHTED, Tensor, constant_of
+from onnxq.model.stored import Stored
 from onnxq.trt.context import Array, Context
 from onnxq.trt.rule import ONNX, Place, Rule
 

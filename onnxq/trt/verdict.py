@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from onnxq.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.targets.options import is_weighted
 from onnxq.trt.context import type_name
 from onnxq.trt.engine import Engine, Precision, coverage

@@ -12,9 +12,9 @@ from onnxq import api
 from onnxq.calib.cache import cached
 from onnxq.calib.histogram import histogram_of
 from onnxq.calib.stats import Stats, add_digests, sample_digest
-from onnxq.config import Config
 from onnxq.errors import DataError, ModelError
-from onnxq.runtime import Runtime
+from onnxq.pipeline.config import Config
+from onnxq.run.runtime import Runtime
 from onnxq.targets.options import PlanOptions
 
 CLASSIFIER = Path(__file__).resolve().parents[2] / "fixtures" / "classifier"

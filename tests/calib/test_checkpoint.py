@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq import graph as graphs
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.collect import collect
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError, ModelError
+from onnxq.model import graph as graphs
 
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>

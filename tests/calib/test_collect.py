@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq import graph as graphs
-from onnxq import runtime
 from onnxq.calib import histogram, stats
 from onnxq.calib.collect import collect
 from onnxq.errors import DataError, ModelError
-from onnxq.segments import restrict
+from onnxq.model import graph as graphs
+from onnxq.run import runtime
+from onnxq.run.segments import restrict
 
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>
@@ -269,6 +269,6 @@ def test_data_of_a_wrong_dtype_is_refused(net, samples):
 
 
 def test_a_tensor_that_crosses_several_segments_is_counted_once_a_sample(monkeypatch, net, samples):
-    monkeypatch.setattr("onnxq.segments.SEGMENT_BYTES", 1)
+    monkeypatch.setattr("onnxq.run.segments.SEGMENT_BYTES", 1)
     small = collect(net, OBSERVED, Rows(samples), workers=1)
     assert small["b"].count == 8 * 64 * 64 * len(samples)

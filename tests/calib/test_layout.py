@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq import graph as graphs
-from onnxq import runtime
-from onnxq.calib.layout import laid_out
-from onnxq.calib.program import Runner, compile_program
 from onnxq.calib.ways import compile_counting
-from onnxq.segments import restrict
+from onnxq.model import graph as graphs
+from onnxq.run import runtime
+from onnxq.run.layout import laid_out
+from onnxq.run.program import Runner, compile_program
+from onnxq.run.segments import restrict
 
 NET = """
 <ir_version: 9, opset_import: ["" : 17]>

@@ -7,7 +7,7 @@ import pytest
 from onnxq.calib.data import InputInfo, open_data
 from onnxq.calib.data_check import drop_nonfinite, examine
 from onnxq.calib.masks import mask_inputs
-from onnxq.graph import from_proto
+from onnxq.model.graph import from_proto
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> g (float[2, 4] x, float[2, 4] m) => (float[2, 4] y)'
 

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnxq import graph as graphs
-from onnxq import providers, runtime, segments
-from onnxq.calib import on_device
 from onnxq.calib.collect import collect
 from onnxq.calib.histogram import Accumulator, histogram_of
-from onnxq.calib.on_device import DeviceAccumulator, compile_counters
+from onnxq.model import graph as graphs
+from onnxq.run import on_device, providers, runtime, segments
+from onnxq.run.on_device import DeviceAccumulator, compile_counters
 
 PROVIDERS = ["cpu"] if providers.trouble_with_cuda() else ["cpu", "cuda"]
 NET = """

@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq import graph as graphs
-from onnxq import segments
-from onnxq.calib import magnitudes, ways
+from onnxq.calib import ways
 from onnxq.calib.collect import collect
-from onnxq.calib.layout import NCHWC, laid_out
-from onnxq.calib.program import compile_whole
 from onnxq.errors import DataError, ModelError
-from onnxq.runtime import Runtime
-from onnxq.segments import restrict
+from onnxq.model import graph as graphs
+from onnxq.run import magnitudes, segments
+from onnxq.run.layout import NCHWC, laid_out
+from onnxq.run.program import compile_whole
+from onnxq.run.runtime import Runtime
+from onnxq.run.segments import restrict
 
 OPEN = """
 <ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>

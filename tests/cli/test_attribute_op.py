@@ -11,13 +11,13 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq import steps
 from onnxq.calib.ranges import Ranges
-from onnxq.config import Config
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.numerics import amax_of, fake_quant
+from onnxq.pipeline import steps
+from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
-from onnxq.runtime import Runtime, run, session
+from onnxq.run.runtime import Runtime, run, session
 from onnxq.spec import QuantSpec
 from onnxq.targets.options import PlanOptions
 

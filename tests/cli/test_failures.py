@@ -150,7 +150,7 @@ def test_a_command_leaves_logging_as_it_was():
 CUT_SHORT = """
 import os, sys, tempfile, threading
 import numpy as np
-from onnxq.mapped import map_file
+from onnxq.model.mapped import map_file
 from onnxq_cli.signals import handle_signals
 from pathlib import Path
 

@@ -13,8 +13,8 @@ import pytest
 from onnx.numpy_helper import from_array
 from onnxq_cli.next_step import poor
 
-from onnxq.accuracy import agreement, agreements
-from onnxq.config import Config
+from onnxq.judge.accuracy import agreement, agreements
+from onnxq.pipeline.config import Config
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import held_out
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.config import Config
+from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.search import Result, Samples, SearchOptions, budget_of, given, search
 

@@ -15,9 +15,9 @@ import pytest
 from onnxq import api
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.observed import observed
-from onnxq.cluster.counting import count
 from onnxq.errors import DataError, WorkerError
-from onnxq.runtime import Runtime
+from onnxq.pipeline.counting import count
+from onnxq.run.runtime import Runtime
 from onnxq.sensitivity import Options
 
 

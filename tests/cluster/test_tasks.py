@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from onnxq import api
 from onnxq.calib.data import Dataset
 from onnxq.cluster import kept
-from onnxq.cluster.opening import ModelSpec
 from onnxq.cluster.tasks import Job, parts_of, result_of, results, submitted
 from onnxq.errors import DataError, ModelError, WorkerError
+from onnxq.pipeline.opening import ModelSpec
 
 
 @given(st.integers(0, 200), st.integers(1, 20), st.integers(1, 20))

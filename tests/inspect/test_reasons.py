@@ -14,7 +14,7 @@ from onnxq.errors import DataError
 from onnxq.inspect.clipping import clipping
 from onnxq.inspect.reading import read
 from onnxq.inspect.reasons import reasons_of
-from onnxq.steps import data, open_model
+from onnxq.pipeline.steps import data, open_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 from qdq_models import STORED, WEIGHT, codes, numbers

@@ -6,7 +6,7 @@ import onnx_graphsurgeon as gs
 import pytest
 
 from onnxq.errors import ModelError
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.apply import apply, check, sort
 from onnxq.passes.remove_identity import remove_identity
 

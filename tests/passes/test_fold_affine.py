@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.fold_affine import fold_affine
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.cancel_transposes import cancel_transposes
 from onnxq.passes.fold_bn import fold_bn

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.fold_constants import fold_constants
 from onnxq.passes.infer_shapes import infer_shapes

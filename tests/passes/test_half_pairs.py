@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq.graph import constant_of, producer, to_proto
+from onnxq.model.graph import constant_of, producer, to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.half_pairs import single_pairs
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnxq.graph import from_proto, to_proto
+from onnxq.model.graph import from_proto, to_proto
 from onnxq.passes import infer_shapes as module
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes

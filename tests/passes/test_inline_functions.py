@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxq.errors import ModelError
-from onnxq.graph import from_proto, to_proto
+from onnxq.model.graph import from_proto, to_proto
 from onnxq.passes import inline_functions as module
 from onnxq.passes.apply import apply
 from onnxq.passes.inline_functions import inline_functions

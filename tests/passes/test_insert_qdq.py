@@ -8,7 +8,7 @@ import pytest
 from ml_dtypes import bfloat16
 
 from onnxq.errors import PlanError
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.numerics import amax_of, dequantize, fake_quant, quantize, scale_of
 from onnxq.passes.bias_room import DEAD_CHANNEL, ROOM
 from onnxq.passes.insert_qdq import Codes, InsertOptions, insert_qdq, weight_scale

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from onnxq.errors import ModelError
-from onnxq.graph import from_proto, to_proto
+from onnxq.model.graph import from_proto, to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.prepare import prepare
 from onnxq.passes.raise_opset import raise_opset, raise_opset_to

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from onnxq.graph import constant_of, producer, to_proto
+from onnxq.model.graph import constant_of, producer, to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.passes.pin_weights import pin_weights

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
 
-from onnxq.graph import Graph, load, to_proto
+from onnxq.model.graph import Graph, load, to_proto
 from onnxq.passes.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +108,7 @@ def test_preparing_does_not_import_onnxruntime():
     path = ROOT / "fixtures" / "classifier" / "classifier.onnx"
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
-        "from onnxq.graph import load; from onnxq.passes.prepare import prepare\n"
+        "from onnxq.model.graph import load; from onnxq.passes.prepare import prepare\n"
         f"print(len(prepare(load({str(path)!r})).nodes))"
     )
     done = subprocess.run(

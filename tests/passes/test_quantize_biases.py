@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxq.graph import constant_of, producer, to_proto
+from onnxq.model.graph import constant_of, producer, to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.passes.quantize_biases import quantize_biases

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxq.errors import ModelError
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.raise_opset import UNKNOWN, raise_opset, raise_opset_to
 

@@ -9,7 +9,7 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from onnxq.graph import from_proto, to_proto
+from onnxq.model.graph import from_proto, to_proto
 from onnxq.numerics import sqnr_db
 from onnxq.passes.apply import apply
 from onnxq.passes.strip_qdq import strip_qdq

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.split_shared import split_shared
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from onnxq.errors import ModelError
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.numerics import amax_of, fake_quant
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
 from onnxq.passes.strip_qdq import quantized_nodes, strip_qdq

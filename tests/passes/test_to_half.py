@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 from onnxq.errors import ModelError
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
 from onnxq.passes.prepare import prepare
 from onnxq.passes.to_half import HalfOptions, reasons_to_keep, to_half

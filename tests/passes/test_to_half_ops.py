@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.passes.prepare import prepare
 from onnxq.passes.to_half import HalfOptions, to_half
 

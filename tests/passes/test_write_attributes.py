@@ -7,7 +7,7 @@ import pytest
 from onnx import AttributeProto
 
 from onnxq.errors import PlanError
-from onnxq.graph import constant_of, node_by_name, to_proto
+from onnxq.model.graph import constant_of, node_by_name, to_proto
 from onnxq.numerics import amax_of
 from onnxq.passes.apply import apply
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq

@@ -13,7 +13,7 @@ from onnxq.calib.data import Dataset, InputInfo, open_data
 from onnxq.calib.methods import Max, Mse
 from onnxq.calib.observed import activation_specs, observed
 from onnxq.calib.ranges import read_ranges
-from onnxq.graph import Graph, to_proto
+from onnxq.model.graph import Graph, to_proto
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
 from onnxq.passes.prepare import prepare
 from onnxq.plan import Plan

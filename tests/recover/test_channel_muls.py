@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from onnxq import api
-from onnxq.config import Config
-from onnxq.graph import save
+from onnxq.model.graph import save
 from onnxq.numerics import sqnr_db
+from onnxq.pipeline.config import Config
 from onnxq.recover.channel_scales import scale_channels
 from onnxq.recover.draft import Draft
 from onnxq.recover.smooth import smooth

@@ -9,10 +9,10 @@ import onnxruntime as ort
 import pytest
 
 from onnxq import api
-from onnxq.config import Config
 from onnxq.errors import DataError
-from onnxq.graph import save, to_proto
+from onnxq.model.graph import save, to_proto
 from onnxq.numerics import sqnr_db
+from onnxq.pipeline.config import Config
 from onnxq.recover.channel_scales import Reader, best_offer, scale_channels
 from onnxq.recover.channel_sizes import Sizes
 from onnxq.recover.draft import Draft

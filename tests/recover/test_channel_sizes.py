@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxq.recover.channel_sizes import Layout, channel_sizes
-from onnxq.runtime import Runtime
+from onnxq.run.runtime import Runtime
 
 BODY = """(float[N,6,5,4] x) => (y) {
     i = Neg(x)  t = Transpose<perm = [0, 2, 3, 1]>(i)  y = Abs(t)}"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxq.graph import node_by_name, to_proto
+from onnxq.model.graph import node_by_name, to_proto
 from onnxq.numerics import sqnr_db
 from onnxq.recover.draft import Draft
 from onnxq.recover.equalize import equalize, equalizing_scales, find_pairs

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxq.judge import verdict as judge
+from onnxq.judge.verdict import gathered, judged_tensors, reached, score_parts, sums
 from onnxq.passes.prepare import prepare
-from onnxq.recover import judge
-from onnxq.recover.judge import gathered, judged_tensors, reached, score_parts, sums
 
 
 def values(rng, noise, samples=8):

@@ -10,9 +10,9 @@ import onnxruntime as ort
 import pytest
 
 from onnxq import api
-from onnxq.config import Config
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.numerics import sqnr_db
+from onnxq.pipeline.config import Config
 from onnxq.report.text import show, summary
 from onnxq.targets.options import PlanOptions
 

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from onnxq import segments
 from onnxq.numerics import amax_of, fake_quant
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.plan import Plan
-from onnxq.recover.replay import Replay, with_float_weights
-from onnxq.runtime import Runtime
+from onnxq.run import segments
+from onnxq.run.replay import Replay, with_float_weights
+from onnxq.run.runtime import Runtime
 from onnxq.spec import Edge, QuantSpec
 
 BODY = """(float[N,16,6,6] x) => (float[N,16,4,4] y, float[N,16,6,6] b) {

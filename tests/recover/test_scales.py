@@ -9,7 +9,7 @@ import pytest
 
 from onnxq.calib.methods import Max
 from onnxq.calib.ranges import Range, Ranges, read_ranges
-from onnxq.graph import constant_of, node_by_name
+from onnxq.model.graph import constant_of, node_by_name
 from onnxq.numerics import amax_of, dequantize, scale_of, sqnr_db
 from onnxq.passes.insert_qdq import Codes
 from onnxq.plan import Plan

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxq import api, steps
+from onnxq import api
 from onnxq.calib.observed import observed
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.numerics import sqnr_db
 from onnxq.passes.prepare import prepare
-from onnxq.recover import stages
+from onnxq.pipeline import recoveries as stages
+from onnxq.pipeline import steps
 from onnxq.recover.draft import Draft
 from onnxq.recover.groups import factors
 from onnxq.recover.smooth import smooth

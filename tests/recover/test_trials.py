@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxq.judge.verdict import sqnr
 from onnxq.recover.draft import Draft
 from onnxq.recover.groups import factors, find_groups, scaled
-from onnxq.recover.judge import sqnr
 from onnxq.recover.trials import NOTHING, judge, searching, tabulate
 
 BODY = """(float[N,6,16] x) => (float[N,6,16] y) {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from onnxq.graph import from_proto
+from onnxq.model.graph import from_proto
 from onnxq.recover.gram import gram
 from onnxq.recover.unroll import columns, reading_of
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from onnxq import api
-from onnxq.accuracy import Agreement, agreement
 from onnxq.calib.histogram import EMPTY, histogram_of
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.config import Config
+from onnxq.judge.accuracy import Agreement, agreement
+from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.search.cost import Share
 from onnxq.search.result import Result, Trial

@@ -2,9 +2,9 @@
 
 import pytest
 
-from onnxq import steps
 from onnxq.calib.holdout import held_out
-from onnxq.config import Config
+from onnxq.pipeline import steps
+from onnxq.pipeline.config import Config
 from onnxq.search import (
     Samples,
     SearchOptions,

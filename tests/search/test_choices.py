@@ -2,9 +2,9 @@
 
 import pytest
 
-from onnxq import steps
-from onnxq.config import Config
 from onnxq.errors import PlanError
+from onnxq.pipeline import steps
+from onnxq.pipeline.config import Config
 from onnxq.search.choices import choices_of, given, palette_of
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.options import PlanOptions

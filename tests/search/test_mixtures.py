@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from onnxq import steps
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import held_out
 from onnxq.calib.stats import Stats
-from onnxq.config import Config
-from onnxq.graph import Graph, constant_of, node_by_name, producer, save
+from onnxq.model.graph import Graph, constant_of, node_by_name, producer, save
+from onnxq.pipeline import steps
+from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.search import Palette, choices_of, palette_of
 from onnxq.spec import Edge

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxq.runtime import Runtime
+from onnxq.run.runtime import Runtime
 from onnxq.search.shapes import shapes_of
 
 BODY = """(float[n, 4] x, int64[2] s) => (float[p, q] z) {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from onnxq import api
-from onnxq.config import Config
+from onnxq.pipeline.config import Config
 from onnxq.targets.options import PlanOptions
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxq.segments import shapes_at
+from onnxq.run.segments import shapes_at
 from onnxq.sensitivity.cost import macs, parameters
 
 

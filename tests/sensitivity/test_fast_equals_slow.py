@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onnxq import api
-from onnxq.config import Config
+from onnxq.pipeline.config import Config
 from onnxq.sensitivity import Options
 from onnxq.targets.options import PlanOptions
 

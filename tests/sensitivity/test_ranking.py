@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from onnxq.errors import PlanError, RuntimeMissing
+from onnxq.judge.metrics import Mse, Sqnr
 from onnxq.report import ranking as report
 from onnxq.sensitivity.analysis import Judge, jackknife, ranked
-from onnxq.sensitivity.metrics import Mse, Sqnr
 from onnxq.sensitivity.ranking import Ranking, Row
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from onnxq import api
-from onnxq.config import Config
 from onnxq.errors import PlanError
+from onnxq.judge.metrics import Mse
+from onnxq.pipeline.config import Config
 from onnxq.sensitivity import Options
 from onnxq.sensitivity.analysis import Judge, ranked
-from onnxq.sensitivity.metrics import Mse
 from onnxq.sensitivity.ranking import Row
 from onnxq.sensitivity.screen import confirm, screen_of
 

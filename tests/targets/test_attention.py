@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from onnxq.graph import Graph
+from onnxq.model.graph import Graph
 from onnxq.passes.name_nodes import name_nodes
 from onnxq.plan import Plan
 from onnxq.targets.options import PlanOptions

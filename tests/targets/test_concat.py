@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxq.graph import Graph
+from onnxq.model.graph import Graph
 from onnxq.passes.name_nodes import name_nodes
 from onnxq.plan import Plan
 from onnxq.spec import Edge

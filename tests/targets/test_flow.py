@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onnxq.targets.flow import (
+from onnxq.model.flow import (
     SAME,
     SUBSET,
     data_input,

@@ -7,8 +7,8 @@ import onnx
 import onnxruntime as ort
 
 from onnxq import api
-from onnxq.config import Config
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
+from onnxq.pipeline.config import Config
 
 
 def test_weights_of_ops_that_the_optimizer_wrote_are_named(graph_of, tmp_path, rng):

@@ -7,18 +7,18 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from onnxq import runtime as ort
 from onnxq.calib.histogram import histogram_of
 from onnxq.calib.max import Max
 from onnxq.calib.observed import activation_specs, observed
 from onnxq.calib.ranges import read_ranges
 from onnxq.calib.stats import Stats
-from onnxq.graph import to_proto
+from onnxq.model.graph import to_proto
 from onnxq.numerics import sqnr_db
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.passes.prepare import prepare
 from onnxq.passes.quantize_biases import quantize_biases
-from onnxq.segments import restrict
+from onnxq.run import runtime as ort
+from onnxq.run.segments import restrict
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets import placement
 from onnxq.targets.onnxruntime import KERNELS, MOVES, RULES

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxq.graph import Graph, save
+from onnxq.model.graph import Graph, save
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
 from onnxq.passes.raise_opset import raise_opset_to
 from onnxq.passes.to_half import to_half

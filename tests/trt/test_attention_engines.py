@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from onnxq import api
-from onnxq.config import Config
-from onnxq.graph import Graph, load, to_proto
+from onnxq.model.graph import Graph, load, to_proto
+from onnxq.pipeline.config import Config
 from onnxq.trt.engine import Engine
 from onnxq.trt.verdict import judge
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnxq_cli.main import run
 
 from onnxq import api
-from onnxq.graph import load, save
+from onnxq.model.graph import load, save
 from onnxq.trt.bisect import bisect, minimal
 from onnxq.trt.build import BuildOptions
 from onnxq.trt.engine import Engine

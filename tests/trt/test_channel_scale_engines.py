@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from onnxq import api
-from onnxq.config import Config
-from onnxq.graph import save
+from onnxq.model.graph import save
+from onnxq.pipeline.config import Config
 
 FORMS = {
     "HardSwish written out": "a = Add(p, three)  c = Clip(a, zero, six)"

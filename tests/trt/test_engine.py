@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxq.graph import Graph, from_proto
+from onnxq.model.graph import Graph, from_proto
 from onnxq.trt.engine import Engine, Kernel, coverage, precision_of, read_engine
 from onnxq.trt.verdict import judge
 

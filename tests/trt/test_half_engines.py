@@ -13,8 +13,8 @@ from onnx.numpy_helper import from_array
 from onnx.reference import ReferenceEvaluator
 
 from onnxq import api
-from onnxq.config import Config
 from onnxq.numerics import sqnr_db
+from onnxq.pipeline.config import Config
 from onnxq.trt.lint import lint
 from onnxq.trt.verdict import judge
 

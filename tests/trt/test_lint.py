@@ -12,7 +12,7 @@ import pytest
 from onnx.numpy_helper import from_array
 
 from onnxq.errors import OnnxqError
-from onnxq.graph import from_proto
+from onnxq.model.graph import from_proto
 from onnxq.trt.lint import RULES, at_least, explain, is_refused, lint, rules_table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from onnxq.graph import constant_of, from_proto, to_proto
+from onnxq.model.graph import constant_of, from_proto, to_proto
 from onnxq.trt.fixes import FIXES, fix
 from onnxq.trt.lint import is_refused, lint
 

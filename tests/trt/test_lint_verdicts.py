@@ -21,7 +21,7 @@ import onnx
 import pytest
 from onnxq_cli.main import run
 
-from onnxq.graph import Graph, load
+from onnxq.model.graph import Graph, load
 from onnxq.trt.lint import BACKENDS, Finding, explain, is_refused, lint
 
 HERE = Path(__file__).resolve().parent

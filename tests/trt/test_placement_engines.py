@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from onnxq.graph import WEIGHTED, Graph
+from onnxq.model.graph import WEIGHTED, Graph
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.plan import Plan
 from onnxq.targets.options import PlanOptions

@@ -14,7 +14,7 @@ import pytest
 from onnxq_cli.main import run
 
 from onnxq import api
-from onnxq.config import Config
+from onnxq.pipeline.config import Config
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "centerpoint"
 MODEL, CALIB = FIXTURE / "backbone_neck_head.onnx", FIXTURE / "calib.npy"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxq.graph import Graph
+from onnxq.model.graph import Graph
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
@@ -95,7 +95,7 @@ def test_int4_blocks_of_any_size_fuse(
 
 def refusal(graph: Graph, tmp_path: Path, arch: str = "sm89") -> str:
     """Why TensorRT-RTX refuses a graph; "" if it builds."""
-    from onnxq.graph import save
+    from onnxq.model.graph import save
 
     save(graph, tmp_path / "m.onnx")
     options = BuildOptions("tensorrt-rtx", arch=arch)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onnxq.errors import OnnxqError
-from onnxq.trt.shapes import InputShape, parse_shapes, profile_of, shapes_seen, suggested
+from onnxq.model.input_shapes import InputShape, parse_shapes, profile_of, shapes_seen, suggested
 
 
 def test_min_opt_and_max_are_read() -> None:

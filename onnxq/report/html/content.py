@@ -17,8 +17,8 @@ from dataclasses import asdict
 from typing import Any
 
 from onnxq import __version__
-from onnxq.graph import Tensor
 from onnxq.inspect.reading import Reading
+from onnxq.model.graph import Tensor
 from onnxq.report.html import sections
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.folding import fold

@@ -8,9 +8,9 @@ from typing import Any
 
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.graph import Graph
 from onnxq.inspect.reading import Reading
 from onnxq.inspect.reasons import Reasons
+from onnxq.model.graph import Graph
 from onnxq.plan import Plan
 from onnxq.search.result import Result
 from onnxq.sensitivity.ranking import Ranking

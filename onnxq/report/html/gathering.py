@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onnxq import graph as graphs
 from onnxq.calib.ranges import Range
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError
-from onnxq.graph import Graph
 from onnxq.inspect.reading import read_graph
 from onnxq.inspect.reasons import reasons_of
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.name_nodes import name_nodes

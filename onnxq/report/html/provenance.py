@@ -6,11 +6,11 @@ import shlex
 from itertools import pairwise
 from typing import Any
 
-from onnxq.config import Config
 from onnxq.escaping import shell_line
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.manifest import versions
 from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.numbers import count, finite
-from onnxq.report.manifest import versions
 
 Section = dict[str, Any]
 

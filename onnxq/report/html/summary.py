@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from onnxq.pipeline.manifest import samples_of
 from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.nodes import FLOAT, NONE, Row
 from onnxq.report.html.numbers import count
-from onnxq.report.manifest import samples_of
 from onnxq.report.ranking import UNITS
 
 MB = 1e6

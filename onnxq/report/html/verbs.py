@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from onnxq.calib.observed import settle
 from onnxq.calib.stats import Stats
-from onnxq.config import Config
 from onnxq.inspect.reading import read_graph
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.source import Source
+from onnxq.pipeline.steps import insert, read
 from onnxq.plan import Plan
 from onnxq.report.html.evidence import Evidence, planned
 from onnxq.report.html.gathering import Sources, gather
-from onnxq.source import Source
-from onnxq.steps import insert, read
 
 if TYPE_CHECKING:
     from onnxq.api import Quantized

@@ -14,10 +14,10 @@ import pytest
 
 import onnxq
 from onnxq.api import Quantized
-from onnxq.config import Config
-from onnxq.graph import Graph
 from onnxq.inspect.reading import read_graph
+from onnxq.model.graph import Graph
 from onnxq.passes.name_nodes import name_nodes
+from onnxq.pipeline.config import Config
 from onnxq.report.html import verbs
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence

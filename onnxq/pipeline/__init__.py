@@ -1,0 +1,1 @@
+"""The steps of `quantize`, from values to values, in the order in which they happen."""

@@ -1,0 +1,175 @@
+"""The manifest: everything a quantizing run decided and measured, as one JSON document.
+
+It is written beside the model as `<model>.manifest.json`; a digest of it goes into the model's own
+metadata_props, so that a model alone still says where it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from onnxq import __version__
+from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import Stats
+from onnxq.files import replacing
+from onnxq.json_text import plain, to_json
+from onnxq.judge.accuracy import Agreements
+from onnxq.model.graph import Graph, within
+from onnxq.model.input_shapes import InputShape
+from onnxq.model.model_file import ModelFile
+from onnxq.pipeline.config import Config
+from onnxq.plan import Plan
+
+TIMES = ("seconds",)  # of a manifest, what two equal runs do not share
+KIND, VERSION = "onnxq.manifest", 1
+PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "numpy")
+
+Manifest = dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Versions of onnxq, Python and the packages that make the numbers."""
+    found = {"onnxq": __version__, "python": platform.python_version()}
+    return found | {name: v for name in PACKAGES if (v := version_of(name))}
+
+
+def version_of(package: str) -> str | None:
+    """Version of an installed package, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def node_counts(graph: Graph, plan: Plan) -> dict[str, Any]:
+    """How many nodes the plan quantizes, by op type, and why the others stay float."""
+    ops = {node.name: node.op for node in within(graph.nodes)}
+    return {
+        "quantized": dict(Counter(ops[n] for n in plan.nodes).most_common()),
+        "precisions": [
+            {"precision": what, "op": op, "nodes": count}
+            for (what, op), count in Counter(
+                (plan.precision(n), ops[n]) for n in plan.nodes
+            ).most_common()
+        ],
+        "float": dict(Counter(plan.skipped.values()).most_common()),
+        "in_graph": len(graph.nodes),
+    }
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What a run has to say beside its values.
+
+    notes: lines for the user. auto: method -> mean SQNR at the outputs, if `auto` chose.
+    recovered: what each recovery did, in order. kept: nodes kept in FP32 in a half graph.
+    check_samples: compared on. seen: what part they took before, such as "of the calibration";
+    empty for samples held out of everything. shapes: of the inputs in the data. seconds: per stage.
+    """
+
+    notes: list[str]
+    auto: Mapping[str, float]
+    recovered: Sequence[Mapping[str, Any]]
+    kept: Mapping[str, str]
+    check_samples: int
+    seen: str
+    shapes: Sequence[InputShape]
+    seconds: Mapping[str, float]
+
+
+class Values(Protocol):
+    """The values of a run that the manifest describes (`api.Quantized`)."""
+
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def stats(self) -> Stats: ...
+    @property
+    def ranges(self) -> Ranges: ...
+    @property
+    def agreement(self) -> Agreements: ...
+
+
+def samples_of(agreement: Mapping[str, Any]) -> str:
+    """The samples that a manifest's models were compared on: `8 held-out samples`, or what part
+    they took before."""
+    number, seen = agreement["samples"], agreement.get("seen", "")
+    held = "held-out " if seen == "" and "seen" in agreement else ""
+    return f"{number} {held}sample{'' if number == 1 else 's'}{' ' if seen else ''}{seen}"
+
+
+def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) -> Manifest:
+    """The manifest of a run, before its output is written."""
+    plan, stats = values.plan, values.stats
+    return {
+        "versions": versions(),
+        "config": config.flat(),
+        "model": {
+            "path": file.path.name,
+            "sha256": plan.model,
+            "bytes": file.bytes,
+            "external_data": list(file.external),
+        },
+        "data": {
+            "digest": stats.data,
+            "samples": stats.samples,
+            "shapes": {s.name: {"min": s.min, "opt": s.opt, "max": s.max} for s in remarks.shapes},
+        },
+        "nodes": node_counts(values.graph, plan),
+        "agreement": {
+            "samples": remarks.check_samples,
+            "seen": remarks.seen,
+            "outputs": {name: a.as_dict() for name, a in values.agreement.items()},
+            "exact": {name: e.as_dict() for name, e in values.agreement.exact.items()},
+            "left_out": dict(values.agreement.left_out),
+        },
+        "tensors": {name: asdict(r) for name, r in values.ranges.tensors.items()},
+        "quantized_nodes": dict(plan.rules),
+        "float_nodes": dict(plan.skipped),
+        "same_values": dict(plan.source),
+        "tied": [list(group) for group in plan.tied],
+        "kept_fp32": dict(remarks.kept),
+        "auto": dict(remarks.auto),
+        "recovered": [dict(found) for found in remarks.recovered],
+        "notes": list(remarks.notes),
+        "seconds": dict(remarks.seconds),
+    }
+
+
+def digest(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What goes into the model's metadata_props: where the model came from, in short.
+
+    How long it took is left out, so that two equal runs write the same bytes.
+    """
+    return {
+        "onnxq.version": __version__,
+        "onnxq.source_model": manifest["model"]["sha256"],
+        "onnxq.calibration_data": manifest["data"]["digest"],
+        "onnxq.method": manifest["config"]["method"],
+        "onnxq.quantized_nodes": str(sum(manifest["nodes"]["quantized"].values())),
+        "onnxq.float_nodes": str(sum(manifest["nodes"]["float"].values())),
+        "onnxq.manifest_sha256": hash_of(manifest, TIMES),
+    }
+
+
+def hash_of(manifest: Mapping[str, Any], without: Collection[str]) -> str:
+    """The hash of a manifest, some of its keys left out."""
+    covered = {key: value for key, value in manifest.items() if key not in without}
+    return hashlib.sha256(json.dumps(plain(covered), sort_keys=True).encode()).hexdigest()
+
+
+def save(manifest: Manifest, path: Path) -> None:
+    """Write the manifest, whole or not at all."""
+    document = {"kind": KIND, "version": VERSION, **manifest}
+    with replacing(path) as temporary:
+        temporary.write_text(to_json(document) + "\n", "utf-8")

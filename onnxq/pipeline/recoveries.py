@@ -1,0 +1,143 @@
+"""The recoveries as steps of `quantize`, by the configuration: before the calibration, with ranges,
+and on the Q/DQ graph."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from onnxq.calib.data import Dataset
+from onnxq.calib.methods import Auto, parse_method
+from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import Stats
+from onnxq.errors import ModelError
+from onnxq.model.graph import Graph, constant_of
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.source import Source
+from onnxq.pipeline.steps import Progress, insert_options, read, runtime_of, silent
+from onnxq.plan import Plan
+from onnxq.recover import pipeline
+from onnxq.recover.bias import Corrections, correct_biases
+from onnxq.recover.channel_scales import offers_of
+from onnxq.recover.choice import chosen, parse
+from onnxq.recover.draft import Bench, Draft, Outcome
+from onnxq.recover.sites import shift_biases
+
+LEFT = "the statistics are of the model as it is, whose channels stay as they are"
+
+log = logging.getLogger(__name__)
+
+
+def reshape(
+    source: Source,
+    plan: Plan,
+    dataset: Dataset,
+    config: Config,
+    progress: Progress = silent,
+    stats: Stats | None = None,
+) -> tuple[Source, list[Outcome]]:
+    """A source whose float graph computes the same and is easier to quantize, as far as the
+    configuration asks for that (channels, equalize, smooth); what each algorithm brought.
+
+    Statistics and ranges of a changed graph are not those of the model file: its hash differs, by
+    the constants that changed. Where saved statistics are of the model as it is, what runs unasked
+    does not change it.
+    """
+    names = chosen(config.recover, plan)
+    if not dataset or not set(names) & set(pipeline.RESHAPING):
+        return source, []
+    bench = _bench(source, plan, dataset, config, progress)
+    if stats is not None and stats.model == source.sha256 and parse(config.recover) is None:
+        return source, _left(bench)
+    draft, outcomes = pipeline.run(pipeline.RESHAPING, names, bench, Draft(source.graph))
+    outcomes = [o for o in outcomes if o.gains or o.undone or o.notes]
+    if draft.graph is source.graph:
+        return source, outcomes
+    return replace(source, graph=draft.graph, sha256=_digest(source, draft.graph)), outcomes
+
+
+def _left(bench: Bench) -> list[Outcome]:
+    """What channel scales would change, and why they do not."""
+    offers = offers_of(bench, bench.graph) if bench.judged else {}
+    undone = {name: LEFT for group in offers for name in group.readers}
+    notes = (f"{LEFT}; it would help to leave out --stats (nodes: {len(undone)})",)
+    return [Outcome("channel scales", undone=undone, notes=notes)] if undone else []
+
+
+def _digest(source: Source, graph: Graph) -> str:
+    """The hash of a source whose graph has other constants."""
+    sha = hashlib.sha256(source.sha256.encode())
+    for node in graph.nodes:
+        for i, tensor in enumerate(node.inputs):
+            values = constant_of(tensor)
+            if values is not None and values.dtype.kind == "f":
+                sha.update(f"\0{node.name}\0{i}\0".encode())
+                sha.update(np.ascontiguousarray(values).tobytes())
+    return sha.hexdigest()
+
+
+def refine(
+    source: Source,
+    plan: Plan,
+    ranges: Ranges,
+    dataset: Dataset,
+    config: Config,
+    progress: Progress = silent,
+) -> tuple[Draft, list[Outcome]]:
+    """Ranges and weights after `scales` and `round`, if the configuration asks for them; what each
+    brought."""
+    names = chosen(config.recover, plan)
+    draft = Draft(source.graph, ranges)
+    if not dataset or not set(names) & set(pipeline.REFINING):
+        return draft, []
+    bench = _bench(source, plan, dataset, config, progress)
+    return pipeline.run(pipeline.REFINING, names, bench, draft)
+
+
+def _bench(
+    source: Source, plan: Plan, dataset: Dataset, config: Config, progress: Progress
+) -> Bench:
+    method = "mse" if isinstance(parse_method(config.method), Auto) else config.method
+    return Bench(
+        source.graph,
+        plan,
+        dataset,
+        insert_options(config),
+        lambda graph, stats: read(replace(source, graph=graph), plan, stats, method),
+        runtime_of(config),
+        config.workers,
+        config.max_memory << 20,
+        lambda done, total: progress("recover", done, total),
+    )
+
+
+def recover(
+    source: Source,
+    quantized: Graph,
+    plan: Plan,
+    dataset: Dataset,
+    config: Config,
+    progress: Progress = silent,
+) -> Corrections:
+    """Correct the biases of a Q/DQ graph in float32, in place, if the configuration says so; they
+    stay where the model cannot be run piece by piece."""
+    if "bias" not in chosen(config.recover, plan) or not dataset:
+        return Corrections()
+    try:
+        found = correct_biases(
+            source.graph,
+            quantized,
+            plan,
+            dataset,
+            runtime=runtime_of(config),
+            workers=config.workers,
+            progress=lambda done, total: progress("recover", done, total),
+        )
+    except ModelError as e:
+        log.warning("bias correction is left out: %s", e)
+        return Corrections(undone=dict.fromkeys(plan.nodes, f"left out: {e}"))
+    shift_biases(quantized, found.sites, found.shifts)
+    return found

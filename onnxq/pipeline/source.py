@@ -1,0 +1,150 @@
+"""A prepared graph with the file it came from: what every verb starts with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto
+
+from onnxq.errors import ModelError
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph
+from onnxq.model.model_file import ModelFile
+from onnxq.passes.apply import Pass, apply, run_pass
+from onnxq.passes.prepare import PREPARE
+from onnxq.passes.prepare import prepare as prepare_graph
+from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
+from onnxq.passes.softmax_before_transpose import softmax_before_transpose
+from onnxq.passes.strip_qdq import only_weights, quantized_nodes, strip_qdq
+from onnxq.passes.type_custom_ops import type_custom_ops
+from onnxq.pipeline.config import Config
+from onnxq.plan import Plan
+from onnxq.targets.specs import opset_of
+
+HALF_OPSET = 19  # below it Q/DQ has no half scales
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What `prepare` was told."""
+
+    config: Config
+    plan: Plan | None
+
+
+@dataclass
+class Original:
+    """What is known of the file beside its prepared graph (see `original`).
+
+    outputs: names that it has. passes: what prepared it. quantized: its Q/DQ were taken out.
+    held: whether the two were seen to compute the same. refused: why ONNX Runtime cannot run it.
+    """
+
+    outputs: frozenset[str] = frozenset()
+    passes: tuple[Pass, ...] = ()
+    quantized: bool = False
+    held: bool = False
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A prepared graph with the file it was read from and its hash; how to prepare it again, None
+    for a model as it is."""
+
+    graph: Graph
+    file: ModelFile
+    sha256: str
+    notes: tuple[str, ...] = ()
+    preparation: Preparation | None = None
+    original: Original = field(default_factory=Original, compare=False, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self.file.path
+
+    def __repr__(self) -> str:
+        nodes = f"{len(self.graph.nodes)} nodes, opset {self.graph.opset}"
+        return f"Source('{self.path}', {nodes}, model {self.sha256[:12]})"
+
+    def _repr_html_(self) -> str:
+        from onnxq.report import notebook
+
+        return notebook.source(self)
+
+
+def prepare(
+    model: str | Path, config: Config | None = None, plan_from: Plan | None = None
+) -> Source:
+    """Load and prepare a model file: names, constants, BatchNorm folded, opset raised to what the
+    configuration, or the saved plan in its place, needs.
+
+    Raises ModelError for a file that is not a float ONNX model; a quantized one is refused unless
+    `config.requantize` says to take its Q/DQ out first. Single weights that are quantized already
+    stay as they are.
+    """
+    config = config or Config()
+    path = Path(model)
+    graph, file = graphs.read(path)
+    before = graph.opset
+    quantized = config.requantize and bool(quantized_nodes(graph))
+    graph = prepare_graph(_as_float(graph, path, config))
+    further, why = _further(graph, config, plan_from)
+    if further:
+        graph = apply(graph, *further)
+    raised = graph.opset > before
+    notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
+    told = Preparation(config, plan_from)
+    outputs = frozenset(t.name for t in graph.outputs)
+    original = Original(outputs, (*PREPARE, *further), quantized)
+    return Source(graph, file, file.sha256, notes, told, original)
+
+
+def given(source: Source) -> Graph:
+    """The graph that was prepared: that of the file, without its Q/DQ if it had some."""
+    assert source.preparation is not None
+    return _as_float(graphs.load(source.path), source.path, source.preparation.config)
+
+
+def _as_float(graph: Graph, path: Path, config: Config) -> Graph:
+    """`graph`, its Q/DQ taken out in place if `config` says so; raises ModelError for others."""
+    if found := quantized_nodes(graph):
+        if not config.requantize and not only_weights(graph):
+            raise ModelError(
+                f"'{path}' is quantized already ({len(found)} quantized ops, e.g. {found[0].op} "
+                f"'{found[0].name}'); start from the float model, or say --requantize"
+            )
+        if config.requantize:
+            run_pass(strip_qdq, graph, graph)
+    return graph
+
+
+def _further(graph: Graph, config: Config, plan_from: Plan | None) -> tuple[tuple[Pass, ...], str]:
+    """The passes that the configuration asks for on a prepared graph, and what needs its opset."""
+    passes: list[Pass] = []
+    if config.placement.attribute_op or (plan_from and plan_from.attribute_ops):
+        passes.append(type_custom_ops)
+    if config.placement.target == "onnxruntime":
+        passes.append(softmax_before_transpose)
+    needed, why = MINIMUM, "scales per channel"
+    if (other := opset_of(config.placement, plan_from)) > needed:
+        needed, why = other, "the types of the plan"
+    if needed < HALF_OPSET and (config.high_precision != "fp32" or _has_half(graph)):
+        needed, why = HALF_OPSET, "FP16 and BF16 scales"
+    if graph.opset < needed:
+        passes.append(raise_opset_to(needed))
+    return tuple(passes), why
+
+
+def _has_half(graph: Graph) -> bool:
+    halves = (np.float16, TensorProto.BFLOAT16)
+    return any(t.dtype in halves for t in graph.tensors().values() if t.dtype is not None)
+
+
+def open_model(model: str | Path) -> Source:
+    """A model file as it is, not prepared; raises ModelError as `prepare` does."""
+    graph, file = graphs.read(model)
+    return Source(graph, file, file.sha256)

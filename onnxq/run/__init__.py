@@ -1,0 +1,1 @@
+"""Models run over samples: sessions, segments, devices, what is kept alive."""

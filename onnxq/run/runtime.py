@@ -1,0 +1,282 @@
+"""ONNX Runtime: what runs a model. `providers` alone imports it, inside a function.
+
+pip install "onnxq[cpu]"   or   "onnxq[gpu]"
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+import onnx
+
+from onnxq.errors import CannotRun, ModelError, RuntimeMissing
+from onnxq.model import mapped, stored
+from onnxq.run.optimizers import disabled
+from onnxq.run.providers import NOTHING, QUIET, device_of, onnxruntime
+from onnxq.run.providers import available as available
+from onnxq.run.providers import providers as providers
+from onnxq.run.providers import resolved as resolved
+from onnxq.run.providers import version as version
+from onnxq.run.python_ops import bridged, check, python_ops
+
+Session: TypeAlias = Any  # onnxruntime.InferenceSession
+Model: TypeAlias = onnx.ModelProto | Path
+
+EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")  # domains of onnxruntime-extensions
+IN_MEMORY = 8 << 20  # bytes of weights: those of larger models go to ONNX Runtime in a file
+ROOT = "session.model_external_initializers_file_folder_path"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where models run: a provider, and the library or Python module of the custom ops they use.
+
+    plain: sessions as ONNX Runtime comes, with optimizers that change what a model computes.
+    """
+
+    provider: str = "cpu"
+    ort_library: Path | None = None
+    ort_extension: str | None = None
+    plain: bool = False
+
+
+def session(
+    model: Model, runtime: Runtime | None = None, threads: int = 0, optimize: str = "all"
+) -> Session:
+    """An `onnxruntime.InferenceSession` of a model in memory or in a file.
+
+    `threads` is the number of threads within one run (0: one a core). One thread gives results
+    that are bit-identical from run to run, and `session.run` may be called from several Python
+    threads at once. `optimize` is "all", "extended", "basic", "none", or "float": all, but Q/DQ is
+    computed as such, with no integer kernels, and constants behind it are folded. Raises
+    ModelError for a model that ONNX Runtime cannot run, RuntimeMissing where the provider is not
+    to be had.
+    """
+    runtime = runtime or Runtime()
+    model = _runnable(model, runtime)
+    opened = _opened(model)
+    options = session_options(opened, runtime, threads, optimize)
+    without = [] if runtime.plain else disabled(opened)
+    with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
+        source = _source(model, Path(folder), options)
+        del model, opened  # the session has weights of its own
+        return _opened_session(source, options, runtime, without)
+
+
+def optimized(model: Model, runtime: Runtime | None = None) -> tuple[onnx.ModelProto, Session]:
+    """The model as ONNX Runtime runs it: fused, weights laid out for this machine's CPU; and the
+    session that runs it so, on one thread."""
+    runtime = runtime or Runtime()
+    model = _runnable(model, runtime)
+    options = session_options(model, runtime, 1, "all")
+    with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
+        path = Path(folder) / "optimized.onnx"
+        options.optimized_model_filepath = str(path)
+        found = _opened_session(_source(model, Path(folder), options), options, runtime)
+        return onnx.load(path), found
+
+
+def _opened_session(
+    source: str | bytes, options: Any, runtime: Runtime, without: Sequence[str] | None = None
+) -> Session:
+    """A session that runs where it was asked to, without the optimizers `without`."""
+    names = providers(runtime.provider)
+    try:
+        # It would print, and go on on the CPU, where the GPU fails: now or in a run.
+        found = onnxruntime().InferenceSession(
+            source, options, providers=names, disabled_optimizers=without, enable_fallback=0
+        )
+        found.disable_fallback()
+    except Exception as e:  # ONNX Runtime's exceptions share no base class
+        raise _explained(e) from e
+    if len(names) > 1 and device_of(found) == "cpu":
+        raise RuntimeMissing(
+            "ONNX Runtime did not take this model to the GPU and does not say why; free the GPU's "
+            "memory, or use the provider cpu"
+        )
+    return found
+
+
+def session_options(model: Model, runtime: Runtime, threads: int, optimize: str) -> Any:
+    """ONNX Runtime's session options: quiet, `threads` threads, custom ops registered."""
+    ort = onnxruntime()
+    levels = ort.GraphOptimizationLevel
+    options = ort.SessionOptions()
+    options.log_severity_level = QUIET
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = {
+        "none": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "all": levels.ORT_ENABLE_ALL,
+        "float": levels.ORT_ENABLE_ALL,
+    }[optimize]
+    if not runtime.plain:
+        # Behind a quantized weight alone, a MatMul's kernel would round its float input to INT8 too
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    if optimize == "float":
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if resolved(runtime.provider) == "cuda":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if threads == 1 and _one_arena():
+        # Many small sessions, shared by threads: an arena each would keep the peak of each, and
+        # a pattern would allocate for a whole run at once. Measured: 1.6 x less memory in all.
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        options.enable_mem_pattern = False
+    for library in _libraries(model, runtime):
+        try:
+            options.register_custom_ops_library(str(library))
+        except Exception as e:
+            raise ModelError(
+                f"the custom op library '{library}' cannot be loaded: {_first_line(e)}"
+            ) from e
+    return options
+
+
+@functools.cache
+def _one_arena() -> bool:
+    """Whether the single-thread sessions of this process share one CPU arena; sets it up."""
+    ort = onnxruntime()
+    memory = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    as_requested = 1  # grow by what is asked for, where the default doubles
+    try:
+        ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, as_requested, -1, -1))
+    except Exception as e:  # the program that imports us may have registered one: good as well
+        return "already" in str(e)
+    return True
+
+
+def _runnable(model: Model, runtime: Runtime) -> Model:
+    """The model with its custom nodes handed to the ops of the Python module, if there is one."""
+    if runtime.ort_extension is None:
+        return model
+    proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+    return bridged(proto, python_ops(runtime.ort_extension))
+
+
+def _opened(model: Model) -> onnx.ModelProto:
+    """The model, without its external data where it is a file."""
+    if isinstance(model, onnx.ModelProto):
+        return model
+    return onnx.load(model, load_external_data=False)
+
+
+def _libraries(model: Model, runtime: Runtime) -> list[Path]:
+    libraries = [runtime.ort_library] if runtime.ort_library else []
+    if any(opset.domain in EXTENSIONS for opset in _opened(model).opset_import):
+        try:
+            from onnxruntime_extensions import get_library_path
+        except ImportError as e:
+            raise RuntimeMissing(
+                "this model uses onnxruntime-extensions; pip install onnxruntime-extensions"
+            ) from e
+        libraries.append(Path(get_library_path()))
+    return libraries
+
+
+def _source(model: Model, folder: Path, options: Any) -> str | bytes:
+    """What ONNX Runtime opens: a path, or the bytes of a model, without its weights where they are
+    many: those go to a file, which ONNX Runtime maps.
+    """
+    if isinstance(model, Path):
+        return str(model)
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if weights < IN_MEMORY and not any(True for _ in stored.located(model)):
+        return model.SerializeToString()
+    content, root = stored.serialize(model, folder / "model.data")
+    options.add_session_config_entry(ROOT, root)
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    """The reason in one of ONNX Runtime's messages: one line without source paths and codes."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"\S*/\S+\.(?:cc|h|cpp|cu):\d+ ", "", text)
+    text = re.sub(r"^(?:Load model from .* failed|Exception during \w+|Fatal error): ?", "", text)
+    return text.strip()[:300]
+
+
+def _explained(error: Exception) -> CannotRun:
+    text = str(error)
+    unknown = re.search(r"Fatal error: ([\w.:-]+?)(?:\(-?\d+\))? is not a registered", text)
+    unknown = unknown or re.search(r"No Op registered for ([\w.:-]+)", text)
+    unknown = unknown or re.search(r"Could not find an implementation for ([\w.:-]+?)\(", text)
+    if unknown:
+        return CannotRun(
+            f"ONNX Runtime has no op '{unknown[1]}'; give its library with --ort-library lib.so, "
+            "or a Python module that declares it with --ort-extension"
+        )
+    return CannotRun(f"ONNX Runtime cannot run the model: {_first_line(error)}")
+
+
+def run(
+    session: Session, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]
+) -> list[npt.NDArray[Any]]:
+    """The named outputs of one run; raises ModelError where ONNX Runtime fails."""
+    try:
+        values: list[npt.NDArray[Any]] = session.run(outputs, feeds)
+    except Exception as e:
+        check()
+        raise _explained(e) from e
+    check()
+    return values
+
+
+def bind(session: Session, arrays: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> Any:
+    """An IO binding of `session` that reads and writes `arrays` in place.
+
+    `arrays` holds inputs and outputs by name, contiguous; the caller keeps them alive. An input
+    that it lacks is bound later with `bind_input`.
+    """
+    binding = session.io_binding()
+    for name in outputs:
+        x = arrays[name]
+        binding.bind_output(name, "cpu", 0, x.dtype, x.shape, x.ctypes.data)
+    for name in (i.name for i in session.get_inputs()):
+        if name in arrays:
+            bind_input(binding, name, arrays[name])
+    return binding
+
+
+def bind_input(binding: Any, name: str, x: npt.NDArray[Any]) -> None:
+    """Let `binding` read the contiguous array `x`, in place of what it read before."""
+    binding.bind_input(name, "cpu", 0, x.dtype, x.shape, x.ctypes.data)
+
+
+def run_bound(session: Session, binding: Any) -> None:
+    """Run a session on bound arrays; raises ModelError where ONNX Runtime fails."""
+    try:
+        session.run_with_iobinding(binding)
+    except Exception as e:
+        check()
+        raise _explained(e) from e
+    check()
+
+
+def release_free_memory() -> None:
+    """Give free memory back to the system: what ONNX Runtime's arena keeps for the next run, what
+    building sessions leaves behind in pieces that the C library keeps, and pages of mapped weights.
+    """
+    mapped.release()
+    if _one_arena.cache_info().currsize and _one_arena():
+        ort = onnxruntime()
+        shrink = ort.RunOptions()
+        shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        session(onnx.parser.parse_model(NOTHING), threads=1).run(None, {}, shrink)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
