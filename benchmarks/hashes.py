@@ -45,6 +45,8 @@ FIXTURES = {
     "yolo_like": ("yolo_like/yolo_like.onnx", "yolo_like/calib.npy"),
     "transformer": ("transformer/transformer.onnx", "transformer/calib.npz"),
 }
+FIXTURE_OPTIONS = OPTIONS | {"all": ("--recover", "all")}
+SAMPLES = 16
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 RUN = "from onnxq_cli.main import main; main()"
 
@@ -68,7 +70,7 @@ def main() -> int:
     bench = Bench(args.shared.resolve(), args.minilm, args.cache.resolve())
     table: dict[str, Row] = {}
     for name, (model, data) in inputs(bench, args.models):
-        for title, options in OPTIONS.items():
+        for title, options in (FIXTURE_OPTIONS if name in FIXTURES else OPTIONS).items():
             say(f"{name} {title}")
             table[f"{name} {title}"] = quantized(args.tree.resolve(), model, data, options)
         if name in FIXTURES:
@@ -96,7 +98,7 @@ def quantized(tree: Path, model: Path, data: Path, options: tuple[str, ...]) -> 
     """The hashes of one run of `onnxq quantize`; what it said where it failed."""
     with tempfile.TemporaryDirectory() as folder:
         out = {name: Path(folder) / name for name in ("q.onnx", "plan.yaml", "s.npz", "r.json")}
-        command = ["quantize", model, "--calib", data, "--samples", "16", "-q", *options,
+        command = ["quantize", model, "--calib", data, "--samples", few(data), "-q", *options,
                    "-o", out["q.onnx"], "--save-plan", out["plan.yaml"],
                    "--save-stats", out["s.npz"], "--save-ranges", out["r.json"]]  # fmt: skip
         if failure := onnxq(tree, *map(str, command)):
@@ -116,6 +118,13 @@ def quantized(tree: Path, model: Path, data: Path, options: tuple[str, ...]) -> 
         "weights": bits({n: x for n, x in weights.items() if n not in scales}),
         "graph": text([[n.op_type, list(n.input), list(n.output)] for n in graph.node]),
     }
+
+
+def few(data: Path) -> str:
+    """How many of the samples to take: SAMPLES, or all where there are fewer."""
+    loaded = np.load(data)
+    rows = loaded[loaded.files[0]] if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    return str(min(SAMPLES, len(rows)))
 
 
 def ranked(tree: Path, model: Path, data: Path) -> str:
