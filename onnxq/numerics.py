@@ -13,16 +13,16 @@ Source: ONNX operator specification, QuantizeLinear and DequantizeLinear.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from ml_dtypes import float8_e4m3fn
 
+from onnxq.arrays import Array
 from onnxq.errors import OnnxqError
 from onnxq.spec import QuantSpec
 
-Array = npt.NDArray[Any]
 Limit: TypeAlias = float | tuple[float, float]  # a range: amax, or (low, high)
 
 # The least scale in each type. The product of two, the step of an INT32 bias, must not fall below

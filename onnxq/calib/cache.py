@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnxq import __version__
-from onnxq.calib.checkpoint import Samples
+from onnxq.arrays import Samples
 from onnxq.calib.stats import Stats, add_digests, sample_digest
 from onnxq.errors import DataError
 from onnxq.run import runtime as ort

@@ -9,24 +9,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from onnxq.calib.histogram import Array
+from onnxq.arrays import Samples
 from onnxq.calib.stats import Stats, load_unfinished, sample_digest
 from onnxq.errors import DataError
 
 SECONDS, SHARE = 10.0, 0.05  # least between two writes; the share of the time that they may take
-
-
-class Samples(Protocol):
-    """Calibration data, as `collect` takes it."""
-
-    def __len__(self) -> int: ...
-
-    def sample(self, i: int) -> Mapping[str, Array]: ...
 
 
 @dataclass

@@ -20,9 +20,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
+from onnxq.arrays import Array, Samples
 from onnxq.calib.checkpoint import Checkpoint
-from onnxq.calib.checkpoint import Samples as Samples
-from onnxq.calib.histogram import EMPTY, Accumulator, Array, merge
+from onnxq.calib.histogram import EMPTY, Accumulator, merge
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
 from onnxq.calib.ways import compile_counting
 from onnxq.errors import DataError, ModelError

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.calib.data_sources import Record, Source, open_source
-from onnxq.calib.histogram import Array
 from onnxq.calib.stats import NO_DATA, add_digests, sample_digest
 from onnxq.errors import DataError
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
-from onnxq.calib.histogram import Array
 from onnxq.calib.stats import NO_DATA, add_digests, sample_digest
 from onnxq.errors import DataError
 

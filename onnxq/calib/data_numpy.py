@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from onnxq.calib.histogram import Array
+from onnxq.arrays import Array
 from onnxq.errors import DataError
 from onnxq.model.mapped import identity_of
 

@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from onnxq.arrays import Array
 from onnxq.calib.data_numpy import (
     UNREADABLE,
     is_archive,
@@ -33,7 +34,6 @@ from onnxq.calib.data_numpy import (
     refuse_scalar,
     unreadable,
 )
-from onnxq.calib.histogram import Array
 from onnxq.errors import DataError
 from onnxq.imports import attribute_of, users_code
 from onnxq.json_text import from_json

@@ -14,11 +14,12 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.errors import DataError, OnnxqError
 
 try:
@@ -35,7 +36,6 @@ ROOM = (1 << 32) - 1  # values that the compiled loop's counters hold for sure
 NONFINITE = 0x7F80  # first magnitude bin of infinities and NaN
 BLOCK = 1 << 15  # values that np.bincount is given at a time, to stay in cache
 
-Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 UInt16 = npt.NDArray[np.uint16]

@@ -19,7 +19,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from onnxq.calib.histogram import Array, Float64, Histogram, Int64, Magnitude
+from onnxq.arrays import Array
+from onnxq.calib.histogram import Float64, Histogram, Int64, Magnitude
 from onnxq.numerics import Limit, grid_of, magnitude_of, scale_of
 from onnxq.spec import QuantSpec
 

@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.calib import histogram
 from onnxq.calib.data_numpy import UNREADABLE
-from onnxq.calib.histogram import Array, Histogram
+from onnxq.calib.histogram import Histogram
 from onnxq.errors import DataError
 from onnxq.files import replacing
 from onnxq.json_text import from_json

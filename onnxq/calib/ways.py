@@ -24,7 +24,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxq.calib.histogram import Array
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph
 from onnxq.run import on_device, segments
 from onnxq.run import runtime as ort

@@ -6,15 +6,12 @@ weights; at 8 bits per channel plain max is the better choice on every network m
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.numerics import amax_of, fake_quant
 from onnxq.spec import QuantSpec
 
-Array = npt.NDArray[Any]
 SHARES = np.linspace(1.0, 0.3, 71)  # candidate ranges, as shares of the largest weight
 
 

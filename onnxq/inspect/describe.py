@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from onnxq.arrays import Array
 from onnxq.inspect.reading import NodeReading, Reading, is_integer_op
 from onnxq.inspect.reasons import Reasons
-from onnxq.inspect.tensors import Array, Quantized
+from onnxq.inspect.tensors import Quantized
 
 Document = dict[str, Any]
 NAMED = 20  # tensors of the same scale: in fixed point all have one

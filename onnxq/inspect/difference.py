@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.inspect.reading import NAMES, NodeReading, Read, Reading
-from onnxq.inspect.tensors import THROUGH, Array, Quantized
+from onnxq.inspect.tensors import THROUGH, Quantized
 from onnxq.judge.accuracy import Agreements
 from onnxq.judge.plain import cannot
 from onnxq.model.graph import behind, constant_of

@@ -13,18 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Node, Tensor, behind, constant_of, producer
 from onnxq.passes.strip_qdq import spread_for
 from onnxq.trt.context import Context, Quantizer, is_constant
 
-Array = npt.NDArray[Any]
 Kind = Literal["activation", "weight", "bias"]
 
 THROUGH = ("Cast", "Identity")  # between a tensor and its Q, and between its DQ and a reader

@@ -14,18 +14,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
+from onnxq.arrays import Array
 from onnxq.errors import ModelError
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
 from onnxq.numerics import decibels
 from onnxq.run.runtime import Runtime, Session, release_free_memory, run, session
 
-Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
 
 

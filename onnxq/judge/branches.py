@@ -10,16 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
 
-import numpy.typing as npt
-
+from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.judge.lengths import comparable, varying
 from onnxq.model.graph import Graph, Tensor, constant_of, producer
 from onnxq.run.segments import Shapes
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

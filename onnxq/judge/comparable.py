@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.errors import ModelError
 
-Array = npt.NDArray[Any]
 Declared = Mapping[str, Sequence[int | str | None]]  # output -> its shape as the model says it
 
 

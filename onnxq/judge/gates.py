@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.errors import OnnxqError
-from onnxq.judge.accuracy import Agreement, Agreements, Array, agreement, finite_pairs
+from onnxq.judge.accuracy import Agreement, Agreements, agreement, finite_pairs
 
 ERROR_STATS = ("mean", "max", "median", "elemwise")
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
 from onnxq.judge.verdict import Errors, gathered, sums, worst_fall
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.run import runtime as ort
 
-Array = npt.NDArray[Any]
 T = TypeVar("T")
 
 

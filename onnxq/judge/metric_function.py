@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.imports import attribute_of, users_code
 
-Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 
 

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.errors import DataError
 
-Array = npt.NDArray[Any]
 Sums = tuple[float, ...]
 
 LABEL_FREE = ("sqnr", "mse", "cosine", "kl")

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.judge.accuracy import finite_pairs
 from onnxq.judge.lengths import stand_ins, varying
 from onnxq.model.flow import same_source
@@ -25,7 +24,6 @@ from onnxq.model.graph import Graph, Tensor, constant_of, producer
 from onnxq.numerics import decibels
 from onnxq.run.segments import reads
 
-Array = npt.NDArray[Any]
 # Judged tensor -> (samples, 2) float64: sums of squares of the reference and of the difference.
 Errors = Mapping[str, Array]
 

@@ -15,11 +15,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.errors import ModelError
 
-Array = npt.NDArray[Any]
 Identity = tuple[int, int, int, int]  # device, inode, time of the last change, size
 
 _OPEN: WeakValueDictionary[tuple[str, Identity], MappedFile] = WeakValueDictionary()

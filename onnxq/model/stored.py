@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx.external_data_helper import uses_external_data
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
+from onnxq.arrays import Array
 from onnxq.model.mapped import MappedFile, check_unchanged, map_file, release
 
-Array = npt.NDArray[Any]
 Constants = Iterable[Any]  # gs.Constant
 
 SCRATCH_BYTES = 512 << 20  # weights in memory beyond this go to a scratch file ...

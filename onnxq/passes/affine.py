@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Node, Tensor, constant_of
-
-Array = npt.NDArray[Any]
 
 
 class NotExact(Exception):

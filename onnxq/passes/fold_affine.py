@@ -15,9 +15,10 @@ import logging
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph, Node, constant_of, is_standard, producer
 from onnxq.passes import affine
-from onnxq.passes.affine import Affine, Array, NotExact
+from onnxq.passes.affine import Affine, NotExact
 from onnxq.passes.name_nodes import names_of
 from onnxq.passes.weights import set_bias, set_weight, sole_writer, take_output
 

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from onnxq.arrays import Array
 from onnxq.model.graph import WEIGHTED, Graph, Node, constant_of, is_output
 from onnxq.passes import affine
-from onnxq.passes.affine import Affine, Array, NotExact, Params
+from onnxq.passes.affine import Affine, NotExact, Params
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.passes.remove_identity import replace_tensor
 from onnxq.passes.weights import name_beside, set_bias, set_weight, sole_writer, take_output

@@ -19,18 +19,17 @@ from collections.abc import Container, Hashable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxq.arrays import Array
 from onnxq.errors import ModelError
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output, is_standard, producer
 from onnxq.passes.remove_identity import replace_tensor
 
 log = logging.getLogger(__name__)
 
-Array = npt.NDArray[Any]
 
 MOST_BYTES = 2 << 30  # of a constant: what is larger no protobuf message holds
 BOMB_BYTES = 16 << 30  # and this no machine, while it loads the model

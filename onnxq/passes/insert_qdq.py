@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 from ml_dtypes import bfloat16
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from onnxq.arrays import Array
 from onnxq.errors import OnnxqError, PlanError
 from onnxq.model.graph import (
     Graph,
@@ -55,7 +55,6 @@ from onnxq.passes.name_nodes import names_of
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 
-Array = npt.NDArray[Any]
 OPSETS = {"tensor": 10, "channel": 13, "block": 21}
 FP8 = TensorProto.FLOAT8E4M3FN
 HALF_OPSET = 19  # QuantizeLinear takes half types from here on

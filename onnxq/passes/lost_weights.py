@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph, Tensor, constant_of, node_by_name
 from onnxq.numerics import amax_of, quantize
-from onnxq.passes.insert_qdq import Array, InsertOptions, weight_scale
+from onnxq.passes.insert_qdq import InsertOptions, weight_scale
 from onnxq.plan import Plan
 from onnxq.spec import QuantSpec
 

@@ -20,15 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import GraphProto, NodeProto, helper
 from onnx.numpy_helper import to_array
 
+from onnxq.arrays import Array
 from onnxq.model.graph import is_standard
 from onnxq.passes.name_nodes import unique_name
-
-Array = npt.NDArray[Any]
 
 
 class NoWords(Exception):

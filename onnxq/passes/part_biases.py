@@ -13,10 +13,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph, Node
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
-from onnxq.passes.rounded import BIAS, Array, bias_of, loses_bias, rounded_nodes
+from onnxq.passes.rounded import BIAS, bias_of, loses_bias, rounded_nodes
 
 
 def part_biases(graph: Graph) -> int:

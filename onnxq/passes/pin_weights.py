@@ -12,10 +12,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph, Node, constant_of
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
-from onnxq.passes.rounded import BIAS, Array, bias_of, rounded_nodes
+from onnxq.passes.rounded import BIAS, bias_of, rounded_nodes
 
 BITS = 30  # of the largest code; float32 has 24
 LEAST = -126  # exponent of the least normal float32

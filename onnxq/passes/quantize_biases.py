@@ -8,18 +8,15 @@ is off by half such a step at most. Runs last: what corrects a bias wants it in 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name, unique_name
 from onnxq.passes.rounded import INT32_MAX, largest_sum
 
-Array = npt.NDArray[Any]
 BIAS = 2  # the input of Conv and Gemm that holds the bias
 
 

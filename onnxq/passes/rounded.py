@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.model.graph import (
     WEIGHTED,
     Graph,
@@ -30,7 +30,6 @@ from onnxq.model.graph import (
 )
 from onnxq.passes.split_shared import weight_axis
 
-Array = npt.NDArray[Any]
 OPS = ("Conv", "ConvTranspose", "Gemm")
 PASSED = ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Identity")
 CLIPS = ("Relu", "Clip")

@@ -12,16 +12,12 @@ may have been Clip(-1, 1). Symmetric codes end where the calibration data did: n
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.passes.name_nodes import new_name
 
-Array = npt.NDArray[Any]
 NEVER_NEGATIVE = frozenset({
     "Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Abs", "Exp", "Sqrt", "ReduceL1",
     "ReduceL2", "ReduceSumSquare",

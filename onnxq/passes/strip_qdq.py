@@ -10,19 +10,16 @@ A weight does not get back what rounding took; quantize from the float model whe
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from onnxq.arrays import Array
 from onnxq.errors import ModelError
 from onnxq.model.graph import Graph, Node, Tensor, behind, constant_of, is_output, producer
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.passes.saturation import is_symmetric, saturated
-
-Array = npt.NDArray[Any]
 
 NO_QUANTIZER = (
     "'{}' dequantizes a tensor that is not constant and has no QuantizeLinear before it; start "

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph, Node, Tensor, is_output, producer
 from onnxq.model.stored import noted
-from onnxq.passes.affine import Array, NotExact
+from onnxq.passes.affine import NotExact
 from onnxq.passes.name_nodes import new_name
 
 

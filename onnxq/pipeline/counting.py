@@ -12,10 +12,10 @@ from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from onnxq.arrays import Array
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.collect import collect, compiled
 from onnxq.calib.data import Dataset
-from onnxq.calib.histogram import Array
 from onnxq.calib.stats import Stats, merge, sample_digest
 from onnxq.cluster import kept
 from onnxq.cluster.tasks import Job, parts_of, results

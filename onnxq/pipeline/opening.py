@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
+from onnxq.arrays import Array
 from onnxq.calib.data import Dataset, InputInfo, open_each
-from onnxq.calib.histogram import Array
 from onnxq.calib.stats import sample_digest
 from onnxq.cluster import kept
 from onnxq.errors import DataError, ModelError

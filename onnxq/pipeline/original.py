@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
+from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
 from onnxq.errors import ModelError
 from onnxq.model import graph as graphs
@@ -28,7 +28,6 @@ from onnxq.pipeline.source import Source, given
 from onnxq.run.providers import resolved
 from onnxq.run.runtime import Model, Runtime, release_free_memory, run, session
 
-Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 
 FIRST = 2  # samples looked at

@@ -26,8 +26,8 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import content_order
 from onnxq.errors import ModelError
@@ -51,7 +51,6 @@ from onnxq.run import runtime as ort
 from onnxq.run import segments
 from onnxq.run.replay import Replay, with_float_weights
 
-Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
 
 HELD_OUT = 2  # every other sample judges: class scores scatter by several dB from image to image

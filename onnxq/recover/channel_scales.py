@@ -29,11 +29,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
 from onnxq.judge.verdict import sqnr
 from onnxq.model.graph import Graph, node_by_name
@@ -45,8 +44,6 @@ from onnxq.recover.groups import Group, factors, find_groups
 from onnxq.recover.linear import by_channel
 from onnxq.recover.trials import LEAST, NOTHING, tabulate
 from onnxq.spec import Edge
-
-Array = npt.NDArray[Any]
 
 ALPHAS = (0.5, 0.75, 1.0)
 PAYS = 6.0  # dB at the outputs of its readers from which on a group is worth a change of the graph

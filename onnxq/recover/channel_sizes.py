@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
-from onnxq.calib.collect import Samples
+from onnxq.arrays import Array, Samples
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, Tensor
 from onnxq.run import runtime as ort
 from onnxq.run import segments
-
-Array = npt.NDArray[Any]
 
 LARGEST, POWER = "onnxq_largest", "onnxq_power"
 

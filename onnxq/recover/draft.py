@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy.typing as npt
-
 from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import content_order
@@ -29,8 +27,6 @@ from onnxq.plan import Plan
 from onnxq.run import runtime as ort
 from onnxq.run import segments
 from onnxq.run.replay import with_float_weights
-
-Array = npt.NDArray[Any]
 
 SAMPLES, HELD_OUT, FEWEST = 32, 4, 4  # at most so many samples; one in four judges, four at least
 

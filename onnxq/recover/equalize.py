@@ -18,11 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph, Node, node_by_name
 from onnxq.plan import Plan
 from onnxq.recover.draft import Bench, Draft, Outcome
@@ -30,8 +29,6 @@ from onnxq.recover.groups import WIDEST, Group, find_groups, scale_group
 from onnxq.recover.linear import input_amax, output_amax, scale_before
 from onnxq.recover.rescale import absorb
 from onnxq.recover.trials import NOTHING, Choice, Table, judge, searching, tabulate
-
-Array = npt.NDArray[Any]
 
 SWEEPS = 30  # over all pairs, at most
 STILL = 1e-3  # a scale that changes by a smaller share stands still

@@ -21,15 +21,13 @@ inverted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ml_dtypes import float8_e4m3fn
 
+from onnxq.arrays import Array
 from onnxq.spec import QuantSpec
 
-Array = npt.NDArray[Any]
 Rounder = Callable[[Array], Array]
 
 DAMPING = 0.01  # of the mean of the diagonal of H, added to it

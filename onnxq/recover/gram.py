@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from onnxq.calib.collect import Samples
+from onnxq.arrays import Array, Samples
 from onnxq.model.graph import Graph
 from onnxq.recover.unroll import Reading, columns
 from onnxq.run import runtime as ort
 from onnxq.run.program import Program, compile_program, free_steps
 
-Array = npt.NDArray[Any]
 Grams = dict[Reading, Array]
 
 POSITIONS, PER_INPUT = 8192, 8  # positions of all samples together: so many, and 8 for each of K

@@ -14,12 +14,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from onnxq.arrays import Array
 from onnxq.model.graph import (
     Graph,
     Node,
@@ -39,7 +38,6 @@ from onnxq.recover.linear import input_amax, input_channels, multiply, scale_bef
 from onnxq.recover.rescale import absorb, apply_edits, value_readers
 from onnxq.spec import Edge
 
-Array = npt.NDArray[Any]
 log = logging.getLogger(__name__)
 
 JOINED = ("HardSwish", "Gelu", "Mish")  # and products: SiLU, HardSigmoid and gates

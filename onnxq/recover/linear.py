@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Node, is_standard
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, NotExact
-
-Array = npt.NDArray[Any]
 
 LINEAR = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 

@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph, constant_of, node_by_name
 from onnxq.numerics import spread
 from onnxq.passes.insert_qdq import Weight
@@ -24,8 +23,6 @@ from onnxq.recover.draft import Bench, Draft
 from onnxq.recover.gram import Grams, collect_grams
 from onnxq.recover.unroll import Form, Reading, reading_of
 from onnxq.spec import QuantSpec
-
-Array = npt.NDArray[Any]
 
 SUMS, IN_FLIGHT, SOLVING = 16, 4, 40  # bytes an entry of H: two sums, each worker's, the factors
 NO_ROOM = "its Gram matrix has no room in {room} MB; raise --max-memory"

@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.calib.ranges import Ranges
 from onnxq.judge.verdict import CEILING
 from onnxq.model.graph import Graph, constant_of, node_by_name
@@ -28,8 +27,6 @@ from onnxq.recover.draft import Bench
 from onnxq.recover.unroll import Reading, columns, reading_of
 from onnxq.run.program import Program, compile_program, free_steps
 from onnxq.spec import QuantSpec
-
-Array = npt.NDArray[Any]
 
 SHARES = 2.0 ** (np.arange(-8, 5) / 8)  # half to one and a half; 1 is among them
 AS_IT_IS = int(np.argmin(np.abs(np.log(SHARES))))

@@ -14,12 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from onnxq.arrays import Array
 from onnxq.model.graph import (
     Graph,
     Node,
@@ -34,8 +33,6 @@ from onnxq.passes import affine
 from onnxq.passes.affine import Affine, NotExact
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.recover.linear import Edit, rounded
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.calib.weights import weight_mse
 from onnxq.judge.verdict import CEILING, sqnr
 from onnxq.numerics import amax_of, decibels, quantize
@@ -30,8 +29,6 @@ from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.feedback import error, factors_of, rounded, rounder_of
 from onnxq.recover.gram import Grams
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
-
-Array = npt.NDArray[Any]
 
 NARROW = 4  # bits up to which clipping is tried
 NO_GAIN = "rounds to nearest as well on other samples"

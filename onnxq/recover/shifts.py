@@ -14,19 +14,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.judge.verdict import CEILING
 from onnxq.numerics import decibels
 from onnxq.recover.channel_means import MEAN, SHIFT, TENSOR, outside, probe
 from onnxq.recover.sites import Site
 from onnxq.run import runtime as ort
 from onnxq.run.replay import Replay
-
-Array = npt.NDArray[Any]
 
 LEAST_GAIN = 1.0  # dB by which the square of other samples' gap must fall: by a fifth
 LEAST_SLOPE, MOST_SLOPE = 0.25, 1.5

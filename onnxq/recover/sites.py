@@ -13,20 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from onnxq.arrays import Array
 from onnxq.model.flow import sole_consumer
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output, node_by_name, producer
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.plan import Plan
 from onnxq.spec import Edge
 from onnxq.targets.options import weight_input
-
-Array = npt.NDArray[Any]
 
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish",
                "Elu", "Selu", "Celu", "Softplus", "Softsign", "Mish", "Gelu", "Erf", "Swish",

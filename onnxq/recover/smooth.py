@@ -19,13 +19,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.judge.verdict import CEILING
 from onnxq.model.graph import node_by_name
 from onnxq.numerics import amax_of, decibels, scale_of
 from onnxq.recover.channel_sizes import Sizes, channel_sizes
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.groups import Group, factors, find_groups, weight_sizes
-from onnxq.recover.linear import Array, multiply
+from onnxq.recover.linear import multiply
 from onnxq.recover.trials import NOTHING, Choice, Table, Trial, Verdict, judge, searching, tabulate
 from onnxq.spec import Edge
 

@@ -14,10 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy.typing as npt
-
+from onnxq.arrays import Array
 from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Range, Ranges
 from onnxq.judge.verdict import Errors, sqnr
@@ -25,7 +23,6 @@ from onnxq.model.graph import Graph
 from onnxq.recover.draft import Bench, Draft
 from onnxq.recover.groups import Group, scaled
 
-Array = npt.NDArray[Any]
 Choice = Mapping[Group, float]  # group -> strength; a group that is missing is left alone
 
 NOTHING = "brings nothing at the outputs"

@@ -15,15 +15,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Node, Tensor, constant_of
 from onnxq.targets.options import is_weighted
 
-Array = npt.NDArray[Any]
 COLUMN_BYTES = 32 << 20  # of columns made at once: of larger inputs fewer positions are looked at
 
 

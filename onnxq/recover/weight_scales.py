@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.judge.verdict import CEILING
 from onnxq.numerics import decibels, dequantize, quantize
 from onnxq.passes.insert_qdq import Codes, InsertOptions, weight_scale
 from onnxq.recover.feedback import error
 from onnxq.recover.gram import Grams
 from onnxq.recover.products import Product
-
-Array = npt.NDArray[Any]
 
 SHARES = np.linspace(1.0, 0.5, 11)  # of the range that the weight has; the first of equals
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxq.calib.histogram import Array
+from onnxq.arrays import Array
 
 SLACK = 0.05  # of the sum of magnitudes of a tensor
 NOISE = 1e-6  # of the largest mean magnitude: what is smaller may be rounding alone

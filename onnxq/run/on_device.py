@@ -24,11 +24,11 @@ import ml_dtypes
 import numpy as np
 import onnx
 
+from onnxq.arrays import Array
 from onnxq.calib.histogram import (
     BINS,
     EMPTY,
     Accumulator,
-    Array,
     Histogram,
     from_counts,
     histogram_of,

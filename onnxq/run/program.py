@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxq.calib.histogram import Array
+from onnxq.arrays import Array
 from onnxq.errors import DataError, ModelError
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, is_custom

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from onnxq.calib.collect import Samples
+from onnxq.arrays import Array, Samples
 from onnxq.errors import ModelError
 from onnxq.model import graph as graphs
 from onnxq.model import stored
@@ -27,7 +26,6 @@ from onnxq.run import runtime as ort
 from onnxq.run import segments
 from onnxq.spec import QuantSpec
 
-Array = npt.NDArray[Any]
 Values = Mapping[str, Array]
 T = TypeVar("T")
 

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
 from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Ranges
@@ -32,7 +31,6 @@ from onnxq.plan import Plan
 from onnxq.run import runtime
 from onnxq.sensitivity.analysis import Judge, jackknife
 
-Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 TIMED_RUNS, TIMED_SAMPLES = 9, 2
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.judge.metric_function import FunctionMetric
-from onnxq.judge.metrics import Array, Metric
+from onnxq.judge.metrics import Metric
 from onnxq.sensitivity.ranking import Row, Score
 
 Totals = Mapping[str, Array]  # scored tensor -> sums [samples, K]

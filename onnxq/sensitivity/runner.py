@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from onnxq.calib.collect import Samples
+from onnxq.arrays import Array, Samples
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, within
 from onnxq.numerics import Limit
@@ -26,7 +25,6 @@ from onnxq.run import segments
 from onnxq.sensitivity.options import Execution
 from onnxq.sensitivity.toggles import Toggle
 
-Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 Variant = Callable[[Sequence[int]], list[Outputs]]  # held samples -> their tensors
 

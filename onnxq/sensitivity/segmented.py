@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
+from onnxq.arrays import Array
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, within
 from onnxq.plan import Plan
@@ -21,7 +22,7 @@ from onnxq.run.magnitudes import Magnitudes
 from onnxq.run.segments import Segment
 from onnxq.sensitivity.cuts import cut
 from onnxq.sensitivity.options import Execution
-from onnxq.sensitivity.runner import Array, Outputs, Runner, Subject, Variant, Whole, restricted
+from onnxq.sensitivity.runner import Outputs, Runner, Subject, Variant, Whole, restricted
 from onnxq.sensitivity.toggles import Toggle
 
 log = logging.getLogger(__name__)

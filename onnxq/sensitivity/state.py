@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.files import replacing
 from onnxq.json_text import from_json, to_json
-from onnxq.judge.metrics import Array, Sums
+from onnxq.judge.metrics import Sums
 
 KIND, VERSION = "onnxq.sensitivity-state", 1
 SECONDS = 1.0  # between two writes

@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxq.arrays import Array
 from onnxq.model.flow import SAME
 from onnxq.model.graph import (
     WEIGHTED,
@@ -28,7 +28,6 @@ from onnxq.model.graph import (
 from onnxq.passes.name_axes import Shapes
 from onnxq.passes.name_nodes import names_of
 
-Array = npt.NDArray[Any]
 FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
 MOVES = (
     *SAME,

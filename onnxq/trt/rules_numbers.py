@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Node, constant_of
-from onnxq.trt.context import Array, Context, Quantizer
+from onnxq.trt.context import Context, Quantizer
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
 CENTRE = 128  # the zero point that makes UINT8 codes those of INT8, shifted

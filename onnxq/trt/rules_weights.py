@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from onnxq.arrays import Array
 from onnxq.model.graph import WEIGHTED, Tensor, constant_of
 from onnxq.model.stored import Stored
-from onnxq.trt.context import Array, Context
+from onnxq.trt.context import Context
 from onnxq.trt.rule import ONNX, Place, Rule
 
 OPS = (*WEIGHTED, "BatchNormalization", "InstanceNormalization", "LayerNormalization", "GRU",

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxq.calib.histogram import Array, Histogram
+from onnxq.arrays import Array
+from onnxq.calib.histogram import Histogram
 from onnxq.calib.methods import Auto, Method, method_name, parse_method
 from onnxq.calib.quant_error import mean_square
 from onnxq.calib.ranges import Range, read_ranges
