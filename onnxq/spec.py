@@ -14,6 +14,8 @@ from onnx import TensorProto
 
 from onnxq.errors import PlanError
 
+LEAST_OPSET = 13  # the first whose Q/DQ has an axis, for scales per channel
+
 
 @dataclass(frozen=True)
 class DType:

@@ -35,7 +35,7 @@ GROUND = ("arrays", "errors", "escaping", "files", "imports", "json_text", "move
 SURFACE = ("", "api")
 # Which foreign library is imported on which floor alone.
 FOREIGN = {"onnxruntime": ("run",), "tensorrt": ("trt",), "tensorrt_rtx": ("trt",),
-           "polygraphy": ("trt",)}  # fmt: skip
+           "polygraphy": ("trt", "judge")}  # fmt: skip
 
 Arrow = tuple[str, str]
 

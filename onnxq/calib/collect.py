@@ -22,13 +22,13 @@ from queue import SimpleQueue
 
 from onnxq.arrays import Array, Samples
 from onnxq.calib.checkpoint import Checkpoint
+from onnxq.calib.device_counts import Counters, DeviceAccumulator
 from onnxq.calib.histogram import EMPTY, Accumulator, merge
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
 from onnxq.calib.ways import compile_counting
 from onnxq.errors import DataError, ModelError
 from onnxq.model.graph import Graph
 from onnxq.run import runtime as ort
-from onnxq.run.on_device import DeviceAccumulator
 from onnxq.run.program import BufferMismatch, Program, Runner
 
 Progress = Callable[[int, int], None]
@@ -156,7 +156,7 @@ class _Worker:
         self.program = program
         on = program.counters
         self.counts = {
-            place: DeviceAccumulator(on) if on else Accumulator()
+            place: DeviceAccumulator(on) if isinstance(on, Counters) else Accumulator()
             for place in program.place.values()
         }
         self.digest = NO_DATA

@@ -25,6 +25,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxq.arrays import Array
+from onnxq.calib.device_counts import compile_counters
 from onnxq.model.graph import Graph
 from onnxq.run import on_device, segments
 from onnxq.run import runtime as ort
@@ -98,7 +99,7 @@ def _on_device(
     live: Live = program.checked(sample)
     for step in on_device.steps(program.segments):
         step(live)
-    return replace(program, counters=on_device.compile_counters(runtime))
+    return replace(program, counters=compile_counters(runtime))
 
 
 def _laid_out(

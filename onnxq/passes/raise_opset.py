@@ -19,16 +19,16 @@ from onnxq.model.graph import Graph, is_standard
 from onnxq.passes.apply import Pass
 from onnxq.passes.old_meanings import NoWords, keep_meanings, write_meanings
 from onnxq.passes.weightless import refill, weightless
+from onnxq.spec import LEAST_OPSET
 
 log = logging.getLogger(__name__)
 
-MINIMUM = 13
 UNKNOWN = "onnxq.unknown"  # where unknown ops are while onnx converts the others
 
 
 def raise_opset(graph: Graph) -> int:
     """Raise the opset to 13 unless it is there; 1 if it was raised. Raises as `raise_opset_to`."""
-    return _raise(graph, MINIMUM)
+    return _raise(graph, LEAST_OPSET)
 
 
 def raise_opset_to(minimum: int) -> Pass:

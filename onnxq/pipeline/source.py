@@ -15,12 +15,13 @@ from onnxq.model.model_file import ModelFile
 from onnxq.passes.apply import Pass, apply, run_pass
 from onnxq.passes.prepare import PREPARE
 from onnxq.passes.prepare import prepare as prepare_graph
-from onnxq.passes.raise_opset import MINIMUM, raise_opset_to
+from onnxq.passes.raise_opset import raise_opset_to
 from onnxq.passes.softmax_before_transpose import softmax_before_transpose
 from onnxq.passes.strip_qdq import only_weights, quantized_nodes, strip_qdq
 from onnxq.passes.type_custom_ops import type_custom_ops
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
+from onnxq.spec import LEAST_OPSET
 from onnxq.targets.specs import opset_of
 
 HALF_OPSET = 19  # below it Q/DQ has no half scales
@@ -129,7 +130,7 @@ def _further(graph: Graph, config: Config, plan_from: Plan | None) -> tuple[tupl
         passes.append(type_custom_ops)
     if config.placement.target == "onnxruntime":
         passes.append(softmax_before_transpose)
-    needed, why = MINIMUM, "scales per channel"
+    needed, why = LEAST_OPSET, "scales per channel"
     if (other := opset_of(config.placement, plan_from)) > needed:
         needed, why = other, "the types of the plan"
     if needed < HALF_OPSET and (config.high_precision != "fp32" or _has_half(graph)):

@@ -50,7 +50,6 @@ from onnxq.pipeline.source import open_model as open_model
 from onnxq.pipeline.source import prepare as prepare
 from onnxq.plan import Plan
 from onnxq.run.runtime import Runtime
-from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.spec import Edge
 from onnxq.targets import placement
 from onnxq.targets.attention import merged_projections

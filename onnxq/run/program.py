@@ -45,7 +45,7 @@ class Program:
         order of the graph, or in another one for a program that `ways` made.
     shapes, types: of the inputs, and of every boundary that follows from them; empty where that is
         not known or depends on more.
-    counters: that count on the device, where the tensors stay; None on the CPU.
+    counters: what counts tensors on the device, where they stay; None on the CPU.
     slower: makes what runs instead where this cannot run a sample; None for the plain way.
     """
 
@@ -54,7 +54,7 @@ class Program:
     place: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     types: Types = field(default_factory=dict)
-    counters: on_device.Counters | None = None
+    counters: object | None = None
     slower: Callable[[], Program] | None = None
 
     def checked(self, sample: Mapping[str, Array]) -> Live:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from onnxq.errors import PlanError
 from onnxq.model.graph import Graph, Node
 from onnxq.model.patterns import select
-from onnxq.passes.raise_opset import MINIMUM
 from onnxq.plan import Plan
 from onnxq.schemes import BLOCK_SIZES, SCHEMES, Scheme, scheme
-from onnxq.spec import DTYPES, Edge, QuantSpec
+from onnxq.spec import DTYPES, LEAST_OPSET, Edge, QuantSpec
 from onnxq.targets.options import PlanOptions, stored_weight, weight_input
 
 BLOCK_OPSET, DEFAULT_BLOCK = 21, 64
@@ -85,11 +84,11 @@ def opset_of(options: PlanOptions, plan: Plan | None = None) -> int:
     if plan is not None:
         specs = plan.edges.values()
         blocks = any(s.block_size for s in specs)
-        return max(BLOCK_OPSET if blocks else MINIMUM, *(s.row.min_opset for s in specs), 0)
+        return max(BLOCK_OPSET if blocks else LEAST_OPSET, *(s.row.min_opset for s in specs), 0)
     used = [default_scheme(options), *assigned(options).values()]
     dtypes = {d for s in used for d in (s.weight, s.conv_weight, s.activation) if d}
     blocks = any(_blocked(s.weight, options) for s in used if s.blocks)
-    return max(BLOCK_OPSET if blocks else MINIMUM, *(DTYPES[d].min_opset for d in dtypes))
+    return max(BLOCK_OPSET if blocks else LEAST_OPSET, *(DTYPES[d].min_opset for d in dtypes))
 
 
 def inputs_of(node: Node, options: PlanOptions, scheme: Scheme) -> dict[Edge, QuantSpec]:

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from onnxq.calib import device_counts
 from onnxq.calib.collect import collect
+from onnxq.calib.device_counts import DeviceAccumulator, compile_counters
 from onnxq.calib.histogram import Accumulator, histogram_of
 from onnxq.model import graph as graphs
 from onnxq.run import on_device, providers, runtime, segments
-from onnxq.run.on_device import DeviceAccumulator, compile_counters
 
 PROVIDERS = ["cpu"] if providers.trouble_with_cuda() else ["cpu", "cuda"]
 NET = """
@@ -154,7 +155,7 @@ def test_tensors_of_other_types_come_back_whole(provider, dtype):
 
 @on_each_provider
 def test_counters_are_emptied_before_they_are_full(provider, monkeypatch):
-    monkeypatch.setattr(on_device, "MOST", 1000)
+    monkeypatch.setattr(device_counts, "MOST", 1000)
     zeros, large = np.zeros(700, np.float32), np.ones(1001, np.float32)
     accumulator = DeviceAccumulator(COUNTERS[provider])
     for x in (zeros, zeros, large, zeros):
@@ -165,8 +166,8 @@ def test_counters_are_emptied_before_they_are_full(provider, monkeypatch):
 
 @on_each_provider
 def test_a_device_that_counts_wrong_is_not_relied_on(provider, monkeypatch, caplog):
-    broken = on_device.FLOATS.replace('reduction = "add"', 'reduction = "none"')
-    monkeypatch.setattr(on_device, "FLOATS", broken)
+    broken = device_counts.FLOATS.replace('reduction = "add"', 'reduction = "none"')
+    monkeypatch.setattr(device_counts, "FLOATS", broken)
     counters = compile_counters(runtime.Runtime(provider))
     assert sorted(counters.sessions) == ["tensor(bfloat16)", "tensor(float16)"]
     assert "cannot count tensor(float) right" in caplog.text
@@ -179,7 +180,7 @@ def test_a_device_that_counts_wrong_is_not_relied_on(provider, monkeypatch, capl
 @on_each_provider
 def test_a_device_without_a_kernel_is_not_relied_on(provider, monkeypatch, caplog):
     monkeypatch.setattr(
-        on_device, "PATTERNS", on_device.PATTERNS.replace("Shape(bits)", "No(bits)")
+        device_counts, "PATTERNS", device_counts.PATTERNS.replace("Shape(bits)", "No(bits)")
     )
     counters = compile_counters(runtime.Runtime(provider))
     assert list(counters.sessions) == ["tensor(float)"]
