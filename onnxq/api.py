@@ -52,6 +52,7 @@ from onnxq.plan import Plan
 from onnxq.recover.choice import chosen as recoveries
 from onnxq.run.runtime import Runtime, release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity
+from onnxq.table import Folded, page
 
 __all__ = [
     "Quantized",
@@ -95,9 +96,9 @@ class Quantized:
         return f"Quantized({nodes}; {', '.join(outputs) or 'not compared'})"
 
     def _repr_html_(self) -> str:
-        from onnxq.report import notebook
-
-        return notebook.quantized(self)
+        found = self.agreement
+        outputs = [found.table()] if found else []
+        return page("Quantized", *outputs, *found.lines(), self.plan, Folded("ranges", self.ranges))
 
 
 def quantize(

@@ -19,6 +19,7 @@ from onnxq.errors import PlanError
 from onnxq.files import replacing
 from onnxq.schemes import BOTH
 from onnxq.spec import Edge, QuantSpec
+from onnxq.table import Table, page
 from onnxq.yaml_text import from_yaml
 
 KIND, VERSION = "onnxq.plan", 1
@@ -60,9 +61,18 @@ class Plan:
         )
 
     def _repr_html_(self) -> str:
-        from onnxq.report import notebook
+        counts = f"{len(self.nodes)} nodes quantized, {len(self.skipped)} float"
+        return page(f"Plan for {self.target}: {counts}", *self.tables())
 
-        return notebook.plan(self)
+    def tables(self) -> list[Table]:
+        """What is quantized how by which rule; what stays float and why, if anything does."""
+        kinds = Counter((self.precision(n), self.rules.get(n, "")) for n in self.nodes)
+        rows = [(what, rule, count) for (what, rule), count in kinds.most_common()]
+        tables = [Table("Quantized", ("precision", "rule", "nodes"), rows, names=2)]
+        if self.skipped:
+            reasons = Counter(self.skipped.values()).most_common()
+            tables.append(Table("Float", ("float because", "nodes"), reasons))
+        return tables
 
     @cached_property
     def by_node(self) -> Mapping[str, Mapping[int, QuantSpec]]:

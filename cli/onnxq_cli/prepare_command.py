@@ -27,6 +27,7 @@ def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
     from onnxq.model import graph
     from onnxq.pipeline.config import Config
     from onnxq.report import text
+    from onnxq.table import Table
 
     before = graph.load(model)
     source = api.prepare(model, Config(requantize=requantize))
@@ -39,5 +40,5 @@ def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
     changed = [(op, ops[0][op], ops[1][op]) for op in sorted(ops[0] | ops[1])]
     rows = [row for row in changed if row[1] != row[2]]
     rows.append(("all nodes", len(before.nodes), len(source.graph.nodes)))
-    text.show(text.table(f"{model.name} -> {out.name}", ("op", "before", "after"), rows))
+    text.show(Table(f"{model.name} -> {out.name}", ("op", "before", "after"), rows))
     return 0

@@ -79,6 +79,7 @@ def command(**options: Any) -> int:
     from onnxq.report import recipe as report
     from onnxq.report import text
     from onnxq.search import recipe
+    from onnxq.terminal import line
 
     model, folder = options["model"], options["folder"]
     if folder.exists():
@@ -104,7 +105,7 @@ def command(**options: Any) -> int:
     else:
         text.show(report.render(found))
         names = ", ".join(sorted(p.name for p in folder.iterdir()))
-        text.show(text.line(f"written to {folder}: {names}"))
+        text.show(line(f"written to {folder}: {names}"))
     if not found.holds:
         streams.err(f"onnxq: {report.summary(found)}")
     return 0 if found.holds else 1

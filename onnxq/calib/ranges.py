@@ -20,6 +20,7 @@ from onnxq.files import replacing
 from onnxq.json_text import from_json, to_json
 from onnxq.numerics import Limit, magnitude_of
 from onnxq.spec import QuantSpec
+from onnxq.table import Table, page
 
 KIND, VERSION = "onnxq.ranges", 1
 
@@ -72,9 +73,15 @@ class Ranges:
         )
 
     def _repr_html_(self) -> str:
-        from onnxq.report import notebook
+        return page(f"Ranges of {len(self.tensors)} tensors", self.table())
 
-        return notebook.ranges(self)
+    def table(self) -> Table:
+        """The range of each tensor, those that clip most first."""
+        rows = [
+            (name, r.amax, f"{100 * r.sat_ratio:.3g}", r.expected_error, r.method)
+            for name, r in sorted(self.tensors.items(), key=lambda item: -item[1].sat_ratio)
+        ]
+        return Table("Ranges", ("tensor", "amax", "clipped %", "expected error", "method"), rows)
 
     def __getitem__(self, tensor: str) -> Range:
         """The range of a tensor; raises DataError where there is none."""

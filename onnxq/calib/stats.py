@@ -29,6 +29,7 @@ from onnxq.calib.histogram import Histogram
 from onnxq.errors import DataError
 from onnxq.files import replacing
 from onnxq.json_text import from_json
+from onnxq.table import Table, page
 
 KIND, VERSION = "onnxq.stats", 1
 TYPES = {"offsets": "int64", "bins": "uint16", "counts": "int64", "minmax": "float32"}
@@ -59,9 +60,17 @@ class Stats:
         return f"Stats({counted}, model {self.model[:12]})"
 
     def _repr_html_(self) -> str:
-        from onnxq.report import notebook
+        heading = f"Statistics of {len(self.histograms)} tensors over {self.samples} samples"
+        return page(heading, self.table())
 
-        return notebook.stats(self)
+    def table(self) -> Table:
+        """What was counted of each tensor, the widest first."""
+        widest = sorted(self.histograms.items(), key=lambda item: -item[1].amax)
+        rows = [
+            (name, f"{h.count:,}", h.min, h.max, f"{100 * (h.zeros / max(h.count, 1)):.3g}")
+            for name, h in widest
+        ]
+        return Table("Statistics", ("tensor", "values", "min", "max", "zero %"), rows)
 
     def __getitem__(self, tensor: str) -> Histogram:
         """The histogram of a tensor; raises DataError where it was not observed."""

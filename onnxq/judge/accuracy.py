@@ -23,6 +23,7 @@ from onnxq.errors import ModelError
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
 from onnxq.numerics import decibels
 from onnxq.run.runtime import Runtime, Session, release_free_memory, run, session
+from onnxq.table import Table, page
 
 Feed = Mapping[str, Array]
 
@@ -52,9 +53,7 @@ class Agreement:
         return f"Agreement({figures}, max |diff| {self.abs_max:.4g}, {self.count} values)"
 
     def _repr_html_(self) -> str:
-        from onnxq.report import notebook
-
-        return notebook.agreement(self)
+        return page("", Agreements({"": self}).table())
 
     def __add__(self, other: Agreement) -> Agreement:
         return Agreement(
@@ -156,6 +155,20 @@ class Agreements(Mapping[str, Agreement]):
 
     def __len__(self) -> int:
         return len(self.floats)
+
+    def table(self) -> Table:
+        """The figures of each float output."""
+        rows = [
+            (name, f"{a.sqnr_db:.2f}", f"{a.cosine:.5f}", a.abs_max, a.mean_abs)
+            for name, a in self.items()
+        ]
+        columns = ("output", "SQNR, dB", "cosine", "max |diff|", "mean |diff|")
+        return Table("Agreement", columns, rows)
+
+    def lines(self) -> list[str]:
+        """What to say beside the table: of the other outputs, and what was not compared."""
+        lines = [*self.equal_lines(), *self.notes()]
+        return lines if self or self.exact else ["no output was compared", *lines]
 
     def equal_lines(self) -> Iterator[str]:
         """A line for each output that is compared by equality."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from onnx import TensorProto
 
 from onnxq.errors import ModelError
 from onnxq.model import graph as graphs
-from onnxq.model.graph import Graph
+from onnxq.model.graph import Graph, Tensor, within
 from onnxq.model.model_file import ModelFile
 from onnxq.passes.apply import Pass, apply, run_pass
 from onnxq.passes.prepare import PREPARE
@@ -22,6 +23,7 @@ from onnxq.passes.type_custom_ops import type_custom_ops
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.spec import LEAST_OPSET
+from onnxq.table import Table, page
 from onnxq.targets.specs import opset_of
 
 HALF_OPSET = 19  # below it Q/DQ has no half scales
@@ -72,9 +74,25 @@ class Source:
         return f"Source('{self.path}', {nodes}, model {self.sha256[:12]})"
 
     def _repr_html_(self) -> str:
-        from onnxq.report import notebook
+        nodes = f"{len(list(within(self.graph.nodes)))} nodes, opset {self.graph.opset}"
+        return page(f"{self.path.name}: {nodes}", *self.tables(), *self.notes)
 
-        return notebook.source(self)
+    def tables(self) -> list[Table]:
+        """Inputs and outputs of the graph; how many nodes there are of each op type."""
+        ends = [("input", tensor) for tensor in self.graph.inputs]
+        ends += [("output", tensor) for tensor in self.graph.outputs]
+        rows = [(kind, t.name, _shape(t), _dtype(t)) for kind, t in ends]
+        ops = Counter(node.op for node in within(self.graph.nodes)).most_common()
+        ports = Table("Inputs and outputs", ("", "name", "shape", "type"), rows, names=2)
+        return [ports, Table("Ops", ("op", "nodes"), ops)]
+
+
+def _shape(tensor: Tensor) -> str:
+    return "?" if tensor.shape is None else " × ".join(map(str, tensor.shape))
+
+
+def _dtype(tensor: Tensor) -> str:
+    return "?" if tensor.dtype is None else str(getattr(tensor.dtype, "__name__", tensor.dtype))
 
 
 def prepare(

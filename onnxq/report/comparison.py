@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from onnxq.report.text import EXACT, count, exact_table, line, table
+from onnxq.report.text import EXACT, count, exact_table
+from onnxq.table import Table
+from onnxq.terminal import line
 
 COLUMNS = ("output", "SQNR dB", "PSNR dB", "cosine", "mean |d|", "max |d|", "top-1 %")
 
@@ -17,7 +19,7 @@ def render(document: dict[str, Any], top: int) -> RenderableType:
     title = f"Outputs over {count(document['samples'], 'sample')}"
     parts: list[RenderableType] = []
     if document["outputs"]:
-        parts.append(table(title, COLUMNS, (_row(n, t) for n, t in document["outputs"].items())))
+        parts.append(Table(title, COLUMNS, [_row(n, t) for n, t in document["outputs"].items()]))
     if document["exact"]:
         heading = EXACT if document["outputs"] else title
         parts.append(exact_table(heading, document["exact"]))
@@ -26,8 +28,8 @@ def render(document: dict[str, Any], top: int) -> RenderableType:
     parts += [line(f"note: {note}", "yellow") for note in document["notes"]]
     if document["tensors"]:
         worst = sorted(document["tensors"].items(), key=lambda item: _order(item[1]["sqnr_db"]))
-        rows = ((n, f"{t['sqnr_db']:.2f}", f"{t['cosine']:.5f}") for n, t in worst[:top])
-        parts.append(table("Inner tensors, worst first", ("tensor", "SQNR dB", "cosine"), rows))
+        rows = [(n, f"{t['sqnr_db']:.2f}", f"{t['cosine']:.5f}") for n, t in worst[:top]]
+        parts.append(Table("Inner tensors, worst first", ("tensor", "SQNR dB", "cosine"), rows))
         parts.append(line(f"largest drop in graph order: {document['first_offender']}"))
     parts += [line(f"FAILED {failure}", "red") for failure in document["failures"]]
     return Group(*parts)

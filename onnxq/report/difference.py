@@ -8,7 +8,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxq.inspect.difference import MISSING, Difference, ScaleChange
-from onnxq.report.text import count, line, percent, table
+from onnxq.report.text import count, percent
+from onnxq.table import Table
+from onnxq.terminal import line
 
 
 def render(found: Difference, top: int) -> RenderableType:
@@ -25,7 +27,7 @@ def render(found: Difference, top: int) -> RenderableType:
                 for name, a in outputs.items()]  # fmt: skip
         lines = [*found.lines(pair)]
         parts.append(
-            table(pair, ("output", "SQNR dB", "cosine", "max |diff|"), rows)
+            Table(pair, ("output", "SQNR dB", "cosine", "max |diff|"), rows)
             if rows
             else line(pair if lines else f"{pair}: no output was compared", "bold")
         )
@@ -93,4 +95,4 @@ def _excerpt(
     if not rows:
         return []
     more = f" (the first {top} of {len(rows)})" if len(rows) > top else ""
-    return [table(title + more, columns, rows[:top])]
+    return [Table(title + more, columns, rows[:top])]

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.report.text import line, table
+from onnxq.table import Table
+from onnxq.terminal import line
 
 MB = 1e6
 KERNELS = {  # as an engine calls a kernel -> as people do
@@ -57,9 +58,9 @@ def _verdict(verdict: dict[str, Any], top: int) -> list[RenderableType]:
             f"and {verdict['move_kernels']} only move data"
             + (f"; {moved / MB:.1f} MB moved" if moved is not None else "")
         ),
-        table("Weighted nodes", ("meant", "runs in", "kernel", "nodes"), rows),
+        Table("Weighted nodes", ("meant", "runs in", "kernel", "nodes"), rows),
     ]
     wrong = [(name, n["real"]) for name, n in nodes if n["real"] != n["meant"]]
     if wrong:
-        parts.append(table("Not as meant", ("node", "runs in"), wrong[:top]))
+        parts.append(Table("Not as meant", ("node", "runs in"), wrong[:top]))
     return parts

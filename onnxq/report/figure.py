@@ -109,11 +109,6 @@ def shortened(name: str, length: int) -> str:
     return name if len(name) <= length else f"…{name[len(name) - length + 1 :]}"
 
 
-def metric_label(metric: str) -> str:
-    """A metric with its unit, as an axis says it."""
-    return {"sqnr": "SQNR, dB", "top1": "top-1, %"}.get(metric, metric)
-
-
 def count_label(count: float) -> str:
     """A power of ten for an axis: 1, 10, 100, 1k, ..."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from onnxq import __version__
 from onnxq.escaping import printable
-from onnxq.report.text import line, table
+from onnxq.table import Table
+from onnxq.terminal import line
 from onnxq.trt.rule import Finding, Rule
 
 SHOWN = 4  # places of one rule
@@ -34,7 +35,7 @@ def findings_text(findings: Sequence[Finding], fixed: dict[str, int]) -> Rendera
     for finding in findings:
         groups.setdefault(finding.rule, []).append(finding)
     rows = [(found[0].severity, rule, len(found)) for rule, found in groups.items()]
-    parts: list[RenderableType] = [*done, table("Lint", ("severity", "rule", "places"), rows)]
+    parts: list[RenderableType] = [*done, Table("Lint", ("severity", "rule", "places"), rows)]
     for found in groups.values():
         parts.append(_group(found))
     return Group(*parts)

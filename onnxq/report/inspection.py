@@ -11,7 +11,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxq.escaping import printable
-from onnxq.report.text import count, line, pairs, percent, table
+from onnxq.report.text import count, pairs, percent
+from onnxq.table import Table
+from onnxq.terminal import line
 
 SHOWN = 3  # tensors of one scale that are named
 
@@ -26,7 +28,7 @@ def model_text(found: Document, everything: bool = False) -> RenderableType:
     floats = Counter(n["why"] for n in concerned if not n["quantized"])
     if floats:
         rows = floats.most_common()
-        parts.append(table("Left float, of the ops with weights", ("why", "nodes"), rows))
+        parts.append(Table("Left float, of the ops with weights", ("why", "nodes"), rows))
     shown = nodes if everything else concerned
     parts.append(nodes_text(shown))
     if len(shown) < len(nodes):
@@ -38,7 +40,7 @@ def model_text(found: Document, everything: bool = False) -> RenderableType:
 def nodes_text(nodes: Iterable[Document]) -> RenderableType:
     """One line a node: its precision, and the scale of the activation it reads."""
     rows = [(_named(n), n["precision"], _scale(n["scale"]), _share(n["sat_ratio"])) for n in nodes]
-    return table("Nodes", ("node", "precision", "input scale", "clips %"), rows)
+    return Table("Nodes", ("node", "precision", "input scale", "clips %"), rows)
 
 
 def node_text(found: Document) -> RenderableType:
@@ -87,7 +89,7 @@ def tensors_text(found: Iterable[Document]) -> RenderableType:
             else:
                 rows.append((tensor["tensor"], entry["spec"], _scale(entry["scale"]),
                              _share(entry["sat_ratio"])))  # fmt: skip
-    return table("Tensors", ("tensor", "quantized", "scale", "clips %"), rows)
+    return Table("Tensors", ("tensor", "quantized", "scale", "clips %"), rows)
 
 
 def _head(found: Document) -> RenderableType:
@@ -117,7 +119,7 @@ def _coverage(rows: Iterable[Document], everything: bool) -> RenderableType:
             others.update(row["precisions"])
     if others:
         shown.append(_coverage_row("other ops", others.total(), 0, dict(others.most_common())))
-    return table("Coverage", ("op", "nodes", "quantized", "precisions"), shown)
+    return Table("Coverage", ("op", "nodes", "quantized", "precisions"), shown)
 
 
 def _coverage_row(

@@ -13,13 +13,15 @@ from onnxq.errors import PlanError
 from onnxq.escaping import markdown_text
 from onnxq.files import replacing
 from onnxq.judge.plain import cannot
+from onnxq.judge.units import with_unit
 from onnxq.report import figure as figures
 from onnxq.report import plot_pareto
-from onnxq.report.text import count, line, table
+from onnxq.report.text import count
 from onnxq.search.result import Result, Trial
+from onnxq.table import Table
+from onnxq.terminal import line
 
 SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
-UNITS = {"sqnr": " dB", "top1": " %"}
 LEGEND = "%: of the weights / of the multiply-accumulates; float: nodes that stay float"
 NAMED = 8  # nodes left float that are listed
 
@@ -48,8 +50,8 @@ def save(result: Result, path: Path) -> None:
 
 def render(result: Result) -> RenderableType:
     """The plans by rising cost, and what was chosen; fits 80 columns."""
-    found: list[RenderableType] = [table(_title(result), _columns(result), _rows(result))]
-    found += [Text(LEGEND), *map(line, notes(result)), line(summary(result))]
+    found: list[RenderableType] = [_table(result), Text(LEGEND)]
+    found += [*map(line, notes(result)), line(summary(result))]
     if result.chosen and result.chosen.floats:
         floats = result.chosen.floats
         more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
@@ -73,63 +75,38 @@ def notes(result: Result) -> Iterator[str]:
 
 
 def _said(result: Result, trial: Trial) -> str:
-    unit = UNITS.get(result.metric, "")
-    return (
-        f"cost {trial.cost:.3f}, {result.metric} {_number(trial.score)}{unit}, "
-        f"{len(trial.floats)} of {len(trial.floats) + len(trial.choices)} nodes float"
-    )
+    score = with_unit(f"{result.metric} {trial.score:.5g}", result.metric)
+    nodes = len(trial.floats) + len(trial.choices)
+    return f"cost {trial.cost:.3f}, {score}, {len(trial.floats)} of {nodes} nodes float"
 
 
 def markdown(result: Result) -> str:
     """The table and the summary as Markdown."""
-    columns = _columns(result)
-    lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *_rows(result)]
-    body = "\n".join(f"| {' | '.join(map(markdown_text, cells))} |" for cells in lines)
+    table = _table(result)
     said = "\n\n".join([LEGEND, *map(markdown_text, notes(result)), summary(result)])
-    return f"## {_title(result)}\n\n{body}\n\n{said}\n"
+    return f"## {table.title}\n\n{table.markdown()}\n\n{said}\n"
 
 
-def _title(result: Result) -> str:
+def _table(result: Result) -> Table:
     reference = f"; float: {result.reference:.5g}" if math.isfinite(result.reference) else ""
     samples = count(result.samples, "sample")
-    return f"Cost ({result.cost}) against {result.metric} over {samples}{reference}"
-
-
-def _columns(result: Result) -> list[str]:
+    title = f"Cost ({result.cost}) against {result.metric} over {samples}{reference}"
     shares = [f"{choice} %" for choice in result.choices]
-    return ["plan", "cost", *shares, "float", f"{result.metric}{_unit(result)}", "holds"]
-
-
-def _unit(result: Result) -> str:
-    return UNITS.get(result.metric, "")
-
-
-def _rows(result: Result) -> list[list[str]]:
-    return [
-        [
-            _plan_name(result, trial),
+    score = with_unit(result.metric, result.metric)
+    rows = [
+        (
+            result.standing(trial) or "-",
             f"{trial.cost:.3f}",
             *(_share(trial, choice) for choice in result.choices),
-            str(len(trial.floats)),
-            f"{_number(trial.score)} ± {trial.stderr:.2g}"
-            if trial.stderr
-            else _number(trial.score),
+            len(trial.floats),
+            trial.measured,
             "yes" if trial.holds else "no",
-        ]
+        )
         for trial in result.trials
     ]
+    return Table(title, ("plan", "cost", *shares, "float", score, "holds"), rows)
 
 
 def _share(trial: Trial, choice: str) -> str:
     share = trial.shares.get(choice)
     return "-" if share is None else f"{100 * share.weights:.0f} / {100 * share.macs:.0f}"
-
-
-def _plan_name(result: Result, trial: Trial) -> str:
-    if trial is result.chosen:
-        return "chosen"
-    return "front" if trial.front else "-"
-
-
-def _number(value: float) -> str:
-    return f"{value:.5g}"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from onnxq.errors import PlanError
+from onnxq.judge.units import label
 from onnxq.report import figure as figures
 from onnxq.report.figure import BLUE, GREY, ORANGE, Axis, Figure, Look
 from onnxq.search.result import Result, Trial
@@ -33,7 +34,7 @@ def draw(result: Result, look: Look | None = None) -> Figure:
         if math.isfinite(result.reference):
             axis.axhline(result.reference, color="black", linestyle=":", label="float model")
         axis.set_xlabel(f"cost ({result.cost}), float = 1")
-        axis.set_ylabel(figures.metric_label(result.metric))
+        axis.set_ylabel(label(result.metric))
         axis.margins(0.08)
         figures.entitle(figure, f"Plans for a {result.budget}, {result.samples} samples", look)
         figure.legend(loc="outside lower left", ncols=6 if look.width >= 5 else 2)

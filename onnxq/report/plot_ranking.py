@@ -11,6 +11,7 @@ from pathlib import Path
 
 from onnxq.errors import PlanError
 from onnxq.escaping import from_csv_cell
+from onnxq.judge.units import label
 from onnxq.report import figure as figures
 from onnxq.report.figure import BLUE, GREY, ORANGE, Axis, Figure, Look
 from onnxq.sensitivity.ranking import Ranking
@@ -50,7 +51,7 @@ def bars_of(ranking: Ranking) -> Bars:
     )
     return Bars(
         f"Each {ranking.granularity} {done}{where}",
-        figures.metric_label(ranking.metric),
+        label(ranking.metric),
         bars,
         ranking.curve,
     )

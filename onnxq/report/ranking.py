@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
 
 from onnxq.errors import PlanError
-from onnxq.escaping import markdown_text
 from onnxq.files import replacing
+from onnxq.judge.units import with_unit
 from onnxq.report import figure as figures
 from onnxq.report import plot_ranking
-from onnxq.report.text import count, line, table
+from onnxq.report.text import count
 from onnxq.sensitivity.ranking import Ranking, Row, Score
+from onnxq.table import Table
+from onnxq.terminal import line
 
 SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
-UNITS = {"sqnr": "dB", "top1": "%"}
 
 
 def check_path(path: Path) -> None:
@@ -44,30 +45,32 @@ def save(ranking: Ranking, path: Path) -> None:
 
 def render(ranking: Ranking, top: int) -> RenderableType:
     """Tables for a terminal: the `top` worst units, then the curve; what fits 80 columns."""
-    columns = ["node", "rank", _score_name(ranking), *_parts(ranking), "share %"]
+    score = with_unit(ranking.metric, ranking.metric)
+    columns = ["node", "rank", score, *_parts(ranking), "share %"]
     rows = []
     for row in ranking.rows[:top]:
         name, rank, _, *scores = _cells(row, _parts(ranking))[: len(columns)]
         rows.append([name, rank, *scores, f"{100 * row.share:.1f} ± {_error(row)}"])
     shown = f", the worst {len(rows)} of {len(ranking.rows)}" if top < len(ranking.rows) else ""
-    parts: list[RenderableType] = [table(_title(ranking) + shown, columns, rows)]
+    parts: list[RenderableType] = [Table(_title(ranking) + shown, columns, rows)]
     if ranking.curve:
         title = "With the worst left float"
-        parts.append(table(title, ("left float", _score_name(ranking)), _curve(ranking)))
+        parts.append(Table(title, ("left float", score), _curve(ranking)))
     parts.append(line(_footing(ranking)))
     return Group(*parts)
 
 
 def markdown(ranking: Ranking) -> str:
     """Tables in Markdown: every unit, then the curve."""
-    lines = [f"# {_title(ranking)}", "", _footing(ranking), ""]
-    lines += _markdown_table(
-        _columns(ranking), [_cells(row, _parts(ranking)) for row in ranking.rows]
-    )
+    parts, score = _parts(ranking), with_unit(ranking.metric, ranking.metric)
+    columns = ["node", "rank", "op", score, *parts, "share %", "±",
+               "clipped %", "parameters", "MACs"]  # fmt: skip
+    every = Table(_title(ranking), columns, [_cells(row, parts) for row in ranking.rows])
+    passages = [f"# {every.title}", _footing(ranking), every.markdown()]
     if ranking.curve:
-        columns = ("worst units left float", _score_name(ranking))
-        lines += ["", *_markdown_table(columns, _curve(ranking))]
-    return "\n".join(lines) + "\n"
+        curve = Table("", ("worst units left float", score), _curve(ranking))
+        passages.append(curve.markdown())
+    return "\n\n".join(passages) + "\n"
 
 
 def _title(ranking: Ranking) -> str:
@@ -91,16 +94,6 @@ def _samples(ranking: Ranking) -> str:
     return f"{ranking.samples} samples, for all but the worst {worst} units {fewest} of them"
 
 
-def _score_name(ranking: Ranking) -> str:
-    unit = UNITS.get(ranking.metric)
-    return f"{ranking.metric} {unit}" if unit else ranking.metric
-
-
-def _columns(ranking: Ranking) -> list[str]:
-    return ["node", "rank", "op", _score_name(ranking), *_parts(ranking), "share %", "±",
-            "clipped %", "parameters", "MACs"]  # fmt: skip
-
-
 def _parts(ranking: Ranking) -> list[str]:
     return list(dict.fromkeys(part for row in ranking.rows for part in row.parts))
 
@@ -108,7 +101,7 @@ def _parts(ranking: Ranking) -> list[str]:
 def _cells(row: Row, parts: Sequence[str]) -> list[str]:
     return [
         row.name,
-        f"{row.rank}{'=' if row.tied else ''}",
+        row.place,
         row.op,
         _number(row.overall.score),
         *(_number(row.parts[p].score) if p in row.parts else "-" for p in parts),
@@ -141,9 +134,3 @@ def _short(count: int) -> str:
 
 def _curve(ranking: Ranking) -> list[tuple[str, str]]:
     return [(str(k), _number(score)) for k, score in ranking.curve]
-
-
-def _markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *rows]
-    escaped = ((markdown_text(cell) for cell in line) for line in lines)
-    return [f"| {' | '.join(cells)} |" for cells in escaped]

@@ -3,74 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable
 from typing import Any
 
-from rich import box
-from rich.cells import cell_len, chop_cells
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
-from rich.table import Table
+from rich.console import Console, Group, RenderableType
+from rich.table import Table as Grid
 from rich.text import Text
 
 from onnxq.calib.methods import method_name
 from onnxq.calib.ranges import Ranges
 from onnxq.escaping import printable
 from onnxq.pipeline.manifest import samples_of
+from onnxq.table import Table
+from onnxq.terminal import Name, line
 
 MB = 1e6
 SHOWN, NOTES = 5, 3  # rows of a table, notes of a recovery, that are an excerpt
-INDENT = "  "  # of the second line of a name
 KEY = 12  # least width of the words that `pairs` begins lines with
 EXACT = "Outputs that are no floats, by equality"
 ENDLESS = 100_000  # columns of a pipe
-
-
-class Name:
-    """A long name in a table: broken after '/' or another separator, never within a word."""
-
-    def __init__(self, text: str) -> None:
-        self.text = printable(text)
-        self.parts = re.findall(r"[^/.:\s]*[/.:\s]|[^/.:\s]+", self.text) or [""]
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """From its longest part, indented, to the whole name."""
-        least, whole = max(map(cell_len, self.parts)) + len(INDENT), cell_len(self.text)
-        return Measurement(min(least, whole), whole).with_maximum(options.max_width)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """As many parts a line as fit; a part that is too long for a line is cut in two."""
-        lines, width = [""], max(options.max_width, len(INDENT) + 2)
-        for part in self.parts:
-            if cell_len(lines[-1]) + cell_len(part.rstrip()) > width and lines[-1].strip():
-                lines.append(INDENT)
-            lines[-1] += part
-            while cell_len(lines[-1].rstrip()) > width:
-                lines[-1], *rest = chop_cells(lines[-1], width)
-                lines.append(INDENT + "".join(rest))
-        yield Text("\n".join(line.rstrip() for line in lines), no_wrap=True)
-
-
-def line(text: str, style: str = "") -> Text:
-    """One line, whatever the names in it hold."""
-    return Text(printable(text), style)
-
-
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> RenderableType:
-    """A plain table under its title; all columns but the first are right-aligned."""
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for i, name in enumerate(columns):
-        made.add_column(printable(name), justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        first, *others = row
-        made.add_row(Name(_cell(first)), *(line(_cell(value)) for value in others))
-    return Group(Text(title, style="bold"), made, Text(""))
-
-
-def _cell(value: object) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def summary(manifest: dict[str, Any]) -> RenderableType:
@@ -94,7 +46,7 @@ def nodes_table(counts: dict[str, Any]) -> RenderableType:
     width = max([len("float"), *(len(kind["precision"]) for kind in kinds)])
     rows = [(f"{k['precision']:{width}}  {k['op']}", k["nodes"]) for k in kinds]
     rows += [(f"{'float':{width}}  {reason}", n) for reason, n in counts["float"].items()]
-    return table("Nodes", ("precision and why", "nodes"), rows)
+    return Table("Nodes", ("precision and why", "nodes"), rows)
 
 
 def _agreement(manifest: dict[str, Any]) -> list[RenderableType]:
@@ -112,22 +64,22 @@ def _agreement(manifest: dict[str, Any]) -> list[RenderableType]:
         (name, f"{a['sqnr_db']:.2f}", f"{a['cosine']:.5f}", a["max_abs"])
         for name, a in found["outputs"].items()
     ]
-    parts = [table(title, ("output", "SQNR dB", "cosine", "max |diff|"), rows)] if rows else []
+    parts = [Table(title, ("output", "SQNR dB", "cosine", "max |diff|"), rows)] if rows else []
     return parts + ([exact_table(title if not rows else EXACT, exact)] if exact else [])
 
 
 def exact_table(title: str, exact: dict[str, Any]) -> RenderableType:
     """The outputs that are compared by equality."""
     rows = [(n, f"{100 * e['equal'] / e['values']:.2f}", e["values"]) for n, e in exact.items()]
-    return table(title, ("output", "equal %", "values"), rows)
+    return Table(title, ("output", "equal %", "values"), rows)
 
 
 def _methods(manifest: dict[str, Any]) -> list[RenderableType]:
     """The mean SQNR of every method that `auto` tried, best first."""
     tried = sorted(manifest.get("auto", {}).items(), key=lambda item: -item[1])
-    rows = ((name, f"{score:.2f}") for name, score in tried)
+    rows = [(name, f"{score:.2f}") for name, score in tried]
     return (
-        [table("Methods tried; the first was taken", ("method", "SQNR dB"), rows)] if tried else []
+        [Table("Methods tried; the first was taken", ("method", "SQNR dB"), rows)] if tried else []
     )
 
 
@@ -165,7 +117,7 @@ def _clipping(manifest: dict[str, Any]) -> list[RenderableType]:
     worst = sorted(clipped, key=lambda item: -item[1]["sat_ratio"])[:SHOWN]
     rows = [(n, r["amax"], percent(r["sat_ratio"])) for n, r in worst]
     title = f"Most clipping, of {count(len(clipped), 'tensor')} that clip"
-    return [table(title, ("tensor", "amax", "clipped %"), rows)] if rows else []
+    return [Table(title, ("tensor", "amax", "clipped %"), rows)] if rows else []
 
 
 def percent(share: float) -> str:
@@ -183,7 +135,7 @@ def ranges_table(ranges: Ranges, samples: int) -> RenderableType:
     rows = [(name, r.amax, percent(r.sat_ratio)) for name, r in ranges.tensors.items()]
     methods = ", ".join(sorted({method_name(r.method) for r in ranges.tensors.values()}))
     title = f"Ranges of {count(len(rows), 'tensor')} from {count(samples, 'sample')} by {methods}"
-    return table(title, ("tensor", "amax", "clipped %"), rows)
+    return Table(title, ("tensor", "amax", "clipped %"), rows)
 
 
 def _files(manifest: dict[str, Any]) -> Text:
@@ -195,7 +147,7 @@ def _files(manifest: dict[str, Any]) -> Text:
 
 def pairs(rows: Iterable[tuple[str, object]]) -> RenderableType:
     """Lines of a word and what it says; long ones go on under their beginning."""
-    made = Table.grid(padding=(0, 2))
+    made = Grid.grid(padding=(0, 2))
     made.add_column(min_width=KEY)
     made.add_column()
     for key, value in rows:

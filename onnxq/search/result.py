@@ -11,8 +11,10 @@ from typing import Any
 from onnxq.errors import PlanError
 from onnxq.escaping import csv_text
 from onnxq.json_text import from_json, to_json
+from onnxq.judge.units import label
 from onnxq.plan import Plan
 from onnxq.search.cost import Share
+from onnxq.table import Table, page
 
 KIND, VERSION = "onnxq.search", 1
 PLAIN = "plain"  # the session that a trial was measured in
@@ -49,6 +51,11 @@ class Trial:
         """Of the multiply-accumulates that are quantized, 0 to 1."""
         return 1.0 - self.shares["float"].macs
 
+    @property
+    def measured(self) -> str:
+        """Its score, with the standard error where that is known and not 0."""
+        return f"{self.score:.5g}" + (f" ± {self.stderr:.2g}" if self.stderr else "")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -79,9 +86,27 @@ class Result:
         return f"Result({len(self.trials)} plans, chosen for a {self.budget}: {found})"
 
     def _repr_html_(self) -> str:
-        from onnxq.report import notebook
+        heading = f"{len(self.trials)} plans for a {self.budget}, {self.samples} samples"
+        return page(heading, self.table())
 
-        return notebook.search_result(self)
+    def table(self) -> Table:
+        """The plans that were measured, by rising cost."""
+        rows = [
+            (
+                self.standing(t),
+                f"{t.cost:.3f}",
+                len(t.floats),
+                t.measured,
+                "yes" if t.holds else "no",
+            )
+            for t in self.trials
+        ]
+        columns = ("plan", f"cost ({self.cost})", "float", label(self.metric), "holds")
+        return Table("Plans", columns, rows)
+
+    def standing(self, trial: Trial) -> str:
+        """What a trial is among the others: `chosen`, on the `front`, or nothing of the kind."""
+        return "chosen" if trial is self.chosen else "front" if trial.front else ""
 
     def to_json(self) -> str:
         """Everything but the plan; infinite scores are strings ("inf"), as JSON has none."""

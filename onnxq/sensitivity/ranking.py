@@ -17,7 +17,9 @@ from onnxq.errors import PlanError
 from onnxq.escaping import csv_text
 from onnxq.files import replacing
 from onnxq.json_text import from_json, to_json
+from onnxq.judge.units import label
 from onnxq.model.patterns import exactly
+from onnxq.table import Table, page
 
 KIND, VERSION = "onnxq.ranking", 1
 TEXTS = ("model", "mode", "granularity", "metric", "at")
@@ -57,6 +59,11 @@ class Row:
     macs: int
     samples: int
 
+    @property
+    def place(self) -> str:
+        """Its rank as people read it: `3`, or `3=` where it shares it."""
+        return f"{self.rank}{'=' if self.tied else ''}"
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -85,9 +92,17 @@ class Ranking:
         return f"Ranking({len(self.rows)} {self.granularity}s {self.mode} by {self.metric}{worst})"
 
     def _repr_html_(self) -> str:
-        from onnxq.report import notebook
+        heading = f"{len(self.rows)} units by {self.mode}, {self.samples} samples"
+        return page(heading, self.table())
 
-        return notebook.ranking(self)
+    def table(self) -> Table:
+        """The units, the worst first."""
+        rows = [
+            (row.place, row.name, row.op, row.overall.score, f"{100 * row.share:.1f}")
+            for row in self.rows
+        ]
+        columns = ("rank", self.granularity, "op", label(self.metric), "share of damage, %")
+        return Table("Ranking", columns, rows, names=3)
 
     def worst(self, count: int) -> list[str]:
         """Names of the nodes of the `count` worst units."""

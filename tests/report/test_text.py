@@ -2,7 +2,8 @@
 
 import pytest
 
-from onnxq.report.text import show, table
+from onnxq.report.text import show
+from onnxq.table import Table
 
 NAME = "/encoder/layer.1/intermediate/intermediate_act_fn/" + "a_long_last_part_" * 4 + "/Mul_1"
 
@@ -11,7 +12,7 @@ NAME = "/encoder/layer.1/intermediate/intermediate_act_fn/" + "a_long_last_part_
 def printed(capsys, monkeypatch):
     def call(name, width):
         monkeypatch.setenv("COLUMNS", str(width))
-        show(table("Title", ("tensor", "amax"), [(name, 1.5)]))
+        show(Table("Title", ("tensor", "amax"), [(name, 1.5)]))
         return capsys.readouterr().out.splitlines()
 
     return call
@@ -46,5 +47,5 @@ def test_markup_in_a_name_is_printed_as_it_is(printed):
 
 def test_into_a_pipe_a_row_is_a_line_however_long_its_name(capsys, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
-    show(table("Title", ("tensor", "amax"), [(NAME, 1.5), ("short", 2.5)]))
+    show(Table("Title", ("tensor", "amax"), [(NAME, 1.5), ("short", 2.5)]))
     assert capsys.readouterr().out.splitlines()[3].split() == [NAME, "1.5"]

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Container
 from typing import Any
 
+from onnxq.judge.units import UNITS
 from onnxq.report.engine import KERNELS
 from onnxq.report.html.evidence import Document
 from onnxq.report.html.numbers import finite
-from onnxq.report.ranking import UNITS
 from onnxq.search.result import Result, Trial
 from onnxq.sensitivity.ranking import Ranking, Row
 

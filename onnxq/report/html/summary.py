@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from onnxq.judge.units import with_unit
 from onnxq.pipeline.manifest import samples_of
 from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.nodes import FLOAT, NONE, Row
 from onnxq.report.html.numbers import count
-from onnxq.report.ranking import UNITS
 
 MB = 1e6
 Card = dict[str, str]
@@ -77,7 +77,7 @@ def _metric(evidence: Evidence) -> list[Card]:
     if ranking is not None and ranking.quantized_score is not None:
         floats = "" if ranking.float_score is None else f"float {ranking.float_score:.4g}; "
         note = f"{floats}{count(ranking.samples, 'sample')} of the ranking"
-        value = f"{ranking.quantized_score:.4g} {UNITS.get(ranking.metric, '')}".strip()
+        value = with_unit(f"{ranking.quantized_score:.4g}", ranking.metric)
         found.append(_card(f"{ranking.metric}, all quantized", value, note))
     if search is not None and search.chosen is None:
         found.append(_card("search", "none", f"no plan keeps to a {search.budget}", "bad"))
