@@ -33,7 +33,6 @@ from onnxq.pipeline.recoveries import recover, refine, reshape
 from onnxq.pipeline.source import Source, open_model, prepare
 from onnxq.pipeline.steps import (
     HALF_SAMPLES,
-    Progress,
     as_attributes,
     calibrate,
     compare,
@@ -44,11 +43,11 @@ from onnxq.pipeline.steps import (
     refuse_empty,
     refuse_unsound,
     runtime_of,
-    silent,
     to_high_precision,
     write_biases,
 )
 from onnxq.plan import Plan
+from onnxq.progress import Progress, silent
 from onnxq.recover.choice import chosen as recoveries
 from onnxq.run.runtime import Runtime, release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity

@@ -15,6 +15,7 @@ from onnx import TensorProto
 from onnxq.errors import PlanError
 
 LEAST_OPSET = 13  # the first whose Q/DQ has an axis, for scales per channel
+HALF_OPSET = 19  # the first whose Q/DQ takes half types
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ FLOORS = {
     "surface": "every verb, typed: what `onnxq.*` and the commands call",
 }
 GROUND = ("arrays", "errors", "escaping", "files", "imports", "json_text", "moved", "numerics",
-          "plan", "saved", "schemes", "spec", "table", "terminal", "yaml_text")  # fmt: skip
+          "plan", "progress", "saved", "schemes", "spec", "table", "terminal",
+          "yaml_text")  # fmt: skip
 SURFACE = ("", "api")
 # Which foreign library is imported on which floor alone.
 FOREIGN = {"onnxruntime": ("run",), "tensorrt": ("trt",), "tensorrt_rtx": ("trt",),

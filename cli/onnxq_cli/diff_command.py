@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from onnxq.errors import DataError
 from onnxq.json_text import to_json
+from onnxq.progress import Count
 from onnxq_cli import streams
 from onnxq_cli.configuring import config_of
 from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
@@ -91,7 +91,7 @@ def _effect(
 
 
 def _measured(
-    models: tuple[Path, Path], dataset: Dataset, bar: Callable[[int, int], None], runtime: Runtime
+    models: tuple[Path, Path], dataset: Dataset, bar: Count, runtime: Runtime
 ) -> Agreements:
     from onnxq.judge import accuracy
 

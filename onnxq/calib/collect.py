@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -28,10 +28,9 @@ from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
 from onnxq.calib.ways import compile_counting
 from onnxq.errors import DataError, ModelError
 from onnxq.model.graph import Graph
+from onnxq.progress import Count
 from onnxq.run import runtime as ort
 from onnxq.run.program import BufferMismatch, Program, Runner
-
-Progress = Callable[[int, int], None]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def collect(
     model: str = "",
     runtime: ort.Runtime | None = None,
     workers: int = 2,
-    progress: Progress | None = None,
+    progress: Count | None = None,
     checkpoint: Checkpoint | None = None,
     program: Program | None = None,
 ) -> Stats:
@@ -88,7 +87,7 @@ class _Task:
 
     data: Samples
     checkpoint: Checkpoint | None
-    progress: Progress | None
+    progress: Count | None
     model: str
     tensors: tuple[str, ...]
     gate: threading.Event = field(default_factory=threading.Event)

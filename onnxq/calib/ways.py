@@ -19,12 +19,12 @@ nothing is wrong: or shards of the data would go different ways and differ in th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from onnxq.arrays import Array
+from onnxq.arrays import Sample
 from onnxq.calib.device_counts import compile_counters
 from onnxq.model.graph import Graph
 from onnxq.run import on_device, segments
@@ -43,7 +43,6 @@ from onnxq.run.program import (
     wanted,
 )
 
-Sample = Mapping[str, Array]
 Way = Callable[[], Program | None]
 
 AT_ONCE = 256 << 20  # bytes of observed tensors that may be compared in one run

@@ -14,7 +14,8 @@ from onnxq.model.graph import is_output
 from onnxq.passes.apply import apply
 from onnxq.passes.name_nodes import name_nodes
 from onnxq.pipeline.config import Config
-from onnxq.pipeline.steps import Progress, runtime_of, silent
+from onnxq.pipeline.steps import runtime_of
+from onnxq.progress import Progress, silent
 
 
 def clipping(

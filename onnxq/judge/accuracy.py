@@ -18,14 +18,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from onnxq.arrays import Array
+from onnxq.arrays import Array, Sample
 from onnxq.errors import ModelError
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
 from onnxq.numerics import decibels
 from onnxq.run.runtime import Runtime, Session, release_free_memory, run, session
 from onnxq.table import Table, page
-
-Feed = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -217,7 +215,7 @@ Model = onnx.ModelProto | Path
 def measure(
     reference: Model | Callable[[], Model],
     quantized: Model | Callable[[], Model],
-    feeds: Iterable[Feed],
+    feeds: Iterable[Sample],
     tick: Callable[[], None] = lambda: None,
     runtime: Runtime | None = None,
     declared: Declared | None = None,
@@ -252,7 +250,7 @@ def measure(
 
 def outputs(
     model: Model | Callable[[], Model],
-    samples: Iterable[Feed],
+    samples: Iterable[Sample],
     tick: Callable[[], None] = lambda: None,
     runtime: Runtime | None = None,
 ) -> Iterator[dict[str, Array]]:
@@ -265,7 +263,7 @@ def _loaded(model: Model | Callable[[], Model], runtime: Runtime | None) -> Sess
 
 
 def _run(
-    loaded: Session, samples: Iterable[Feed], tick: Callable[[], None]
+    loaded: Session, samples: Iterable[Sample], tick: Callable[[], None]
 ) -> Iterator[dict[str, Array]]:
     names = [o.name for o in loaded.get_outputs()]
     halves = {i.name for i in loaded.get_inputs() if i.type == "tensor(float16)"}

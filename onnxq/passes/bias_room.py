@@ -13,11 +13,11 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.model.graph import Node, constant_of
 from onnxq.numerics import LEAST, has_scale
+from onnxq.passes.rounded import BIAS
 from onnxq.spec import QuantSpec
 
 DEAD_CHANNEL = 2.0**-16  # range of a channel that has none, as a share of the weight's largest
 ROOM = 2.0**30  # steps of a bias: INT32 has 2^31, the rest is for the products
-BIAS = 2  # the input of Conv and Gemm that holds the bias
 
 
 def revived(amax: Array, spec: QuantSpec) -> Array:

@@ -53,11 +53,10 @@ from onnxq.passes.apply import tidy
 from onnxq.passes.bias_room import revived, with_room
 from onnxq.passes.name_nodes import names_of
 from onnxq.plan import Plan
-from onnxq.spec import Edge, QuantSpec
+from onnxq.spec import HALF_OPSET, Edge, QuantSpec
 
 OPSETS = {"tensor": 10, "channel": 13, "block": 21}
 FP8 = TensorProto.FLOAT8E4M3FN
-HALF_OPSET = 19  # QuantizeLinear takes half types from here on
 DATA_TYPES = {np.dtype(t): t.__name__ for t in (np.float32, np.float16, bfloat16)}
 
 

@@ -15,9 +15,7 @@ from onnxq.arrays import Array
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name, unique_name
-from onnxq.passes.rounded import INT32_MAX, largest_sum
-
-BIAS = 2  # the input of Conv and Gemm that holds the bias
+from onnxq.passes.rounded import BIAS, INT32_MAX, largest_sum
 
 
 def quantize_biases(graph: Graph) -> int:

@@ -7,7 +7,7 @@ any split, any order in which shards end and however often one is counted anew a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from onnxq.cluster.tasks import Job, parts_of, results
 from onnxq.errors import DataError
 from onnxq.pipeline.opening import DataSpec, ModelSpec, opened
 from onnxq.pipeline.source import Source
+from onnxq.progress import Count
 from onnxq.run.runtime import Runtime
 
 TASKS = 4  # a thread
@@ -44,7 +45,7 @@ def count(
     tensors: Sequence[str],
     dataset: Dataset,
     runtime: Runtime,
-    progress: Callable[[int, int], None],
+    progress: Count,
     checkpoint: Checkpoint | None = None,
 ) -> Stats:
     """What `collect` counts on `source.graph`, counted by workers, each task on one thread.

@@ -15,8 +15,9 @@ from onnxq.calib.stats import Stats
 from onnxq.judge.accuracy import Agreements
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
-from onnxq.pipeline.steps import Progress, compare, insert, read, write_biases
+from onnxq.pipeline.steps import compare, insert, read, write_biases
 from onnxq.plan import Plan
+from onnxq.progress import Progress
 
 AUTO = ("mse", "max", "percentile:99.999", "entropy")
 MOST_DB = 200.0  # in place of infinity

@@ -17,8 +17,9 @@ from onnxq.errors import ModelError
 from onnxq.model.graph import Graph, constant_of
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
-from onnxq.pipeline.steps import Progress, insert_options, read, runtime_of, silent
+from onnxq.pipeline.steps import insert_options, read, runtime_of
 from onnxq.plan import Plan
+from onnxq.progress import Progress, silent
 from onnxq.recover import pipeline
 from onnxq.recover.bias import Corrections, correct_biases
 from onnxq.recover.channel_scales import offers_of

@@ -22,11 +22,9 @@ from onnxq.passes.strip_qdq import only_weights, quantized_nodes, strip_qdq
 from onnxq.passes.type_custom_ops import type_custom_ops
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
-from onnxq.spec import LEAST_OPSET
+from onnxq.spec import HALF_OPSET, LEAST_OPSET
 from onnxq.table import Table, page
 from onnxq.targets.specs import opset_of
-
-HALF_OPSET = 19  # below it Q/DQ has no half scales
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -49,20 +49,16 @@ from onnxq.pipeline.source import Source as Source
 from onnxq.pipeline.source import open_model as open_model
 from onnxq.pipeline.source import prepare as prepare
 from onnxq.plan import Plan
+from onnxq.progress import Progress, silent
 from onnxq.run.runtime import Runtime
 from onnxq.spec import Edge
 from onnxq.targets import placement
 from onnxq.targets.attention import merged_projections
 from onnxq.targets.options import weight_input
 
-Progress = Callable[[str, int, int], None]
 log = logging.getLogger(__name__)
 BF16_OPSET = 22
 HALF_SAMPLES, HALF_MARGIN = 4, 2.0  # samples looked at for values near the end of FP16
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """A progress callback that shows nothing."""
 
 
 def plan(source: Source, config: Config | None = None) -> Plan:

@@ -19,7 +19,7 @@ Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -43,6 +43,7 @@ from onnxq.judge.verdict import (
 )
 from onnxq.model.graph import Graph
 from onnxq.plan import Plan
+from onnxq.progress import Count
 from onnxq.recover.channel_means import float_means
 from onnxq.recover.draft import FEWEST, SAMPLES
 from onnxq.recover.shifts import Batch, Found, correct
@@ -50,8 +51,6 @@ from onnxq.recover.sites import Site, find_sites, shift_biases
 from onnxq.run import runtime as ort
 from onnxq.run import segments
 from onnxq.run.replay import Replay, with_float_weights
-
-Progress = Callable[[int, int], None]
 
 HELD_OUT = 2  # every other sample judges: class scores scatter by several dB from image to image
 KEPT_BYTES = 24 << 20  # of tensors kept between two ops, of all samples together
@@ -100,7 +99,7 @@ def correct_biases(
     *,
     runtime: ort.Runtime | None = None,
     workers: int = 2,
-    progress: Progress | None = None,
+    progress: Count | None = None,
 ) -> Corrections:
     """The shifts that bring the channel means of `quantized` (the Q/DQ form of `graph` by `plan`,
     in float32) back to those of `graph`; neither is changed.

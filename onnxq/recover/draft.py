@@ -24,6 +24,7 @@ from onnxq.judge.verdict import Errors, judged_tensors, score_parts
 from onnxq.model.graph import Graph
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.plan import Plan
+from onnxq.progress import Count
 from onnxq.run import runtime as ort
 from onnxq.run import segments
 from onnxq.run.replay import with_float_weights
@@ -90,7 +91,7 @@ class Bench:
     runtime: ort.Runtime = field(default_factory=ort.Runtime)
     workers: int = 2
     max_memory: int = 1 << 30
-    progress: Callable[[int, int], None] = lambda done, total: None
+    progress: Count = lambda done, total: None
 
     @cached_property
     def chosen(self) -> Dataset:

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from onnxq.report.text import MB
 from onnxq.table import Table
 from onnxq.terminal import line
 
-MB = 1e6
 KERNELS = {  # as an engine calls a kernel -> as people do
     "corrltn": "convolution", "fully_connected": "matrix product", "function": "fused ops",
     "runtime_fusion": "fused ops",

@@ -7,7 +7,7 @@ said of how good it has to be, the K with the best score is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from onnxq.calib.stats import Stats
@@ -17,6 +17,7 @@ from onnxq.json_text import to_json
 from onnxq.pipeline import steps
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
+from onnxq.progress import Progress, silent
 from onnxq.search.budget import Budget
 from onnxq.search.choices import given
 from onnxq.search.frontier import Frontier
@@ -24,8 +25,6 @@ from onnxq.search.options import SearchOptions
 from onnxq.search.result import Trial
 from onnxq.search.search import Samples, frontier_of, settled
 from onnxq.sensitivity import Ranking
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def recipe(
     counts: Sequence[int],
     options: SearchOptions,
     config: Config | None = None,
-    progress: Progress = steps.silent,
+    progress: Progress = silent,
 ) -> Recipe:
     """Measure `plan` with the worst K nodes left float for each of `counts`, and take one.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +14,7 @@ from onnxq.errors import PlanError
 from onnxq.judge.branches import Part, parts_of, wholes_of, with_outputs, with_stand_ins
 from onnxq.pipeline import steps
 from onnxq.pipeline.config import Config
+from onnxq.progress import Progress, silent
 from onnxq.search import solve
 from onnxq.search.budget import Budget
 from onnxq.search.choices import Palette
@@ -26,7 +27,6 @@ from onnxq.search.result import Result, Trial
 from onnxq.search.shapes import shapes_of
 from onnxq.sensitivity import Options, Ranking, metric_of, sensitivity
 
-Progress = Callable[[str, int, int], None]
 NEAR = 1e-3  # costs that are this near to each other are not told apart
 
 
@@ -47,7 +47,7 @@ def search(
     samples: Samples,
     options: SearchOptions,
     config: Config | None = None,
-    progress: Progress = steps.silent,
+    progress: Progress = silent,
     executor: Executor | None = None,
 ) -> Result:
     """The cheapest plan that keeps to the budget, by measuring; of the choices in `palette`.

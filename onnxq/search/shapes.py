@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from onnxq.judge.accuracy import Feed
+from onnxq.arrays import Sample
 from onnxq.model import graph as graphs
 from onnxq.model.graph import WEIGHTED, Graph, constant_of
 from onnxq.run import runtime as ort
@@ -14,7 +14,7 @@ from onnxq.run.segments import restrict, shapes_at
 
 
 def shapes_of(
-    graph: Graph, nodes: Collection[str], sample: Feed, runtime: ort.Runtime
+    graph: Graph, nodes: Collection[str], sample: Sample, runtime: ort.Runtime
 ) -> dict[str, tuple[int, ...]]:
     """Shapes at this sample of what weighted nodes, `nodes` and writers of outputs read and write.
 

@@ -17,10 +17,10 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.judge.metric_function import FunctionMetric
 from onnxq.judge.metrics import Metric
+from onnxq.judge.verdict import CERTAIN
 from onnxq.sensitivity.ranking import Row, Score
 
 Totals = Mapping[str, Array]  # scored tensor -> sums [samples, K]
-CERTAIN = 2.0  # standard errors
 
 
 @dataclass(frozen=True)

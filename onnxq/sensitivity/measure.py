@@ -18,6 +18,7 @@ from typing import TypeVar
 from onnxq.errors import ModelError
 from onnxq.judge.metric_function import FunctionMetric
 from onnxq.judge.metrics import Metric, Sums, sums_of
+from onnxq.progress import Count
 from onnxq.sensitivity.runner import Outputs, Runner, Variant
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import FLOAT, Toggle
@@ -53,7 +54,7 @@ def measure(
     toggles: Sequence[Toggle],
     samples: Sequence[int],
     state: State,
-    progress: Callable[[int, int], None],
+    progress: Count,
 ) -> None:
     """Add to `state` what is missing of the toggles for these samples, which for a function are
     all; it is saved as work goes on and at the end.
@@ -83,7 +84,7 @@ def _add_up(
     samples: Sequence[int],
     state: State,
     pool: Executor,
-    progress: Callable[[int, int], None],
+    progress: Count,
 ) -> None:
     chunks = bench.chunks(samples)
     done, total = 0, len(toggles) * len(chunks)
@@ -174,7 +175,7 @@ def _evaluate(
     samples: Sequence[int],
     state: State,
     pool: Executor,
-    progress: Callable[[int, int], None],
+    progress: Count,
 ) -> None:
     """Stream every toggle's outputs to the user's function, in this thread.
 

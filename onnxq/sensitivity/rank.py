@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import Executor
 from dataclasses import fields, replace
 from typing import Any
@@ -17,6 +17,7 @@ from onnxq.calib.stats import sample_digest
 from onnxq.errors import ModelError
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
+from onnxq.progress import Progress
 from onnxq.sensitivity.options import Execution, Options
 from onnxq.sensitivity.ranking import Ranking
 from onnxq.sensitivity.readings import Readings
@@ -28,7 +29,6 @@ from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import Toggle
 from onnxq.sensitivity.work import Work
 
-Progress = Callable[[str, int, int], None]
 FREE = (
     "resume",
     "max_memory",

@@ -21,12 +21,13 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.opening import DataSpec, ModelSpec, opened, placed
 from onnxq.pipeline.source import Source as FileSource
 from onnxq.plan import Plan
+from onnxq.progress import Count
 from onnxq.sensitivity.options import Options
-from onnxq.sensitivity.setup import Progress, Setup, Source, setup_of
+from onnxq.sensitivity.setup import Setup, Source, setup_of
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import Toggle
 
-Measure = Callable[[Sequence[Toggle], Sequence[int], State, Progress], None]
+Measure = Callable[[Sequence[Toggle], Sequence[int], State, Count], None]
 TASKS = 16  # a thread; a worker sets up for the first of them alone
 
 Found = Mapping[str, Mapping[int, Mapping[str, Sums]]]  # toggle -> sample -> tensor -> sums
@@ -65,7 +66,7 @@ class Workers:
         toggles: Sequence[Toggle],
         samples: Sequence[int],
         state: State,
-        progress: Progress,
+        progress: Count,
     ) -> None:
         """`Setup.measure` by the workers; `progress` counts toggles."""
         keys, known = self.setup.kept(samples), self.setup.toggles

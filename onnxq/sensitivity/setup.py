@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -19,6 +19,7 @@ from onnxq.pipeline import original
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source as FileSource
 from onnxq.plan import Plan
+from onnxq.progress import Count
 from onnxq.sensitivity.measure import Bench, bench_of, measure
 from onnxq.sensitivity.options import Execution, Options, execution_of, metric_of
 from onnxq.sensitivity.runner import Runner, Subject, Whole
@@ -26,8 +27,6 @@ from onnxq.sensitivity.segmented import Segmented, segmented
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import Toggle, units_of
 from onnxq.sensitivity.work import Work
-
-Progress = Callable[[int, int], None]
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Setup:
         return {toggle.name: toggle for toggle in self.work.toggles()}
 
     def measure(
-        self, toggles: Sequence[Toggle], samples: Sequence[int], state: State, progress: Progress
+        self, toggles: Sequence[Toggle], samples: Sequence[int], state: State, progress: Count
     ) -> None:
         """`measure.measure` of toggles of the ranking, or of others: those are of a curve."""
         ranked = all(toggle.name in self.toggles for toggle in toggles)

@@ -14,6 +14,7 @@ from onnxq.errors import ModelError
 from onnxq.model.graph import Graph, save
 from onnxq.passes.apply import tidy
 from onnxq.passes.strip_qdq import strip_qdq
+from onnxq.progress import Progress, silent
 from onnxq.trt.build import BuildOptions, build
 
 Test = Callable[[Sequence[str]], bool]
@@ -22,7 +23,7 @@ Test = Callable[[Sequence[str]], bool]
 def bisect(
     graph: Graph,
     options: BuildOptions,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> list[str]:
     """Names of the DequantizeLinear nodes to remove, as few as can be, so that the graph builds.
 

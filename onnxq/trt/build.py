@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ from onnxq.escaping import shell_word
 from onnxq.files import refuse
 from onnxq.model.external import files_beside
 from onnxq.model.input_shapes import parse_shapes, suggested
+from onnxq.progress import Progress, silent
 from onnxq.trt.backend import Backend, find_backend, has_gpu
 
 ARCHITECTURE = "sm89"  # what TensorRT-RTX builds for on a machine without a GPU
-Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def build(
     unfinished = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
         request = _request(model, unfinished, backend, arch, options)
-        events, ending = _run(request, backend, options.timeout, progress or _silent)
+        events, ending = _run(request, backend, options.timeout, progress or silent)
         for event in events:
             if event["event"] == "unwritten":
                 raise OSError(event["errno"], os.strerror(event["errno"]), str(out))
@@ -259,7 +259,3 @@ def _needs_shapes(model: Path, inputs: list[dict[str, Any]]) -> str:
                 "data that it was quantized with")  # fmt: skip
     return (f"these inputs are dynamic: {listed}; give --calib DATA to take the shapes it has, or "
             "--shapes name:min:opt:max for each")  # fmt: skip
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass

@@ -28,6 +28,7 @@ from onnxq.judge.gates import Thresholds as Thresholds
 from onnxq.judge.plain import cannot, plainly
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
+from onnxq.progress import Progress, silent
 from onnxq.run.runtime import Runtime, session
 
 ENGINES = (".engine", ".plan", ".trt")
@@ -75,7 +76,7 @@ def compare(
     *,
     per_tensor: bool = False,
     runtime: Runtime | None = None,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Comparison:
     """Compare two model files over a dataset; `quantized` may be an engine (.engine, .plan, .trt).
 
@@ -99,7 +100,7 @@ def _compared(
     thresholds: Thresholds,
     per_tensor: bool,
     runtime: Runtime,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> Comparison:
     ref_graph, models, inner = _models(reference, quantized, per_tensor)
     sums = _Sums(Comparable({t.name: t.shape or () for t in ref_graph.outputs}), set(inner))

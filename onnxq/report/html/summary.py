@@ -9,8 +9,8 @@ from onnxq.pipeline.manifest import samples_of
 from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.nodes import FLOAT, NONE, Row
 from onnxq.report.html.numbers import count
+from onnxq.report.text import MB
 
-MB = 1e6
 Card = dict[str, str]
 
 

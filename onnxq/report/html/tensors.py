@@ -19,9 +19,9 @@ from onnxq.inspect.tensors import Quantized
 from onnxq.numerics import decibels
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.numbers import brief, finite
+from onnxq.report.plot_histogram import METHODS
 from onnxq.spec import DTYPES, QuantSpec
 
-METHODS = ("max", "percentile", "mse", "entropy")
 BARS = 96  # of a histogram as it is drawn
 TYPES = {row.label: name for name, row in reversed(DTYPES.items())}  # as stored most plainly
 

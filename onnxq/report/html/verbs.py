@@ -15,12 +15,11 @@ from onnxq.pipeline.steps import insert, read
 from onnxq.plan import Plan
 from onnxq.report.html.evidence import Evidence, planned
 from onnxq.report.html.gathering import Sources, gather
+from onnxq.trt.compare import ENGINES
 
 if TYPE_CHECKING:
     from onnxq.api import Quantized
     from onnxq.trt.compare import Comparison
-
-ENGINES = (".engine", ".plan", ".trt")
 
 
 def quantized(result: Quantized, name: str, commands: tuple[str, ...]) -> Evidence:
