@@ -22,7 +22,8 @@ from onnxq.arrays import Array, Sample
 from onnxq.errors import ModelError
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
 from onnxq.numerics import decibels
-from onnxq.run.runtime import Runtime, Session, release_free_memory, run, session
+from onnxq.run.over import Loaded, loaded, stream
+from onnxq.run.runtime import Runtime, release_free_memory
 from onnxq.table import Table, page
 
 
@@ -229,11 +230,11 @@ def measure(
     ModelError for models that differ in the names of their outputs, or in lengths that are fixed.
     """
     samples = list(feeds) if isinstance(feeds, Iterator) else feeds
-    loaded = _loaded(reference, runtime)
+    run = _loaded(reference, runtime)
     if declared is None:
-        declared = {o.name: o.shape or () for o in loaded.get_outputs()}
-    ref = list(_run(loaded, samples, tick))
-    del loaded
+        declared = {o.name: o.shape or () for o in run.session.get_outputs()}
+    ref = list(stream(run, samples, tick))
+    del run
     release_free_memory()
     sorted_out = Comparable(declared)
     floats: dict[str, Agreement] = {}
@@ -255,19 +256,8 @@ def outputs(
     runtime: Runtime | None = None,
 ) -> Iterator[dict[str, Array]]:
     """The outputs of a model for each sample, by name; FP16 inputs take float32 samples."""
-    yield from _run(_loaded(model, runtime), samples, tick)
+    yield from stream(_loaded(model, runtime), samples, tick)
 
 
-def _loaded(model: Model | Callable[[], Model], runtime: Runtime | None) -> Session:
-    return session(model() if callable(model) else model, runtime)
-
-
-def _run(
-    loaded: Session, samples: Iterable[Sample], tick: Callable[[], None]
-) -> Iterator[dict[str, Array]]:
-    names = [o.name for o in loaded.get_outputs()]
-    halves = {i.name for i in loaded.get_inputs() if i.type == "tensor(float16)"}
-    for feed in samples:
-        typed = {k: x.astype(np.float16) if k in halves else x for k, x in feed.items()}
-        yield dict(zip(names, run(loaded, names, typed), strict=True))
-        tick()
+def _loaded(model: Model | Callable[[], Model], runtime: Runtime | None) -> Loaded:
+    return loaded(model() if callable(model) else model, runtime)

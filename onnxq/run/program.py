@@ -17,9 +17,8 @@ import numpy as np
 
 from onnxq.arrays import Array
 from onnxq.errors import DataError, ModelError
-from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, is_custom
-from onnxq.run import on_device, segments
+from onnxq.run import on_device, over, segments
 from onnxq.run import runtime as ort
 from onnxq.run.segments import Segment
 
@@ -115,8 +114,7 @@ def built(
     """The program of segments of `part`, which says where each observed tensor is found."""
     pairs = []
     for segment in order:
-        model = graphs.to_proto(segments.subgraph(part, segment))
-        pairs.append((segment, ort.session(model, runtime, threads=1, optimize=optimize)))
+        pairs.append((segment, over.opened(part, segment, runtime, optimize)))
     ort.release_free_memory()
     return Program(tuple(pairs), tuple(t.name for t in part.inputs), place)
 
@@ -175,10 +173,7 @@ class Runner:
 
 
 def _unbound(segment: Segment, session: ort.Session) -> Step:
-    def run(feeds: Live) -> Live:
-        return dict(zip(segment.outputs, ort.run(session, segment.outputs, feeds), strict=True))
-
-    return lambda live: segment.advance(live, run)
+    return lambda live: segment.advance(live, lambda feeds: over.written(segment, session, feeds))
 
 
 def _bound(segment: Segment, session: ort.Session, buffers: Mapping[str, Array]) -> Step:

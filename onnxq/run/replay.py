@@ -22,8 +22,8 @@ from onnxq.model import graph as graphs
 from onnxq.model import stored
 from onnxq.model.graph import Graph, Tensor, constant_of
 from onnxq.numerics import dequantize, spread
+from onnxq.run import over, segments
 from onnxq.run import runtime as ort
-from onnxq.run import segments
 from onnxq.spec import QuantSpec
 
 Values = Mapping[str, Array]
@@ -142,8 +142,7 @@ class Replay:
 
     def _open(self, k: int) -> None:
         if k not in self.sessions:
-            model = graphs.to_proto(segments.subgraph(self.graph, self.segments[k]))
-            self.sessions[k] = ort.session(model, self.runtime, threads=1)
+            self.sessions[k] = over.opened(self.graph, self.segments[k], self.runtime)
 
     def shift(self, k: int, shift: Array) -> None:
         """Add `shift`, which broadcasts to it, to stop `k`: now and where samples catch up."""
@@ -159,9 +158,7 @@ class Replay:
             live |= {t.name: np.ascontiguousarray(sample[t.name]) for t in self.graph.inputs}
         for k in range(self.at[i], last + 1):
             segment = self.segments[k]
-            feeds = {name: live[name] for name in segment.inputs}
-            values = ort.run(self.sessions[k], segment.outputs, feeds)
-            live |= dict(zip(segment.outputs, values, strict=True))
+            live |= over.written(segment, self.sessions[k], live)
             if k in self.shifts:
                 live[self.stops[k]] += self.shifts[k]
             self.final[i] |= {n: live[n] for n in segment.outputs if n in self.outputs}

@@ -9,12 +9,13 @@ import numpy as np
 from onnxq.arrays import Sample
 from onnxq.model import graph as graphs
 from onnxq.model.graph import WEIGHTED, Graph, constant_of
-from onnxq.run import runtime as ort
+from onnxq.run.over import loaded
+from onnxq.run.runtime import Runtime
 from onnxq.run.segments import restrict, shapes_at
 
 
 def shapes_of(
-    graph: Graph, nodes: Collection[str], sample: Sample, runtime: ort.Runtime
+    graph: Graph, nodes: Collection[str], sample: Sample, runtime: Runtime
 ) -> dict[str, tuple[int, ...]]:
     """Shapes at this sample of what weighted nodes, `nodes` and writers of outputs read and write.
 
@@ -32,8 +33,6 @@ def shapes_of(
     )
     if unknown:
         part = restrict(graph, list(unknown))
-        session = ort.session(graphs.to_proto(part), runtime)
-        feed = {t.name: np.ascontiguousarray(sample[t.name]) for t in part.inputs}
-        values = ort.run(session, list(unknown), feed)
-        shapes |= {name: np.shape(x) for name, x in zip(unknown, values, strict=True)}
+        values = loaded(graphs.to_proto(part), runtime)(sample)
+        shapes |= {name: np.shape(x) for name, x in values.items()}
     return shapes

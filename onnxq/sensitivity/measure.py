@@ -8,22 +8,20 @@ the number of workers.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from onnxq.errors import ModelError
 from onnxq.judge.metric_function import FunctionMetric
 from onnxq.judge.metrics import Metric, Sums, sums_of
 from onnxq.progress import Count
+from onnxq.run.over import in_order
 from onnxq.sensitivity.runner import Outputs, Runner, Variant
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import FLOAT, Toggle
 
-T = TypeVar("T")
 AHEAD = 3  # jobs in flight for each worker
 BLOCK = 4  # samples a job: enough for weights to stay in the cache between them
 
@@ -95,7 +93,7 @@ def _add_up(
             continue
         bench.runner.hold(chunk, pool)
         jobs = _jobs(bench.runner, metric, todo, chunk, pool)
-        for toggle, sums in _in_order(pool, jobs, AHEAD * bench.workers):
+        for toggle, sums in in_order(pool, jobs, AHEAD * bench.workers):
             for i, one in sums.items():
                 state.add(toggle, i, one)
             if chunk[-1] in sums:
@@ -157,17 +155,6 @@ def _score(
     return toggle.name, found
 
 
-def _in_order(pool: Executor, jobs: Iterator[Callable[[], T]], ahead: int) -> Iterator[T]:
-    """Results of the jobs in their order, `ahead` of them in flight."""
-    pending: deque[Future[T]] = deque()
-    for job in jobs:
-        pending.append(pool.submit(job))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
 def _evaluate(
     bench: Bench,
     metric: FunctionMetric,
@@ -202,7 +189,7 @@ def _stream(
         if len(chunks) > 1:
             bench.runner.hold(chunk, pool)
         jobs = (partial(_outputs, variant, block) for block in _blocks(chunk))
-        for outputs in _in_order(pool, jobs, AHEAD * bench.workers):
+        for outputs in in_order(pool, jobs, AHEAD * bench.workers):
             yield from outputs
 
 

@@ -20,8 +20,8 @@ from onnxq.model.graph import Graph, within
 from onnxq.numerics import Limit
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.plan import Plan
+from onnxq.run import over, segments
 from onnxq.run import runtime as ort
-from onnxq.run import segments
 from onnxq.sensitivity.options import Execution
 from onnxq.sensitivity.toggles import Toggle
 
@@ -91,15 +91,8 @@ class Whole:
         return self._run_of(graphs.to_proto(graph), tensors)
 
     def _run_of(self, model: ort.Model, tensors: tuple[str, ...]) -> Callable[[int], Outputs]:
-        session = ort.session(model, self.execution.runtime, threads=1)
-        fed = [i.name for i in session.get_inputs()]
-
-        def run(i: int) -> Outputs:
-            feed = self.subject.feed(i)
-            values = ort.run(session, tensors, {name: feed[name] for name in fed})
-            return dict(zip(tensors, values, strict=True))
-
-        return run
+        run = over.loaded(model, self.execution.runtime, 1, tensors)
+        return lambda i: run(self.subject.data.sample(i))
 
     def footprint(self) -> int:
         """Bytes of the scored tensors of the first sample."""

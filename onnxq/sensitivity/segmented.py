@@ -9,15 +9,15 @@ nobody scores. Samples take turns segment by segment, so that weights stay in th
 from __future__ import annotations
 
 import logging
+from collections import ChainMap
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from onnxq.arrays import Array
-from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, within
 from onnxq.plan import Plan
+from onnxq.run import over, segments
 from onnxq.run import runtime as ort
-from onnxq.run import segments
 from onnxq.run.magnitudes import Magnitudes
 from onnxq.run.segments import Segment
 from onnxq.sensitivity.cuts import cut
@@ -69,17 +69,19 @@ class Segmented:
         # kernels look for keeps its weight from being folded: a depthwise Conv runs up to four
         # times as fast without. Where more are, rounding decides codes: kernels as in `Whole`.
         optimize = "float" if len(plan.nodes) == 1 else "all"
-        part = segments.subgraph(self._part, segment)
-        graph = self.subject.quantized(part, _at(plan, segment), self.execution)
-        proto = graphs.to_proto(graph)
-        return ort.session(proto, self.execution.runtime, threads=1, optimize=optimize)
+        there = _at(plan, segment)
+        return over.opened(
+            self._part,
+            segment,
+            self.execution.runtime,
+            optimize,
+            lambda part: self.subject.quantized(part, there, self.execution),
+        )
 
     def _run(self, i: int) -> dict[str, Array]:
         live = self.subject.feed(i)
         for segment, session in zip(self._order, self._sessions, strict=True):
-            feeds = {name: live[name] for name in segment.inputs}
-            values = ort.run(session, segment.outputs, feeds)
-            live.update(zip(segment.outputs, values, strict=True))
+            live |= over.written(segment, session, live)
         return live
 
     def unlike(self, expected: Outputs) -> str | None:
@@ -119,11 +121,8 @@ class Segmented:
         def run(samples: Sequence[int]) -> list[Outputs]:
             lives: dict[int, dict[str, Array]] = {i: {} for i in samples}
             for segment, session in steps:
-                outputs = [name for name in segment.outputs if name in read]
                 for i, live in lives.items():
-                    held = self._held[i]
-                    feeds = {n: live[n] if n in live else held[n] for n in segment.inputs}
-                    live.update(zip(outputs, ort.run(session, outputs, feeds), strict=True))
+                    live |= over.written(segment, session, ChainMap(live, self._held[i]), read)
                     for name in set(segment.dead) - scored:
                         live.pop(name, None)
             return [

@@ -1,0 +1,128 @@
+"""A model over samples: opened once, fed sample by sample, read in the order of the samples.
+
+`loaded` opens a whole model, `opened` one segment of a graph; `each`, `stream` and `in_order` say
+how samples go through them: side by side, one after the other, or as many at a time as may be
+under way. What is read comes in the order of the samples, so no result depends on the workers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from onnxq.arrays import Array, Sample, Samples
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph
+from onnxq.run import runtime as ort
+from onnxq.run import segments
+from onnxq.run.segments import Segment
+
+Outputs = Mapping[str, Array]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that runs: a sample -> its outputs by name.
+
+    inputs: what it is fed, of what a sample has. halves: those in FP16, which float32 samples are
+    rounded to.
+    """
+
+    session: ort.Session
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    halves: frozenset[str]
+
+    def __call__(self, sample: Sample) -> dict[str, Array]:
+        feed = {name: self._typed(name, sample[name]) for name in self.inputs if name in sample}
+        return dict(zip(self.outputs, ort.run(self.session, self.outputs, feed), strict=True))
+
+    def _typed(self, name: str, x: Array) -> Array:
+        return np.asarray(x, np.float16 if name in self.halves else None, order="C")
+
+
+def loaded(
+    model: ort.Model,
+    runtime: ort.Runtime | None = None,
+    threads: int = 0,
+    outputs: Sequence[str] | None = None,
+) -> Loaded:
+    """A model, ready to run; it writes `outputs`, or all that it has.
+
+    `threads` within one run are as for `runtime.session`, which says what is raised.
+    """
+    session = ort.session(model, runtime, threads)
+    written = tuple(o.name for o in session.get_outputs()) if outputs is None else tuple(outputs)
+    types = {i.name: i.type for i in session.get_inputs()}
+    halves = frozenset(name for name, kind in types.items() if kind == "tensor(float16)")
+    return Loaded(session, written, tuple(types), halves)
+
+
+def each(
+    model: ort.Model,
+    samples: Samples,
+    read: Callable[[int, Outputs], T],
+    runtime: ort.Runtime | None = None,
+    workers: int = 2,
+) -> list[T]:
+    """What `read(i, outputs)` makes of each sample, `workers` side by side with a thread each."""
+    run = loaded(model, runtime, threads=1)
+
+    def one(i: int) -> T:
+        return read(i, run(samples.sample(i)))
+
+    with ThreadPoolExecutor(workers, "samples") as pool:
+        return list(pool.map(one, range(len(samples))))
+
+
+def stream(
+    run: Callable[[Sample], T],
+    samples: Iterable[Sample],
+    tick: Callable[[], None] = lambda: None,
+) -> Iterator[T]:
+    """What `run` makes of the samples, one after the other as they are asked for; `tick` after
+    each."""
+    for sample in samples:
+        yield run(sample)
+        tick()
+
+
+def in_order(pool: Executor, jobs: Iterable[Callable[[], T]], ahead: int) -> Iterator[T]:
+    """Results of the jobs in their order, `ahead` of them under way."""
+    pending: deque[Future[T]] = deque()
+    for job in jobs:
+        pending.append(pool.submit(job))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def opened(
+    graph: Graph,
+    segment: Segment,
+    runtime: ort.Runtime,
+    optimize: str = "all",
+    change: Callable[[Graph], Graph] = lambda part: part,
+) -> ort.Session:
+    """A session of one segment of `graph`, on one thread; `change` makes of it what is to run."""
+    part = change(segments.subgraph(graph, segment))
+    return ort.session(graphs.to_proto(part), runtime, threads=1, optimize=optimize)
+
+
+def written(
+    segment: Segment,
+    session: ort.Session,
+    live: Mapping[str, Array],
+    outputs: Collection[str] | None = None,
+) -> dict[str, Array]:
+    """What a segment writes from live tensors: all its outputs, or those of `outputs`."""
+    names = [name for name in segment.outputs if outputs is None or name in outputs]
+    feed = {name: live[name] for name in segment.inputs}
+    return dict(zip(names, ort.run(session, names, feed), strict=True))
