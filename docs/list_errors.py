@@ -6,39 +6,28 @@ The site has it on the page errors.md; `python docs/list_errors.py` prints it.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"OnnxqError", "ModelError", "DataError", "PlanError", "WorkerError", "RuntimeMissing",
          "UsageError", "BadParameter"}  # fmt: skip
-AREAS = {
-    "The model": (
-        "graph",
-        "model_file",
-        "external",
-        "mapped",
-        "files",
-        "source",
-        "stored",
-        "passes",
-        "segments",
-        "numerics",
-        "steps",
-        "api",
-    ),
-    "Calibration data": ("calib/data", "calib/program"),
+AREAS = {  # heading -> where its errors are made; the longest of all that fit counts
+    "The model": ("model", "files", "passes", "run/segments", "numerics", "pipeline", "api"),
+    "Calibration data": ("calib/data", "run/program"),
     "Statistics and ranges": ("calib",),
-    "Patterns, plans and options": ("patterns", "plan", "spec", "schemes", "config", "targets"),
-    "Running models": ("runtime", "providers", "python_ops", "original", "accuracy", "comparable"),
-    "Recovery": ("recover",),
+    "Patterns, plans and options": ("model/patterns", "plan", "spec", "schemes", "targets",
+                                    "pipeline/config"),
+    "Running models": ("run", "judge", "pipeline/original"),
+    "Recovery": ("recover", "pipeline/recoveries"),
     "Sensitivity": ("sensitivity",),
     "Search and recipe": ("search",),
     "Clusters": ("cluster",),
     "TensorRT": ("trt",),
     "Inspect, reports and plots": ("inspect", "report"),
     "The command line": ("onnxq_cli",),
-}
+}  # fmt: skip
 
 
 def template(node: ast.expr) -> str:
@@ -58,18 +47,27 @@ def messages(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and node.args:
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            text = " ".join(template(node.args[0]).split())
-            if name in KINDS and sum(c.isalpha() for c in text) > 12:
-                found.append((node.lineno, text, name))
+            said = node.args[:1]
+            if name == "Form":  # of saved values: the messages are its templates
+                name = getattr(node.args[-1], "id", "")
+                said = [keyword.value for keyword in node.keywords]
+            for text in (" ".join(template(part).split()) for part in said):
+                if name in KINDS and sum(c.isalpha() for c in text) > 12:
+                    found.append((node.lineno, re.sub(r"\{\w+\}", "…", text), name))
     yield from ((text, name) for _, text, name in sorted(found))
 
 
 def area_of(path: Path) -> str:
     """The heading that a file's errors stand under."""
     name = path.relative_to(ROOT).as_posix().removeprefix("onnxq/").removeprefix("cli/")
-    for area, prefixes in AREAS.items():
-        if any(name.startswith((f"{p}/", f"{p}.", f"{p}_")) for p in prefixes):
-            return area
+    fitting = [
+        (len(prefix), area)
+        for area, prefixes in AREAS.items()
+        for prefix in prefixes
+        if name.startswith((f"{prefix}/", f"{prefix}.", f"{prefix}_"))
+    ]
+    if fitting:
+        return max(fitting)[1]
     raise ValueError(f"no area for '{name}'; add one to AREAS")
 
 

@@ -93,6 +93,12 @@ def replacing(path: Path, last: bool = False) -> Iterator[Path]:
     group.files.append(_Unfinished(temporary, path, last, is_new=not os.path.lexists(path)))
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
 def drop(path: Path) -> None:
     """Let a file go once those are there that are written within the same `together`."""
     with together():

@@ -16,13 +16,21 @@ from typing import Any
 import yaml
 
 from onnxq.errors import PlanError
-from onnxq.files import replacing
+from onnxq.files import write_text
+from onnxq.saved import Form
 from onnxq.schemes import BOTH
 from onnxq.spec import Edge, QuantSpec
 from onnxq.table import Table, page
 from onnxq.yaml_text import from_yaml
 
-KIND, VERSION = "onnxq.plan", 1
+FORM = Form(
+    "onnxq.plan",
+    1,
+    PlanError,
+    absent="no plan at '{path}'; 'onnxq plan MODEL -o plan.yaml' makes one",
+    other="'{path}' is not a plan this version reads: {found}",
+    model="the plan was made for model {own}, this one is {this}; run 'onnxq plan' on this model",
+)
 KEYS = ("kind", "version", "model", "target", "quantized", "float", "same_values", "tied")
 
 
@@ -122,14 +130,12 @@ class Plan:
 
     def save(self, path: str | Path) -> None:
         """Write `plan.yaml`: a mapping per node, made to be read, edited and diffed."""
-        with replacing(Path(path)) as temporary:
-            temporary.write_text(self.to_yaml(), "utf-8")
+        write_text(Path(path), self.to_yaml())
 
     def to_yaml(self) -> str:
         """The text of `plan.yaml`."""
         document: dict[str, Any] = {
-            "kind": KIND,
-            "version": VERSION,
+            **FORM.head(),
             "model": self.model,
             "target": self.target,
             "quantized": {
@@ -156,19 +162,14 @@ class Plan:
     def load(path: str | Path) -> Plan:
         """Read `plan.yaml`; raises PlanError for a file that is not a plan."""
         path = Path(path)
-        if not path.is_file():
-            raise PlanError(f"no plan at '{path}'; 'onnxq plan MODEL -o plan.yaml' makes one")
+        FORM.check_there(path)
         try:
             document = from_yaml(path.read_text("utf-8"))
         except ValueError as e:
             raise PlanError(f"'{path}' is not a plan: {e}") from e
         if not isinstance(document, dict):
             raise PlanError(f"'{path}' is not a plan; 'onnxq plan MODEL -o plan.yaml' makes one")
-        if document.get("kind") != KIND or document.get("version") != VERSION:
-            raise PlanError(
-                f"'{path}' is not a plan this version reads: expected kind '{KIND}' version "
-                f"{VERSION}, found '{document.get('kind')}' version {document.get('version')}"
-            )
+        FORM.check(document, path)
         try:
             return _from_document(document)
         except KeyError as e:
@@ -178,11 +179,7 @@ class Plan:
 
     def check_model(self, model: str) -> None:
         """Raises PlanError unless the plan was made for the model with this hash."""
-        if self.model != model:
-            raise PlanError(
-                f"the plan was made for model {self.model[:12]}, this one is "
-                f"{model[:12]}; run 'onnxq plan' on this model"
-            )
+        FORM.check_model(self.model, model)
 
 
 def _from_document(document: Mapping[str, Any]) -> Plan:

@@ -57,7 +57,7 @@ def command(
 
     Reads the graph alone: no TensorRT is needed. Exits with 1 if something will be refused.
     """
-    from onnxq.files import replacing, together
+    from onnxq.files import together, write_text
     from onnxq.model import graph as graphs
     from onnxq.report import findings as report
     from onnxq.report.text import show
@@ -78,8 +78,7 @@ def command(
         shown = at_least(found, severity)
         if sarif is not None:
             document = report.findings_sarif(shown, RULES, out or model)
-            with replacing(sarif) as temporary:
-                temporary.write_text(to_json(document), "utf-8")
+            write_text(sarif, to_json(document))
     if as_json:
         streams.out(to_json(report.findings_json(shown, fixed)))
     else:

@@ -170,7 +170,7 @@ def command(**options: Any) -> int:
     """
     from onnxq import api
     from onnxq.calib.stats import Stats
-    from onnxq.files import replacing, together
+    from onnxq.files import together, write_text
     from onnxq.plan import Plan
     from onnxq.report import ranking as report
     from onnxq.report import text
@@ -198,8 +198,7 @@ def command(**options: Any) -> int:
         for out in outs:
             report.save(ranking, out)
         if skip is not None:
-            with replacing(skip) as temporary:
-                temporary.write_text(ranking.skip_list(options["top"]), "utf-8")
+            write_text(skip, ranking.skip_list(options["top"]))
         if options["report"] is not None:
             from onnxq.report.html import verbs, write_page
 

@@ -16,13 +16,24 @@ from onnxq.calib.methods import Method
 from onnxq.calib.quant_error import expected_error, limit_of, sat_ratio
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError, PlanError
-from onnxq.files import replacing
-from onnxq.json_text import from_json, to_json
+from onnxq.files import write_text
+from onnxq.json_text import to_json
 from onnxq.numerics import Limit, magnitude_of
+from onnxq.saved import Form
 from onnxq.spec import QuantSpec
 from onnxq.table import Table, page
 
-KIND, VERSION = "onnxq.ranges", 1
+FORM = Form(
+    "onnxq.ranges",
+    1,
+    DataError,
+    absent="no ranges at '{path}'; 'onnxq calibrate -o ranges.json' writes them",
+    other="'{path}' holds no ranges this version reads: {found}",
+    broken="'{path}' is not a ranges file or is cut short ({class}: {why}); "
+    "'onnxq calibrate -o ranges.json' writes one",
+    model="the ranges were observed on model {own}, this one is {this}; "
+    "run 'onnxq calibrate' on this model",
+)
 
 
 @dataclass(frozen=True)
@@ -103,20 +114,15 @@ class Ranges:
 
     def check_model(self, model: str) -> None:
         """Raises DataError unless the ranges were observed on the model with this hash."""
-        if self.model != model:
-            raise DataError(
-                f"the ranges were observed on model {self.model[:12]}, this one is "
-                f"{model[:12]}; run 'onnxq calibrate' on this model"
-            )
+        FORM.check_model(self.model, model)
 
     def save(self, path: str | Path) -> None:
         """Write `ranges.json`, whole or not at all."""
-        with replacing(Path(path)) as temporary:
-            temporary.write_text(self.to_json(), "utf-8")
+        write_text(Path(path), self.to_json())
 
     def to_json(self) -> str:
         """The text of `ranges.json`."""
-        head = {"kind": KIND, "version": VERSION, "model": self.model}
+        head = {**FORM.head(), "model": self.model}
         lines = [f"  {to_json(key)}: {to_json(value)}," for key, value in head.items()]
         rows = [
             f"    {to_json(name)}: {to_json(r.entry(), indent=None)}"
@@ -128,16 +134,7 @@ class Ranges:
     @staticmethod
     def load(path: str | Path) -> Ranges:
         """Read `ranges.json`; raises DataError for a file that is not one of this version."""
-        path = Path(path)
-        if not path.is_file():
-            raise DataError(f"no ranges at '{path}'; 'onnxq calibrate -o ranges.json' writes them")
-        try:
-            return _from_document(from_json(path.read_text("utf-8")), path)
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise DataError(
-                f"'{path}' is not a ranges file or is cut short ({type(e).__name__}: {e}); "
-                "'onnxq calibrate -o ranges.json' writes one"
-            ) from e
+        return FORM.load(path, lambda document: _from_document(document, Path(path)))
 
 
 def read_ranges(
@@ -195,11 +192,6 @@ def _spec_of(group: tuple[str, ...], specs: QuantSpec | Mapping[str, QuantSpec])
 
 
 def _from_document(document: Any, path: Path) -> Ranges:
-    if (document.get("kind"), document.get("version")) != (KIND, VERSION):
-        raise DataError(
-            f"'{path}' holds no ranges this version reads: expected kind '{KIND}' version "
-            f"{VERSION}, found '{document.get('kind')}' version {document.get('version')}"
-        )
     tensors = {name: Range(**entry) for name, entry in document["tensors"].items()}
     for name, r in tensors.items():
         if not 0 <= r.amax < float("inf"):

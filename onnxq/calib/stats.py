@@ -29,9 +29,20 @@ from onnxq.calib.histogram import Histogram
 from onnxq.errors import DataError
 from onnxq.files import replacing
 from onnxq.json_text import from_json
+from onnxq.saved import Form
 from onnxq.table import Table, page
 
-KIND, VERSION = "onnxq.stats", 1
+FORM = Form(
+    "onnxq.stats",
+    1,
+    DataError,
+    absent="no statistics at '{path}'; 'onnxq calibrate --stats' writes them",
+    other="'{path}' holds no statistics this version reads: {found}",
+    broken="'{path}' is not a statistics file or is cut short ({class}: {why}); "
+    "'onnxq calibrate --stats' writes one",
+    model="the statistics were counted on model {own}, this one is {this}; "
+    "run 'onnxq calibrate' on this model",
+)
 TYPES = {"offsets": "int64", "bins": "uint16", "counts": "int64", "minmax": "float32"}
 SMALL, MOST_PACKED = 64 << 20, 8  # bytes, and times its size: what a file may unpack to
 NO_DATA, DIGEST = "0" * 64, 32  # bytes of a SHA-256
@@ -82,11 +93,7 @@ class Stats:
 
     def check_model(self, model: str) -> None:
         """Raises DataError unless the statistics were counted on the model with this hash."""
-        if self.model != model:
-            raise DataError(
-                f"the statistics were counted on model {self.model[:12]}, this one is "
-                f"{model[:12]}; run 'onnxq calibrate' on this model"
-            )
+        FORM.check_model(self.model, model)
 
     def save(self, path: str | Path) -> None:
         """Write `stats.npz`, whole or not at all; equal statistics give equal bytes."""
@@ -100,8 +107,7 @@ class Stats:
     def _write(self, path: Path, more: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         each = list(self.histograms.values())
         header = {
-            "kind": KIND,
-            "version": VERSION,
+            **FORM.head(),
             "model": self.model,
             "data": self.data,
             "samples": self.samples,
@@ -125,7 +131,7 @@ class Stats:
     def load(path: str | Path) -> Stats:
         """Read `stats.npz`; raises DataError for a file that is not a finished one of this
         version."""
-        stats, done = _read(Path(path))
+        stats, done = FORM.read(Path(path), _read, UNREADABLE)
         if done is not None:
             raise DataError(
                 f"'{path}' is unfinished, with {stats.samples} samples counted; the command that "
@@ -137,28 +143,20 @@ class Stats:
 def load_unfinished(path: Path) -> tuple[Stats, list[str]] | None:
     """Statistics that a run left unfinished, and the digests of its samples; None if the file is
     finished. Raises DataError as `Stats.load` does."""
-    stats, done = _read(path)
+    stats, done = FORM.read(path, _read, UNREADABLE)
     return None if done is None else (stats, done)
 
 
 def _read(path: Path) -> tuple[Stats, list[str] | None]:
     """Statistics, and the digests of their samples if they are unfinished."""
-    if not path.is_file():
-        raise DataError(f"no statistics at '{path}'; 'onnxq calibrate --stats' writes them")
-    try:
-        _refuse_bombs(path)
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        stats = _from_arrays(arrays, path)
-        if "done" not in arrays:
-            return stats, None
-        rows = arrays["done"].reshape(stats.samples, DIGEST)
-        return stats, [row.tobytes().hex() for row in rows]
-    except UNREADABLE as e:
-        raise DataError(
-            f"'{path}' is not a statistics file or is cut short ({type(e).__name__}: {e}); "
-            "'onnxq calibrate --stats' writes one"
-        ) from e
+    _refuse_bombs(path)
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    stats = _from_arrays(arrays, path)
+    if "done" not in arrays:
+        return stats, None
+    rows = arrays["done"].reshape(stats.samples, DIGEST)
+    return stats, [row.tobytes().hex() for row in rows]
 
 
 def _refuse_bombs(path: Path) -> None:
@@ -211,11 +209,7 @@ def add_digests(*digests: str) -> str:
 
 def _from_arrays(arrays: Mapping[str, Any], path: Path) -> Stats:
     header = from_json(bytes(arrays["header"])) if "header" in arrays else {}
-    if (header.get("kind"), header.get("version")) != (KIND, VERSION):
-        raise DataError(
-            f"'{path}' holds no statistics this version reads: expected kind '{KIND}' version "
-            f"{VERSION}, found '{header.get('kind')}' version {header.get('version')}"
-        )
+    FORM.check(header, path)
     for name, kind in TYPES.items():
         if arrays[name].dtype != kind:
             raise ValueError(f"'{name}' is {arrays[name].dtype}, expected {kind}")

@@ -19,7 +19,7 @@ from onnxq.inspect.reading import NodeReading, Reading
 from onnxq.inspect.tensors import Quantized
 from onnxq.json_text import from_json
 from onnxq.pipeline.config import Config
-from onnxq.pipeline.manifest import KIND, TIMES, hash_of
+from onnxq.pipeline.manifest import FORM, TIMES, hash_of
 from onnxq.pipeline.source import prepare
 from onnxq.targets import placement
 from onnxq.targets.options import PlanOptions
@@ -153,7 +153,7 @@ def _document(path: Path) -> dict[str, Any] | None:
     except ValueError:
         return None
     whole = {"quantized_nodes", "float_nodes", "config", "tensors", "data"}
-    is_one = isinstance(found, dict) and found.get("kind") == KIND and whole <= found.keys()
+    is_one = isinstance(found, dict) and found.get("kind") == FORM.kind and whole <= found.keys()
     return found if is_one else None
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from onnxq.calib.methods import Auto, parse_method
 from onnxq.errors import PlanError
-from onnxq.files import replacing
+from onnxq.files import write_text
 from onnxq.recover.choice import parse
 from onnxq.targets.options import PlanOptions
 
@@ -88,8 +88,7 @@ class Config:
 
     def save(self, path: str | Path) -> None:
         """Write the configuration as YAML that `--config` reads."""
-        with replacing(Path(path)) as temporary:
-            temporary.write_text(yaml.safe_dump(self.flat(), sort_keys=False), "utf-8")
+        write_text(Path(path), yaml.safe_dump(self.flat(), sort_keys=False))
 
     def flat(self) -> dict[str, Any]:
         """One mapping of option names to values: the form `--config` reads."""

@@ -19,17 +19,18 @@ from typing import Any, Protocol
 from onnxq import __version__
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.files import replacing
-from onnxq.json_text import plain, to_json
+from onnxq.files import write_text
+from onnxq.json_text import plain
 from onnxq.judge.accuracy import Agreements
 from onnxq.model.graph import Graph, within
 from onnxq.model.input_shapes import InputShape
 from onnxq.model.model_file import ModelFile
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
+from onnxq.saved import Form
 
 TIMES = ("seconds",)  # of a manifest, what two equal runs do not share
-KIND, VERSION = "onnxq.manifest", 1
+FORM = Form("onnxq.manifest", 1)
 PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "numpy")
 
 Manifest = dict[str, Any]
@@ -170,6 +171,4 @@ def hash_of(manifest: Mapping[str, Any], without: Collection[str]) -> str:
 
 def save(manifest: Manifest, path: Path) -> None:
     """Write the manifest, whole or not at all."""
-    document = {"kind": KIND, "version": VERSION, **manifest}
-    with replacing(path) as temporary:
-        temporary.write_text(to_json(document) + "\n", "utf-8")
+    write_text(path, FORM.to_json(manifest))

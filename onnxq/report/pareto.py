@@ -11,7 +11,7 @@ from rich.text import Text
 
 from onnxq.errors import PlanError
 from onnxq.escaping import markdown_text
-from onnxq.files import replacing
+from onnxq.files import write_text
 from onnxq.judge.plain import cannot
 from onnxq.judge.units import with_unit
 from onnxq.report import figure as figures
@@ -44,8 +44,7 @@ def save(result: Result, path: Path) -> None:
         figures.write(plot_pareto.draw(result), path)
         return
     forms = {".csv": Result.to_csv, ".json": Result.to_json, ".md": markdown}
-    with replacing(path) as temporary:
-        temporary.write_text(forms[path.suffix](result), "utf-8")
+    write_text(path, forms[path.suffix](result))
 
 
 def render(result: Result) -> RenderableType:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 
 from onnxq.errors import PlanError
-from onnxq.files import replacing
+from onnxq.files import write_text
 from onnxq.judge.units import with_unit
 from onnxq.report import figure as figures
 from onnxq.report import plot_ranking
@@ -35,8 +35,7 @@ def save(ranking: Ranking, path: Path) -> None:
     """Write a ranking as CSV, JSON, Markdown or a plot, by the suffix; raises as `check_path`."""
     check_path(path)
     if path.suffix == ".md":
-        with replacing(path) as temporary:
-            temporary.write_text(markdown(ranking), "utf-8")
+        write_text(path, markdown(ranking))
     elif path.suffix in figures.FORMS:
         figures.write(plot_ranking.draw(plot_ranking.bars_of(ranking)), path)
     else:

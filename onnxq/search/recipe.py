@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, replace
 
 from onnxq.calib.stats import Stats
 from onnxq.errors import PlanError
-from onnxq.escaping import csv_text
-from onnxq.json_text import to_json
 from onnxq.pipeline import steps
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.progress import Progress, silent
+from onnxq.saved import Form, csv_of
 from onnxq.search.budget import Budget
 from onnxq.search.choices import given
 from onnxq.search.frontier import Frontier
@@ -25,6 +24,8 @@ from onnxq.search.options import SearchOptions
 from onnxq.search.result import Trial
 from onnxq.search.search import Samples, frontier_of, settled
 from onnxq.sensitivity import Ranking
+
+FORM = Form("onnxq.recipe", 1)
 
 
 @dataclass(frozen=True)
@@ -60,22 +61,18 @@ class Recipe:
 
     def to_csv(self) -> str:
         """The table: the float model, then a line a step."""
-        parts = list(self.chosen.trial.parts)
-        rows: list[list[object]] = [
-            ["k", "cost", "quantized_macs", "score", "stderr", "holds", *parts],
-            ["float", 1.0, 0.0, self.reference, "", 1, *[""] * len(parts)],
-        ]
+        columns = ("k", "cost", "quantized_macs", "score", "stderr", "holds")
+        whole = ("float", 1.0, 0.0, self.reference, "", 1)
+        rows: list[dict[str, object]] = [dict(zip(columns, whole, strict=True))]
         for step in self.steps:
             t = step.trial
-            row = [step.count, t.cost, t.share, t.score, t.stderr, int(t.holds)]
-            rows.append([*row, *(t.parts[name] for name in parts)])
-        return csv_text(rows)
+            row = (step.count, t.cost, t.share, t.score, t.stderr, int(t.holds))
+            rows.append({**dict(zip(columns, row, strict=True)), **t.parts})
+        return csv_of(rows)
 
     def to_json(self) -> str:
         """Everything but the plan and the ranking; infinite scores are strings ("inf")."""
         document = {
-            "kind": "onnxq.recipe",
-            "version": 1,
             "metric": self.metric,
             "float_score": self.reference,
             "budget": self.budget,
@@ -84,7 +81,7 @@ class Recipe:
             "chosen": self.chosen.count,
             "steps": [asdict(step) for step in self.steps],
         }
-        return to_json(document) + "\n"
+        return FORM.to_json(document)
 
 
 def recipe(

@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from onnxq.errors import PlanError
-from onnxq.escaping import csv_text
-from onnxq.json_text import from_json, to_json
 from onnxq.judge.units import label
 from onnxq.plan import Plan
+from onnxq.saved import Form, csv_of
 from onnxq.search.cost import Share
 from onnxq.table import Table, page
 
-KIND, VERSION = "onnxq.search", 1
+FORM = Form(
+    "onnxq.search",
+    1,
+    PlanError,
+    absent="no search result at '{path}'; 'onnxq search --pareto result.json' makes one",
+    other="'{path}' is not a search result that can be read (ValueError: kind '{kind}' version "
+    "{version}); 'onnxq search --pareto result.json' makes one",
+    broken="'{path}' is not a search result that can be read ({class}: {why}); "
+    "'onnxq search --pareto result.json' makes one",
+)
 PLAIN = "plain"  # the session that a trial was measured in
 
 
@@ -111,8 +119,6 @@ class Result:
     def to_json(self) -> str:
         """Everything but the plan; infinite scores are strings ("inf"), as JSON has none."""
         document = {
-            "kind": KIND,
-            "version": VERSION,
             "model": self.model,
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
@@ -126,7 +132,7 @@ class Result:
             "outputs_sqnr_db": dict(self.outputs),
             "trials": [{**_as_dict(t), "precisions": dict(t.choices)} for t in self.trials],
         }
-        return to_json(document) + "\n"
+        return FORM.to_json(document)
 
     def _place(self, trial: Trial | None) -> int | None:
         """The index of a trial."""
@@ -138,24 +144,11 @@ class Result:
 
         Raises PlanError for a file that is not the result of a search.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise PlanError(
-                f"no search result at '{path}'; 'onnxq search --pareto result.json' makes one"
-            )
-        try:
-            return _from_document(from_json(path.read_text("utf-8")))
-        except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as e:
-            raise PlanError(
-                f"'{path}' is not a search result that can be read ({type(e).__name__}: {e}); "
-                "'onnxq search --pareto result.json' makes one"
-            ) from e
+        return FORM.load(path, _from_document)
 
     def to_csv(self) -> str:
         """A line a trial."""
-        rows = [self._flat(trial) for trial in self.trials]
-        fields = list(rows[0]) if rows else []
-        return csv_text([fields, *([row[key] for key in fields] for row in rows)])
+        return csv_of(map(self._flat, self.trials))
 
     def _flat(self, trial: Trial) -> dict[str, Any]:
         row = _as_dict(trial)
@@ -175,8 +168,6 @@ class Result:
 
 
 def _from_document(document: Any) -> Result:
-    if (document["kind"], document["version"]) != (KIND, VERSION):
-        raise ValueError(f"kind '{document['kind']}' version {document['version']}")
     trials = tuple(_trial(entry) for entry in document["trials"])
     chosen, nearest = (
         None if document[name] is None else trials[document[name]] for name in ("chosen", "nearest")

@@ -14,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from onnxq.errors import PlanError
-from onnxq.escaping import csv_text
-from onnxq.files import replacing
-from onnxq.json_text import from_json, to_json
+from onnxq.files import write_text
 from onnxq.judge.units import label
 from onnxq.model.patterns import exactly
+from onnxq.saved import Form, csv_of
 from onnxq.table import Table, page
 
-KIND, VERSION = "onnxq.ranking", 1
+FORM = Form(
+    "onnxq.ranking",
+    1,
+    PlanError,
+    absent="no ranking at '{path}'; 'onnxq sensitivity -o ranking.json' makes one",
+    other="'{path}' is not a ranking that can be read: of another kind or version",
+    broken="'{path}' is not a ranking that can be read: {why}",
+)
 TEXTS = ("model", "mode", "granularity", "metric", "at")
 
 
@@ -119,45 +125,20 @@ class Ranking:
         texts = {".csv": self.to_csv, ".json": self.to_json}
         if path.suffix not in texts:
             raise PlanError(f"cannot write a ranking as '{path.name}'; choose .csv or .json")
-        with replacing(path) as temporary:
-            temporary.write_text(texts[path.suffix](), "utf-8")
+        write_text(path, texts[path.suffix]())
 
     def to_csv(self) -> str:
         """A line a unit; a column for every output's score."""
-        rows = [_flat(row) for row in self.rows]
-        fields = list(dict.fromkeys(key for row in rows for key in row))
-        return csv_text([fields, *([row.get(key, "") for key in fields] for row in rows)])
+        return csv_of(map(_flat, self.rows))
 
     def to_json(self) -> str:
         """Everything; infinite scores are strings ("inf"), as JSON has none."""
-        document = {"kind": KIND, "version": VERSION, **asdict(self)}
-        return to_json(document) + "\n"
+        return FORM.to_json(asdict(self))
 
     @staticmethod
     def load(path: str | Path) -> Ranking:
         """Read the `.json` form; raises PlanError for a file that is not a ranking."""
-        path = Path(path)
-        if not path.is_file():
-            raise PlanError(
-                f"no ranking at '{path}'; 'onnxq sensitivity -o ranking.json' makes one"
-            )
-        try:
-            document = from_json(path.read_text("utf-8"))
-            if document.pop("kind") != KIND or document.pop("version") != VERSION:
-                raise ValueError("of another kind or version")
-            rows = tuple(_row(row) for row in document.pop("rows"))
-            curve = tuple((int(k), float(score)) for k, score in document.pop("curve"))
-            return Ranking(
-                **{name: str(document[name]) for name in TEXTS},
-                higher_is_better=bool(document["higher_is_better"]),
-                samples=int(document["samples"]),
-                rows=rows,
-                float_score=_number(document["float_score"]),
-                quantized_score=_number(document["quantized_score"]),
-                curve=curve,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
-            raise PlanError(f"'{path}' is not a ranking that can be read: {e}") from e
+        return FORM.load(path, _from_document)
 
 
 def _flat(row: Row) -> dict[str, object]:
@@ -181,6 +162,18 @@ def _flat(row: Row) -> dict[str, object]:
         "macs": row.macs,
         "samples": row.samples,
     }
+
+
+def _from_document(document: Any) -> Ranking:
+    return Ranking(
+        **{name: str(document[name]) for name in TEXTS},
+        higher_is_better=bool(document["higher_is_better"]),
+        samples=int(document["samples"]),
+        rows=tuple(_row(row) for row in document["rows"]),
+        float_score=_number(document["float_score"]),
+        quantized_score=_number(document["quantized_score"]),
+        curve=tuple((int(k), float(score)) for k, score in document["curve"]),
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -9,16 +9,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from onnxq.arrays import Array
 from onnxq.errors import PlanError
-from onnxq.files import replacing
-from onnxq.json_text import from_json, to_json
+from onnxq.files import write_text
+from onnxq.json_text import to_json
 from onnxq.judge.metrics import Sums
+from onnxq.saved import Form
 
-KIND, VERSION = "onnxq.sensitivity-state", 1
+FORM = Form(
+    "onnxq.sensitivity-state",
+    1,
+    PlanError,
+    other="'{path}' holds no sensitivity analysis to resume (kind '{kind}', version {version}); "
+    "name another file",
+    broken="'{path}' holds no sensitivity analysis to resume ({why}); name another file",
+)
 SECONDS = 1.0  # between two writes
 
 
@@ -63,31 +72,26 @@ class State:
         """Write the file, if there is one to write."""
         if self.path is None:
             return
-        document = {"kind": KIND, "version": VERSION, "key": self.key, "sums": self._sums}
-        with replacing(self.path) as temporary:
-            temporary.write_text(to_json(document, indent=None), "utf-8")
+        document = {**FORM.head(), "key": self.key, "sums": self._sums}
+        write_text(self.path, to_json(document, indent=None))
         self._saved = time.monotonic()
 
 
 def _load(path: Path, key: str) -> dict[str, dict[int, dict[str, Sums]]]:
-    try:
-        document = from_json(path.read_text("utf-8"))
-        if document["kind"] != KIND or document["version"] != VERSION:
-            raise ValueError(f"kind '{document['kind']}', version {document['version']}")
-        found = {
-            toggle: {
-                int(i): {name: tuple(map(float, sums)) for name, sums in tensors.items()}
-                for i, tensors in samples.items()
-            }
-            for toggle, samples in document["sums"].items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise PlanError(
-            f"'{path}' holds no sensitivity analysis to resume ({e}); name another file"
-        ) from e
+    document, found = FORM.load(path, lambda document: (document, _sums(document)))
     if document["key"] != key:
         raise PlanError(
             f"'{path}' was begun with another model, plan, data or options; name another file, or "
             "delete it to start over"
         )
     return found
+
+
+def _sums(document: Any) -> dict[str, dict[int, dict[str, Sums]]]:
+    return {
+        toggle: {
+            int(i): {name: tuple(map(float, sums)) for name, sums in tensors.items()}
+            for i, tensors in samples.items()
+        }
+        for toggle, samples in document["sums"].items()
+    }

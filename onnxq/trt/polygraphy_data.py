@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnxq.calib.data import Dataset
-from onnxq.files import replacing
+from onnxq.files import replacing, write_text
 
 _SCRIPT = '''"""Data loader for Polygraphy: `--data-loader-script {name}`. Written by onnxq."""
 
@@ -34,5 +34,4 @@ def save_script(model: Path, calib: Sequence[str], path: Path) -> None:
     """Write a data-loader script that streams the samples from where they lie."""
     sources = [str(Path(c).resolve()) if Path(c).exists() else c for c in calib]
     text = _SCRIPT.format(name=path.name, model=str(model.resolve()), calib=sources)
-    with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")
+    write_text(path, text)

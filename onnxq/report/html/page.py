@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from onnxq.files import replacing
+from onnxq.files import write_text
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
 
@@ -27,8 +27,7 @@ SCRIPTS = ("dom.js", "layout.js", "places.js", "drawing.js", "viewport.js", "gra
 def write_page(evidence: Evidence, path: Path) -> None:
     """Write the page, whole or not at all."""
     text = render(content(evidence))
-    with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")
+    write_text(path, text)
 
 
 def render(data: dict[str, Any]) -> str:
