@@ -12,12 +12,11 @@ from onnxq.errors import ModelError
 from onnxq.inspect.tensors import LIMITS, THROUGH, Quantized, between, quantized_by
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, Node, Tensor, producer
+from onnxq.model.qdq import QUANTIZED_OPS, Qdq, is_constant, read_qdq
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.name_nodes import name_nodes
-from onnxq.passes.strip_qdq import QUANTIZED_OPS
 from onnxq.targets.options import is_weighted, weight_input
-from onnxq.trt.context import Context, context_of, is_constant
 
 NAMES = {"FLOAT": "FP32", "FLOAT16": "FP16", "BFLOAT16": "BF16", "DOUBLE": "FP64"}
 MOVES = (*THROUGH, "Transpose", "Reshape", "Squeeze", "Unsqueeze")  # between a weight and its op
@@ -143,21 +142,21 @@ def read_graph(
     graph: Graph, path: Path, made_by: str = "", metadata: Mapping[str, str] | None = None
 ) -> Reading:
     """A graph with named nodes, read."""
-    context = context_of(graph)
-    reader = _Reader(context)
-    glue = {id(node) for node in between(context)}
-    shown = [n for n in context.nodes if id(n) not in glue and n.op != "Constant"]
+    qdq = read_qdq(graph)
+    reader = _Reader(qdq)
+    glue = {id(node) for node in between(qdq)}
+    shown = [n for n in qdq.nodes if id(n) not in glue and n.op != "Constant"]
     nodes = tuple(reader.node(node, glue) for node in shown)
     tensors = tuple({id(r.quantized): r.quantized for n in nodes for r in n.inputs
                      if r.quantized is not None}.values())  # fmt: skip
-    return Reading(path, context.opset, made_by, dict(metadata or {}), nodes, tensors)
+    return Reading(path, qdq.opset, made_by, dict(metadata or {}), nodes, tensors)
 
 
 class _Reader:
     """Reads nodes; a tensor that several DequantizeLinear give alike is one value."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    def __init__(self, qdq: Qdq) -> None:
+        self.qdq = qdq
         self._by_node: dict[int, Quantized] = {}
         self._by_key: dict[tuple[object, ...], Quantized] = {}
 
@@ -184,17 +183,17 @@ class _Reader:
         quantized = self._quantized(tensor)
         source = _behind(tensor, glue)
         name = quantized.name if quantized is not None else source.name
-        kind = self.context.type_of(tensor) or "unknown"
+        kind = self.qdq.type_of(tensor) or "unknown"
         return Read(index, name, NAMES.get(kind, kind), is_constant(source), quantized)
 
     def _quantized(self, tensor: Tensor) -> Quantized | None:
-        found = self.context.dequantizer(tensor, THROUGH)
+        found = self.qdq.dequantizer(tensor, THROUGH)
         if found is None:
-            found = self.context.dequantizer(tensor, MOVES)
-            if found is None or not self.context.is_weight(found):
+            found = self.qdq.dequantizer(tensor, MOVES)
+            if found is None or not self.qdq.is_weight(found):
                 return None
         if id(found.node) not in self._by_node:
-            made = quantized_by(self.context, found)
+            made = quantized_by(self.qdq, found)
             self._by_node[id(found.node)] = self._by_key.setdefault(made.key, made)
         return self._by_node[id(found.node)]
 
@@ -215,10 +214,10 @@ class _Reader:
     def _computes_in(self, node: Node) -> str:
         """The first floating type among what it reads and writes, else that of the first."""
         tensors = [t for t in (*node.inputs, *node.outputs) if not t.is_empty()]
-        types = [kind for t in tensors if (kind := self.context.type_of(t))]
+        types = [kind for t in tensors if (kind := self.qdq.type_of(t))]
         if is_integer_op(node.op):
             return next((kind for kind in types if kind in LIMITS), "unknown")
-        written = [kind for t in node.outputs if (kind := self.context.type_of(t))]
+        written = [kind for t in node.outputs if (kind := self.qdq.type_of(t))]
         if written and written[0] not in NAMES:
             return written[0]
         return next((NAMES[kind] for kind in types if kind in NAMES), "unknown")

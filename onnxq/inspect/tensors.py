@@ -21,8 +21,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from onnxq.arrays import Array
 from onnxq.model.graph import Node, Tensor, behind, constant_of, producer
-from onnxq.passes.strip_qdq import spread_for
-from onnxq.trt.context import Context, Quantizer, is_constant
+from onnxq.model.qdq import Qdq, Quantizer, dequantized, is_constant, spread_for
 
 Kind = Literal["activation", "weight", "bias"]
 
@@ -112,9 +111,7 @@ class Quantized:
         codes = self.codes
         if codes is None or self.scale is None:
             return None
-        zero = np.zeros_like(self.scale) if self.zero_point is None else self.zero_point
-        scale, zero = (self._spread(v, codes.shape) for v in (self.scale, zero))
-        return np.asarray((codes - zero) * scale)
+        return dequantized(self.dequantize, codes, self.scale, self.zero_point)
 
     @property
     def at_end(self) -> float | None:
@@ -159,7 +156,7 @@ class Quantized:
         return inside and bool(np.all(codes == np.rint(codes)))
 
 
-def quantized_by(context: Context, dequantizer: Quantizer) -> Quantized:
+def quantized_by(qdq: Qdq, dequantizer: Quantizer) -> Quantized:
     """The tensor that a DequantizeLinear gives."""
     tensor, bounds = dequantizer.data, None
     node = producer(tensor)
@@ -167,7 +164,7 @@ def quantized_by(context: Context, dequantizer: Quantizer) -> Quantized:
         bounds = _bounds(node) if node.op == "Clip" else bounds
         tensor = node.inputs[0]
         node = producer(tensor)
-    before = context.quantizer(tensor)
+    before = qdq.quantizer(tensor)
     stored = before is None or not before.quantizes
     if before is not None and before.quantizes:
         tensor = behind(before.data, THROUGH)
@@ -188,9 +185,9 @@ def quantized_by(context: Context, dequantizer: Quantizer) -> Quantized:
     )  # fmt: skip
 
 
-def between(context: Context) -> Iterator[Node]:
+def between(qdq: Qdq) -> Iterator[Node]:
     """The nodes that are part of quantization: Q, DQ, and the Casts and Clips that go with them."""
-    for quantizer in context.quantizers:
+    for quantizer in qdq.quantizers:
         yield quantizer.node
         node = producer(quantizer.data)
         inner = THROUGH if quantizer.quantizes else ("Clip", *THROUGH)

@@ -28,6 +28,7 @@ from onnxq.model.graph import (
     producer,
     scopes,
 )
+from onnxq.model.qdq import dequantizer
 from onnxq.passes.split_shared import weight_axis
 
 OPS = ("Conv", "ConvTranspose", "Gemm")
@@ -55,12 +56,6 @@ def concats_of_codes(graph: Graph) -> list[str]:
         for node in scope.nodes
         if node.op == "Concat" and all(map(dequantizer, node.inputs))
     ]
-
-
-def dequantizer(tensor: Tensor) -> Node | None:
-    """The DequantizeLinear that writes `tensor`."""
-    node = producer(tensor)
-    return node if node is not None and node.op == "DequantizeLinear" else None
 
 
 def _is_one(scale: Tensor) -> bool:

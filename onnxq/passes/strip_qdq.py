@@ -16,7 +16,9 @@ import onnx_graphsurgeon as gs
 
 from onnxq.arrays import Array
 from onnxq.errors import ModelError
+from onnxq.model.flow import SAME
 from onnxq.model.graph import Graph, Node, Tensor, behind, constant_of, is_output, producer
+from onnxq.model.qdq import QUANTIZED_OPS, dequantized
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.passes.saturation import is_symmetric, saturated
@@ -25,14 +27,7 @@ NO_QUANTIZER = (
     "'{}' dequantizes a tensor that is not constant and has no QuantizeLinear before it; start "
     "from the float model"
 )
-MOVES = frozenset({  # the same on codes and on floats
-    "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace", "Expand",
-    "SpaceToDepth", "Tile", "MaxPool", "Slice", "Split", "Gather", "Concat",
-})  # fmt: skip
-QUANTIZED_OPS = frozenset({
-    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
-    "ConvInteger", "MatMulInteger", "QLinearAdd", "QGemm",
-})  # fmt: skip
+MOVES = frozenset({*SAME, "MaxPool", "Slice", "Split", "Gather", "Concat"})  # also on codes
 
 
 def quantized_nodes(graph: Graph) -> list[Node]:
@@ -151,26 +146,9 @@ def _dequantized(node: Node, taken: set[str]) -> Tensor:
     values = [constant_of(t) for t in node.inputs]
     if values[0] is None or values[1] is None:
         raise ModelError(NO_QUANTIZER.format(node.name))
-    codes, scale = values[0].astype(np.float64), values[1]
-    zero = values[2] if len(values) > 2 and values[2] is not None else np.zeros_like(scale)
-    wide = [spread_for(node, v.astype(np.float64), codes.shape) for v in (scale, zero)]
-    floats = ((codes - wide[1]) * wide[0]).astype(scale.dtype)
+    zero = values[2] if len(values) > 2 else None
+    floats = dequantized(node, values[0], values[1], zero).astype(values[1].dtype)
     return gs.Constant(new_name(f"{node.outputs[0].name}_float", taken), floats)
-
-
-def spread_for(node: Node, values: Array, shape: tuple[int, ...]) -> Array:
-    """A scale or zero point (per tensor, per channel or per block) that broadcasts to `shape`."""
-    if values.size == 1:
-        return values.reshape(())
-    axis = node.attrs.get("axis", 1)
-    if not -len(shape) <= axis < len(shape):
-        raise ModelError(f"'{node.name}' has {values.size} scales along axis {axis} of shape "
-                         f"{shape}; write its axis, or start from the float model")  # fmt: skip
-    if block := node.attrs.get("block_size", 0):
-        return values.repeat(block, axis).take(range(shape[axis]), axis)
-    along = [1] * len(shape)
-    along[axis] = -1
-    return values.reshape(along)
 
 
 def _replace(graph: Graph, node: Node, new: Tensor, taken: set[str]) -> None:

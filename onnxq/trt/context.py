@@ -3,127 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import numpy as np
-import onnx
-import onnx_graphsurgeon as gs
-from onnx.reference import ReferenceEvaluator
-from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
-
-from onnxq.arrays import Array
 from onnxq.model.flow import SAME
-from onnxq.model.graph import (
-    WEIGHTED,
-    Graph,
-    Node,
-    Tensor,
-    behind,
-    constant_of,
-    is_standard,
-    producer,
-)
+from onnxq.model.graph import WEIGHTED, Graph, Node
+from onnxq.model.qdq import Qdq, Quantizer, read_qdq
 from onnxq.passes.name_axes import Shapes
 from onnxq.passes.name_nodes import names_of
 
-FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
-MOVES = (
-    *SAME,
-    "MaxPool",
-    "Slice",
-    "Split",
-    "Gather",
-    "Pad",
-)  # run on INT8, so Q/DQ act through them
-TO_BOOL = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "IsNaN")
+MOVES = (*SAME, "MaxPool", "Slice", "Split", "Gather", "Pad")  # run on INT8
 
 
 @dataclass(frozen=True)
-class Quantizer:
-    """One QuantizeLinear or DequantizeLinear.
-
-    scale, zero_point: values, None where computed (or, a zero point, where there is none).
-    dtype: ONNX type of the codes. axis: as written, None where it is not.
-    """
-
-    node: Node
-    scale: Array | None
-    zero_point: Array | None
-    dtype: str | None
-    axis: int | None
-    block_size: int
-
-    @property
-    def quantizes(self) -> bool:
-        """Whether this is a QuantizeLinear."""
-        return bool(self.node.op == "QuantizeLinear")
-
-    @property
-    def data(self) -> Tensor:
-        """What it reads."""
-        return self.node.inputs[0]
-
-    @property
-    def out(self) -> Tensor:
-        """What it writes."""
-        return self.node.outputs[0]
-
-    @property
-    def per_channel(self) -> bool:
-        """Whether it has several scales along one axis."""
-        return self.scale is not None and self.scale.ndim == 1 and self.scale.size > 1
-
-
-@dataclass(frozen=True)
-class Context:
-    """A graph and what every rule asks of it. Nodes include those of subgraphs.
+class Context(Qdq):
+    """A graph and what every rule asks of it.
 
     samples: the shapes of the inputs in samples of data, as far as there are any.
     """
 
-    graph: Graph
-    nodes: tuple[Node, ...]
-    quantizers: tuple[Quantizer, ...]
-    types: dict[str, str]
-    _by_node: dict[int, Quantizer] = field(repr=False)
     samples: tuple[Shapes, ...] = ()
-
-    @property
-    def opset(self) -> int:
-        """The opset of the default domain."""
-        return int(self.graph.opset)
 
     @cached_property
     def taken(self) -> set[str]:
         """Names in use; who makes one adds it."""
         return names_of(self.graph)
-
-    def type_of(self, tensor: Tensor) -> str | None:
-        """The ONNX type of a tensor, such as "FLOAT16"; None where it is not known."""
-        return self.types.get(tensor.name)
-
-    def quantizer(self, tensor: Tensor) -> Quantizer | None:
-        """The Q or DQ that writes `tensor`."""
-        node = producer(tensor)
-        return None if node is None else self._by_node.get(id(node))
-
-    def dequantizer(
-        self, tensor: Tensor, through: tuple[str, ...] = ("Identity",)
-    ) -> Quantizer | None:
-        """The DQ that writes `tensor`, looking through ops of the types `through`."""
-        found = self.quantizer(behind(tensor, through))
-        return None if found is None or found.quantizes else found
-
-    def source(self, dequantizer: Quantizer) -> Tensor:
-        """The float tensor behind a DQ's Q, or the codes where it has none."""
-        before = self.quantizer(dequantizer.data)
-        return before.data if before is not None and before.quantizes else dequantizer.data
-
-    def is_weight(self, dequantizer: Quantizer) -> bool:
-        """Whether a DQ gives a constant: stored codes, or a float constant behind a Q."""
-        return is_constant(self.source(dequantizer))
 
     def weighted(self) -> Iterator[tuple[Node, list[Quantizer | None]]]:
         """Every weighted op, with the DQ (or None) of its first two inputs."""
@@ -134,130 +38,10 @@ class Context:
 
 def context_of(graph: Graph, samples: Iterable[Shapes] = ()) -> Context:
     """The context of a graph, which is left alone."""
-    nodes = tuple(_all_nodes(graph))
-    values: dict[str, Array | None] = {}
-    quantizers = tuple(_read(node, values) for node in nodes if is_qdq(node))
-    by_node = {id(q.node): q for q in quantizers}
-    return Context(graph, nodes, quantizers, _types(graph, nodes, by_node), by_node, tuple(samples))
-
-
-def is_qdq(node: Node) -> bool:
-    """Whether a node is a QuantizeLinear or DequantizeLinear, of whatever domain."""
-    return node.op in ("QuantizeLinear", "DequantizeLinear") and len(node.inputs) > 1
-
-
-def is_constant(tensor: Tensor) -> bool:
-    """Whether a tensor is an initializer or what a Constant node gives."""
-    node = producer(tensor)
-    return isinstance(tensor, gs.Constant) or (node is not None and node.op == "Constant")
+    read = read_qdq(graph)
+    return Context(graph, read.nodes, read.quantizers, read.types, read.by_node, tuple(samples))
 
 
 def label(node: Node) -> str:
     """A node's name, or that of its output where it has none."""
     return str(node.name or (node.outputs[0].name if node.outputs else node.op))
-
-
-def _all_nodes(graph: Graph) -> Iterator[Node]:
-    yield from graph.nodes
-    for subgraph in graph.subgraphs(recursive=True):
-        yield from subgraph.nodes
-
-
-def _read(node: Node, values: dict[str, Array | None]) -> Quantizer:
-    scale = _value(node.inputs[1], values)
-    zero_point = None
-    if len(node.inputs) > 2 and not node.inputs[2].is_empty():
-        zero_point = _value(node.inputs[2], values)
-    axis, block = node.attrs.get("axis"), int(node.attrs.get("block_size", 0))
-    return Quantizer(node, scale, zero_point, _code_type(node, zero_point), axis, block)
-
-
-def _code_type(node: Node, zero_point: Array | None) -> str | None:
-    if node.op == "DequantizeLinear" and (known := _declared(node.inputs[0])):
-        return known
-    if zero_point is not None:
-        return type_name(zero_point.dtype)
-    if len(node.inputs) > 2 and not node.inputs[2].is_empty():
-        return _declared(node.inputs[2])
-    if node.op == "QuantizeLinear":
-        return type_name(node.attrs.get("output_dtype", 0) or onnx.TensorProto.UINT8)
-    before = producer(node.inputs[0])
-    if before is None or before.op != "QuantizeLinear":
-        return None
-    return _read(before, {}).dtype
-
-
-def _value(tensor: Tensor, known: dict[str, Array | None]) -> Array | None:
-    """The values of a tensor that depends on constants alone; None for any other."""
-    if tensor.name in known:
-        return known[tensor.name]
-    known[tensor.name] = found = constant_of(tensor)
-    node = producer(tensor)
-    if found is None and node is not None and is_standard(node) and not list(node.subgraphs()):
-        given = [None if t.is_empty() else _value(t, known) for t in node.inputs]
-        if all(v is not None for v in given):
-            known[tensor.name] = _evaluate(node, given, tensor)
-    return known[tensor.name]
-
-
-def _evaluate(node: Node, given: list[Array | None], tensor: Tensor) -> Array | None:
-    try:
-        proto = OnnxExporter.export_node(node)
-        feeds = dict(zip(proto.input, given, strict=True))
-        results = ReferenceEvaluator(proto).run(None, feeds)
-    except Exception:  # whatever the reference implementation raises: then it is not known
-        return None
-    place = [t is tensor for t in node.outputs].index(True)
-    return np.asarray(list(results)[place])
-
-
-def _types(graph: Graph, nodes: tuple[Node, ...], by_node: dict[int, Quantizer]) -> dict[str, str]:
-    """Every tensor's type: declared, or that of the first input with a type."""
-    types = {t.name: d for t in graph.inputs if (d := _declared(t))}
-    for node in nodes:
-        for tensor in node.inputs:
-            if not tensor.inputs and tensor.name not in types and (d := _declared(tensor)):
-                types[tensor.name] = d
-        for tensor in node.outputs:
-            if found := _written(node, tensor, types, by_node):
-                types[tensor.name] = found
-    return types
-
-
-def _written(
-    node: Node, tensor: Tensor, types: dict[str, str], by_node: dict[int, Quantizer]
-) -> str | None:
-    if node.op == "QuantizeLinear" and id(node) in by_node:
-        return by_node[id(node)].dtype
-    if node.op == "DequantizeLinear" and len(node.inputs) > 1:
-        asked = type_name(node.attrs.get("output_dtype", 0))
-        return asked or types.get(node.inputs[1].name)
-    if node.op == "Cast":
-        return type_name(node.attrs.get("to", 0))
-    if node.op in TO_BOOL:
-        return "BOOL"
-    if node.op == "Constant":
-        values = constant_of(tensor)
-        return None if values is None else type_name(values.dtype)
-    if declared := _declared(tensor):
-        return declared
-    read = [types.get(t.name) for t in node.inputs]
-    return next((t for t in read if t in FLOATS), None)
-
-
-def _declared(tensor: Tensor) -> str | None:
-    return None if tensor.dtype is None else type_name(tensor.dtype)
-
-
-def type_name(dtype: Any) -> str | None:
-    """The ONNX name of a NumPy type or an ONNX type number; None for 0 and for the unknown."""
-    try:
-        number = (
-            dtype
-            if isinstance(dtype, int)
-            else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        )
-        name = onnx.TensorProto.DataType.Name(int(number))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return None if name == "UNDEFINED" else name

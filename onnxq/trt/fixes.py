@@ -14,12 +14,12 @@ import onnx_graphsurgeon as gs
 
 from onnxq.arrays import Array
 from onnxq.model.graph import Graph, constant_of, is_output
+from onnxq.model.qdq import Quantizer, spread_for
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_axes import Shapes, name_axes, name_axes_by
 from onnxq.passes.name_nodes import new_name
 from onnxq.passes.remove_identity import remove_identity, replace_tensor
-from onnxq.passes.strip_qdq import spread_for
-from onnxq.trt.context import Context, Quantizer, context_of
+from onnxq.trt.context import Context, context_of
 from onnxq.trt.rules_numbers import CENTRE
 from onnxq.trt.rules_ops import concat_constants, scalar_constants
 from onnxq.trt.rules_placement import same_numbers, stray_identities

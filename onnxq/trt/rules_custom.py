@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import onnx
 
 from onnxq.model.graph import Node, is_standard
+from onnxq.model.qdq import is_qdq
 from onnxq.passes.name_axes import shared_names, two_sizes
 from onnxq.targets.fused import REMEDY, is_fused
-from onnxq.trt.context import Context, is_qdq
+from onnxq.trt.context import Context
 from onnxq.trt.rule import SEEN, Place, Rule
 from onnxq.trt.rules_ops import UNSUPPORTED, is_integer
 

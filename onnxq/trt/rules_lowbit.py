@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnxq.model.graph import Node, constant_of, producer
+from onnxq.model.qdq import Quantizer, is_constant
 from onnxq.targets.float_rules import FP8_CHANNELS, FP8_WINDOW
-from onnxq.trt.context import MOVES, Context, Quantizer, is_constant
+from onnxq.trt.context import MOVES, Context
 from onnxq.trt.rule import SEEN, Place, Rule
 from onnxq.trt.rules_shape import dims_of
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from onnxq.arrays import Array
 from onnxq.model.graph import Node, constant_of
-from onnxq.trt.context import Context, Quantizer
+from onnxq.model.qdq import Quantizer
+from onnxq.trt.context import Context
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
 CENTRE = 128  # the zero point that makes UINT8 codes those of INT8, shifted

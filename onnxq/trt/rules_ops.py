@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from onnxq.model.flow import SAME, SUBSET
 from onnxq.model.graph import Node, constant_of, is_standard
-from onnxq.trt.context import Context, is_constant, is_qdq, label
+from onnxq.model.qdq import is_constant, is_qdq
+from onnxq.trt.context import Context, label
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
 INTEGER_PREFIXES = ("QLinear", "DynamicQuantize")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Node, Tensor, producer
-from onnxq.trt.context import MOVES, Context, Quantizer, is_constant, label
+from onnxq.model.qdq import Quantizer, is_constant
+from onnxq.trt.context import MOVES, Context, label
 from onnxq.trt.rule import DOCS, SEEN, Place, Rule
 from onnxq.trt.rules_lowbit import weight_alone
 

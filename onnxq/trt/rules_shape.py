@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnxq.model.graph import WEIGHTED, Node, Tensor
-from onnxq.trt.context import Context, Quantizer
+from onnxq.model.qdq import Quantizer
+from onnxq.trt.context import Context
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
 BLOCKED_TYPES = ("INT4", "FLOAT8E4M3FN", "FLOAT4E2M1")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from onnxq.model.graph import Node
-from onnxq.trt.context import FLOATS, Context, is_constant
+from onnxq.model.qdq import FLOATS, is_constant
+from onnxq.trt.context import Context
 from onnxq.trt.rule import DOCS, ONNX, SEEN, Place, Rule
 
 SUPPORTED = frozenset({

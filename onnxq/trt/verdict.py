@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.model.qdq import type_name
 from onnxq.targets.options import is_weighted
-from onnxq.trt.context import type_name
 from onnxq.trt.engine import Engine, Precision, coverage
 
 
