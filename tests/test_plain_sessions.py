@@ -15,8 +15,8 @@ from onnxq_cli.main import run as onnxq
 from onnxq import api, numerics
 from onnxq.calib.holdout import held_out
 from onnxq.calib.stats import Stats
-from onnxq.judge.branches import Part
 from onnxq.judge.metrics import Sqnr
+from onnxq.judge.parts import Part
 from onnxq.model import graph as graphs
 from onnxq.pipeline.config import Config
 from onnxq.search.meter import Meter

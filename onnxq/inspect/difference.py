@@ -19,7 +19,7 @@ from onnxq.inspect.tensors import THROUGH, Quantized
 from onnxq.judge.accuracy import Agreements
 from onnxq.judge.plain import cannot
 from onnxq.model.graph import behind, constant_of
-from onnxq.numerics import decibels
+from onnxq.numerics import sqnr_db
 
 MISSING = "not there"
 
@@ -257,5 +257,4 @@ def _sqnr(a: Array | None, b: Array | None) -> float:
     """SQNR of B against A in dB; -inf where they have not the same shape."""
     if a is None or b is None or a.shape != b.shape:
         return -np.inf
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    return decibels(float((x**2).sum()), float(((x - y) ** 2).sum()))
+    return sqnr_db(a, b)

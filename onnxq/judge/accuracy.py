@@ -21,6 +21,7 @@ import onnx
 from onnxq.arrays import Array, Sample
 from onnxq.errors import ModelError
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
+from onnxq.judge.gaps import finite_pairs, powers
 from onnxq.numerics import decibels
 from onnxq.run.over import Loaded, loaded, stream
 from onnxq.run.runtime import Runtime, release_free_memory
@@ -108,29 +109,18 @@ def agreement(ref: Array, test: Array) -> Agreement:
         nan = math.nan
         return Agreement(r.size + apart, nan, nan, nan, nan, nan, nan, nan, alike, apart)
     gap = np.abs(r - t)
+    signal, noise = powers(r, gap)
     return Agreement(
         r.size,
-        float(r @ r),
+        signal,
         float(t @ t),
-        float(gap @ gap),
+        noise,
         float(r @ t),
         float(gap.sum()),
         float(gap.max(initial=0.0)),
         float(gap.mean()) if gap.size else 0.0,
         alike,
     )
-
-
-def finite_pairs(ref: Array, test: Array) -> tuple[Array, Array, int, int]:
-    """(reference, test) in float64 where both are finite, 1-D; how many of the other places are
-    alike, and how many are not."""
-    r, t = ref.astype(np.float64).ravel(), test.astype(np.float64).ravel()
-    finite = np.isfinite(r) & np.isfinite(t)
-    if finite.all():
-        return r, t, 0, 0
-    x, y = r[~finite], t[~finite]
-    alike = int(np.count_nonzero((x == y) | (np.isnan(x) & np.isnan(y))))
-    return r[finite], t[finite], alike, x.size - alike
 
 
 @dataclass(frozen=True, eq=False)

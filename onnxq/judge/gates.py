@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from onnxq.arrays import Array
 from onnxq.errors import OnnxqError
-from onnxq.judge.accuracy import Agreement, Agreements, agreement, finite_pairs
+from onnxq.judge.accuracy import Agreement, Agreements, agreement
+from onnxq.judge.gaps import finite_pairs
 
 ERROR_STATS = ("mean", "max", "median", "elemwise")
 
@@ -54,7 +55,7 @@ class Thresholds:
 
 
 @dataclass
-class Tensor:
+class TensorGap:
     """The comparison of one tensor so far."""
 
     name: str
@@ -125,7 +126,7 @@ def _within(name: str, ref: Array, test: Array, asked: Thresholds) -> bool:
 
 
 def missed(
-    outputs: Mapping[str, Tensor], found: Agreements, samples: int, asked: Thresholds
+    outputs: Mapping[str, TensorGap], found: Agreements, samples: int, asked: Thresholds
 ) -> Iterator[str]:
     """A line for each threshold that is missed, or that nothing can be held against."""
     for name, t in outputs.items():
@@ -143,7 +144,7 @@ def missed(
                    "of its values are equal; give --min-agreement")  # fmt: skip
 
 
-def _missed(name: str, t: Tensor, samples: int, asked: Thresholds) -> Iterator[str]:
+def _missed(name: str, t: TensorGap, samples: int, asked: Thresholds) -> Iterator[str]:
     """The thresholds on distance that a float output misses; what is not a number misses all."""
     if t.sums.apart:
         if asked.distances:
@@ -161,7 +162,9 @@ def _missed(name: str, t: Tensor, samples: int, asked: Thresholds) -> Iterator[s
         yield f"'{name}': cosine {t.sums.cosine:.5f} is under {asked.min_cosine:g}"
 
 
-def _disagreeing(outputs: Mapping[str, Tensor], found: Agreements, least: float) -> Iterator[str]:
+def _disagreeing(
+    outputs: Mapping[str, TensorGap], found: Agreements, least: float
+) -> Iterator[str]:
     """The outputs whose top classes, or values that are no floats, agree too rarely."""
     shares = {name: ("top-1 agreement", t.top1) for name, t in outputs.items() if t.top_total}
     shares |= {name: ("share of equal values", e.share) for name, e in found.exact.items()}

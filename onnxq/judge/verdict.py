@@ -1,9 +1,7 @@
 """Whether a change of a quantized model does harm: SQNR at its outputs and their parts.
 
-An output that is a Concat is judged by its parts: one scale of error for boxes in pixels and scores
-below one would see the boxes alone. An output whose length depends on the values, as behind a
-NonMaxSuppression, is judged at what it is computed from (see `lengths`), and so are classes that an
-ArgMax picks where a model has no other output.
+An output that is a Concat is judged by its parts (see `parts`): one scale of error for boxes in
+pixels and scores below one would see the boxes alone.
 
 Nothing is kept without evidence: noise that is not a number is infinite, places that are infinite
 or NaN alike in both models are left out, and so are tensors of other lengths (noise NaN).
@@ -17,10 +15,8 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from onnxq.arrays import Array
-from onnxq.judge.accuracy import finite_pairs
-from onnxq.judge.lengths import stand_ins, varying
-from onnxq.model.flow import same_source
-from onnxq.model.graph import Graph, Tensor, constant_of, producer
+from onnxq.judge.gaps import signal_and_noise
+from onnxq.model.graph import Graph
 from onnxq.numerics import decibels
 from onnxq.run.segments import reads
 
@@ -30,42 +26,6 @@ Errors = Mapping[str, Array]
 CEILING = 200.0  # dB, in place of infinity
 CERTAIN = 2.0  # standard errors
 TOLERATED = 0.1  # dB that an output may lose on the average
-
-
-def judged_tensors(graph: Graph) -> list[str]:
-    """Names of the float32 outputs, with the parts of a Concat in place of the whole, and of what
-    stands in for outputs that cannot be compared."""
-    unlike = varying(graph)
-    names: dict[str, None] = {}
-    for output in graph.outputs:
-        standing = stand_ins(output, unlike) if output.name in unlike else [output]
-        names |= dict.fromkeys(t.name for s in standing for t in _parts(s))
-    if not names:
-        standing = [s for output in graph.outputs for s in stand_ins(output, unlike)]
-        names |= dict.fromkeys(t.name for s in standing for t in _parts(s))
-    return list(names)
-
-
-def score_parts(graph: Graph) -> frozenset[str]:
-    """Those of the judged tensors that are scores beside other parts of an output, as a detector
-    has them: written by Sigmoid or Softmax, if only moved since."""
-    found = set()
-    for output in graph.outputs:
-        parts = _parts(output)
-        for part in parts if len(parts) > 1 else ():
-            node = producer(same_source(part))
-            if node is not None and node.op in ("Sigmoid", "Softmax"):
-                found.add(part.name)
-    return frozenset(found)
-
-
-def _parts(tensor: Tensor) -> list[Tensor]:
-    node = producer(tensor)
-    if node is None or tensor.dtype != np.float32 or constant_of(tensor) is not None:
-        return []
-    if node.op != "Concat":
-        return [tensor]
-    return [p for t in node.inputs if constant_of(t) is None for p in _parts(t)]
 
 
 def reached(
@@ -89,26 +49,7 @@ def sums(
 
     The difference is NaN for two lengths, infinite where one of the two alone is not finite.
     """
-    found = {}
-    for name, values in reference.items():
-        if values.shape != test[name].shape:
-            found[name] = math.nan, math.nan
-            continue
-        r = values.astype(np.float64).ravel()
-        power = float(r @ r)
-        with np.errstate(invalid="ignore"):
-            r -= test[name].ravel()
-            noise = float(r @ r)
-        if not (math.isfinite(power) and math.isfinite(noise)):
-            power, noise = _finite_sums(values, test[name])
-        found[name] = power, noise
-    return found
-
-
-def _finite_sums(reference: Array, test: Array) -> tuple[float, float]:
-    r, t, _, apart = finite_pairs(reference, test)
-    gap = r - t
-    return float(r @ r), math.inf if apart else float(gap @ gap)
+    return {name: signal_and_noise(values, test[name]) for name, values in reference.items()}
 
 
 def gathered(samples: Iterable[Mapping[str, tuple[float, float]]]) -> dict[str, Array]:

@@ -32,15 +32,8 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import content_order
 from onnxq.errors import ModelError
 from onnxq.judge.jury import Jury, each
-from onnxq.judge.verdict import (
-    Errors,
-    gathered,
-    judged_tensors,
-    reached,
-    score_parts,
-    sqnr,
-    sums,
-)
+from onnxq.judge.parts import judged_tensors, score_parts
+from onnxq.judge.verdict import Errors, gathered, reached, sqnr, sums
 from onnxq.model.graph import Graph
 from onnxq.plan import Plan
 from onnxq.progress import Count

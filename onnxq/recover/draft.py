@@ -20,7 +20,8 @@ from onnxq.calib.observed import observed
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.judge.jury import Jury, each
-from onnxq.judge.verdict import Errors, judged_tensors, score_parts
+from onnxq.judge.parts import judged_tensors, score_parts
+from onnxq.judge.verdict import Errors
 from onnxq.model.graph import Graph
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.plan import Plan

@@ -8,13 +8,14 @@ and decides nothing: a plan counts by what its model was measured to score.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.judge.branches import Part
+from onnxq.judge.metrics import LABEL_FREE
+from onnxq.judge.parts import Part
 from onnxq.plan import Plan
 from onnxq.search.budget import Budget
 from onnxq.search.choices import FLOAT, Palette
@@ -26,12 +27,6 @@ from onnxq.search.solve import solve
 from onnxq.sensitivity.ranking import Ranking
 
 Array = npt.NDArray[np.float64]
-DAMAGE: Mapping[str, Callable[[float], float]] = {
-    "sqnr": lambda db: 10 ** (-db / 10),
-    "mse": float,
-    "cosine": lambda c: 1 - c,
-    "kl": float,
-}
 
 
 @dataclass
@@ -80,7 +75,7 @@ class Frontier:
             if choice not in self.rankings:
                 continue
             ranking = self.rankings[choice]
-            damage = DAMAGE[ranking.metric]
+            damage = LABEL_FREE[ranking.metric].lost
             rows = {row.name: row for row in ranking.rows}
             for n, node in enumerate(self.nodes):
                 if node in rows:

@@ -18,9 +18,8 @@ from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.errors import ModelError
 from onnxq.judge import accuracy
-from onnxq.judge.branches import Part
-from onnxq.judge.metric_function import FunctionMetric
-from onnxq.judge.metrics import Metric, Sums, Top1, sums_of
+from onnxq.judge.metrics import AnyMetric, FunctionMetric, Sums, Top1, sums_of
+from onnxq.judge.parts import Part
 from onnxq.judge.plain import plainly
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
@@ -57,7 +56,7 @@ class Meter:
 
     source: steps.Source
     stats: Stats
-    metric: Metric | FunctionMetric
+    metric: AnyMetric
     parts: Sequence[Part]
     check: Dataset
     rest: Dataset

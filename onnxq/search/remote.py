@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from onnxq.calib.stats import Stats
 from onnxq.cluster import kept
 from onnxq.cluster.tasks import Job, result_of, submitted
-from onnxq.judge.branches import Part
+from onnxq.judge.parts import Part
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.opening import DataSpec, ModelSpec, opened, placed
 from onnxq.plan import Plan

@@ -11,7 +11,7 @@ from functools import partial
 from onnxq.calib.data import Dataset
 from onnxq.calib.stats import Stats
 from onnxq.errors import PlanError
-from onnxq.judge.branches import Part, parts_of, wholes_of, with_outputs, with_stand_ins
+from onnxq.judge.parts import Part, parts_of, wholes_of, with_outputs, with_stand_ins
 from onnxq.pipeline import steps
 from onnxq.pipeline.config import Config
 from onnxq.progress import Progress, silent

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxq.arrays import Array
-from onnxq.judge.metric_function import FunctionMetric
-from onnxq.judge.metrics import Metric
+from onnxq.judge.metrics import AnyMetric, FunctionMetric
 from onnxq.judge.verdict import CERTAIN
 from onnxq.sensitivity.ranking import Row, Score
 
@@ -43,7 +42,7 @@ class Judge:
     model with everything quantized, for "one-off"; else None.
     """
 
-    metric: Metric | FunctionMetric
+    metric: AnyMetric
     reference: Totals | None = None
     quantized: Totals | None = None
 

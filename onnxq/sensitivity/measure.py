@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from onnxq.errors import ModelError
-from onnxq.judge.metric_function import FunctionMetric
-from onnxq.judge.metrics import Metric, Sums, sums_of
+from onnxq.judge.metrics import AnyMetric, FunctionMetric, Metric, Sums, sums_of
 from onnxq.progress import Count
 from onnxq.run.over import in_order
 from onnxq.sensitivity.runner import Outputs, Runner, Variant
@@ -31,7 +30,7 @@ class Bench:
     """What measures: a runner, a metric, how many workers, and how many samples may be held."""
 
     runner: Runner
-    metric: Metric | FunctionMetric
+    metric: AnyMetric
     workers: int
     together: int
 
@@ -40,9 +39,7 @@ class Bench:
         return [samples[k : k + self.together] for k in range(0, len(samples), self.together)]
 
 
-def bench_of(
-    runner: Runner, metric: Metric | FunctionMetric, workers: int, max_memory: int
-) -> Bench:
+def bench_of(runner: Runner, metric: AnyMetric, workers: int, max_memory: int) -> Bench:
     """A bench that holds as many samples as fit `max_memory` bytes, one at least."""
     return Bench(runner, metric, workers, max(1, max_memory // max(runner.footprint(), 1)))
 

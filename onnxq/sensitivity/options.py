@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from onnxq.calib.weights import weight_mse
-from onnxq.errors import DataError, PlanError
-from onnxq.judge.metric_function import FunctionMetric, load_function
-from onnxq.judge.metrics import LABEL_FREE, Cosine, Kl, Metric, Mse, Sqnr, Top1
+from onnxq.errors import PlanError
+from onnxq.judge import metrics
+from onnxq.judge.metrics import LABEL_FREE, AnyMetric
 from onnxq.numerics import amax_of
 from onnxq.passes.insert_qdq import InsertOptions
 from onnxq.pipeline.config import Config
@@ -63,11 +63,7 @@ class Options:
             value = getattr(self, name)
             if value not in choices:
                 raise PlanError(f"unknown {name} '{value}'; choose {' or '.join(choices)}")
-        if self.metric not in (*LABEL_FREE, "top1") and not all(self.metric.partition(":")):
-            raise PlanError(
-                f"unknown metric '{self.metric}'; choose {', '.join(LABEL_FREE)}, top1 or "
-                "module:function"
-            )
+        metrics.check(self.metric)
         if not 0 < self.screen <= 1:
             raise PlanError(
                 f"screen {self.screen}: give a share of the samples, above 0 and up to 1"
@@ -101,29 +97,6 @@ def execution_of(config: Config) -> Execution:
     return Execution(where, config.workers, insert)
 
 
-def metric_of(options: Options, samples: int) -> Metric | FunctionMetric:
-    """The metric that the options name, for that many samples.
-
-    Raises PlanError for one that cannot be imported, DataError for labels that do not fit.
-    """
-    plain: dict[str, Metric] = {"sqnr": Sqnr(), "mse": Mse(), "cosine": Cosine(), "kl": Kl()}
-    if options.metric == "top1":
-        return Top1(_labels(options.labels, samples))
-    if options.labels is not None:
-        raise PlanError(f"metric '{options.metric}' takes no labels; labels are for top1")
-    if options.metric in plain:
-        return plain[options.metric]
-    function = load_function(options.metric)
-    return FunctionMetric(options.metric, function, options.direction == "higher")
-
-
-def _labels(labels: npt.NDArray[Any] | None, samples: int) -> tuple[npt.NDArray[Any], ...]:
-    if labels is None:
-        raise DataError("metric 'top1' needs labels: one integer for each sample")
-    if labels.dtype.kind not in "iu" or (labels.ndim > 1 and labels.size != len(labels)):
-        raise DataError(f"labels are {labels.dtype} {labels.shape}; give one integer a sample")
-    if not labels.size or labels.size % samples:
-        raise DataError(
-            f"there are {labels.size} labels for {samples} samples; give one for each, in order"
-        )
-    return tuple(labels.reshape(samples, -1))
+def metric_of(options: Options, samples: int) -> AnyMetric:
+    """The metric that the options name, for that many samples; raises as `judge.metrics` does."""
+    return metrics.metric_of(options.metric, samples, options.labels, options.direction)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from onnxq.judge.metric_function import FunctionMetric
-from onnxq.judge.metrics import LABEL_FREE, Metric, is_told
+from onnxq.judge.metrics import LABEL_FREE, AnyMetric, FunctionMetric, is_told
 from onnxq.sensitivity.analysis import Judge, Reading, Totals
 from onnxq.sensitivity.ranking import Score
 from onnxq.sensitivity.screen import Screen
@@ -18,7 +17,7 @@ class Readings:
     """Scores of units. A one-off score is held against that of everything quantized over the same
     samples."""
 
-    def __init__(self, state: State, metric: Metric | FunctionMetric, screen: Screen) -> None:
+    def __init__(self, state: State, metric: AnyMetric, screen: Screen) -> None:
         self.state, self.metric, self.screen = state, metric, screen
         few = self._judge(screen.few)
         self._judges = {screen.few: few}

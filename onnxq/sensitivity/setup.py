@@ -12,8 +12,7 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.errors import DataError, ModelError, PlanError
-from onnxq.judge.metric_function import FunctionMetric
-from onnxq.judge.metrics import Metric
+from onnxq.judge.metrics import AnyMetric, FunctionMetric
 from onnxq.model.graph import Graph
 from onnxq.pipeline import original
 from onnxq.pipeline.config import Config
@@ -46,7 +45,7 @@ class Setup:
     """An analysis: what is measured, how it is scored, on which samples and where."""
 
     work: Work
-    metric: Metric | FunctionMetric
+    metric: AnyMetric
     dataset: Dataset
     config: Config
     source: Source

@@ -1,8 +1,9 @@
 """Compare a float model with a quantized one (or an engine), sample by sample, in constant memory.
 
-Polygraphy runs the models and judges each sample by its `simple` comparison where a tolerance is
-given; SQNR, PSNR, cosine and the rest are sums over samples (see `accuracy`). Per tensor: every
-float tensor that both graphs name is compared too, in graph order, to find where they drift apart.
+ONNX Runtime runs models and Polygraphy engines; Polygraphy judges each sample by its `simple`
+comparison where a tolerance is given; SQNR, PSNR, cosine and the rest are sums over samples (see
+`accuracy`). Per tensor: every float tensor that both graphs name is compared too, in graph order,
+to find where they drift apart.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnxq.arrays import Sample
 from onnxq.calib.data import Dataset
 from onnxq.errors import CannotRun, ModelError, OnnxqError, RuntimeMissing
 from onnxq.judge.accuracy import Agreements, agreements
 from onnxq.judge.comparable import Comparable, Equality, equality, is_float
-from onnxq.judge.gates import Tensor, missed
+from onnxq.judge.gates import TensorGap, missed
 from onnxq.judge.gates import Thresholds as Thresholds
 from onnxq.judge.plain import cannot, plainly
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.progress import Progress, silent
-from onnxq.run.runtime import Runtime, session
+from onnxq.run.over import loaded
+from onnxq.run.runtime import Runtime
 
 ENGINES = (".engine", ".plan", ".trt")
 
@@ -41,8 +44,8 @@ class Comparison:
     trouble: why a plain ONNX Runtime session could not be used; "" where it was."""
 
     samples: int
-    outputs: Mapping[str, Tensor]
-    tensors: Mapping[str, Tensor]
+    outputs: Mapping[str, TensorGap]
+    tensors: Mapping[str, TensorGap]
     failures: tuple[str, ...]
     found: Agreements = field(default_factory=Agreements)
     trouble: str = ""
@@ -122,7 +125,7 @@ class _Sums:
 
     def __init__(self, sorted_out: Comparable, inner: set[str]) -> None:
         self.sorted_out, self.inner = sorted_out, inner
-        self.floats: dict[str, Tensor] = {}
+        self.floats: dict[str, TensorGap] = {}
         self.exact: dict[str, Equality] = {}
 
     @property
@@ -134,7 +137,7 @@ class _Sums:
         """Add one sample."""
         for name, a, b in self.sorted_out.pairs(ref, test):
             if is_float(a):
-                self.floats.setdefault(name, Tensor(name)).add(a, b, asked)
+                self.floats.setdefault(name, TensorGap(name)).add(a, b, asked)
             elif name not in self.inner:
                 self.exact[name] = self.exact.get(name, Equality()) + equality(a, b)
 
@@ -179,23 +182,25 @@ def _common(ref: Graph, test: Graph) -> list[str]:
 @contextmanager
 def _runner(
     model: onnx.ModelProto | Path, runtime: Runtime | None
-) -> Iterator[Callable[[Mapping[str, Any]], dict[str, Any]]]:
-    if isinstance(model, Path) and model.suffix in ENGINES:
-        runner = _engine_runner(model)
-    else:
-        from polygraphy.backend.onnxrt import OnnxrtRunner
+) -> Iterator[Callable[[Sample], dict[str, Any]]]:
+    if not isinstance(model, Path) or model.suffix not in ENGINES:
+        run = loaded(model, runtime)
+        yield lambda sample: _run(run, sample, model)
+        return
+    with _engine_runner(model) as runner:
+        yield lambda sample: _run(
+            lambda feed: dict(runner.infer(dict(feed), check_inputs=False)), sample, model
+        )
 
-        runner = OnnxrtRunner(session(model, runtime))
 
-    def infer(feed: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            return dict(runner.infer(dict(feed), check_inputs=False))
-        except Exception as e:  # neither ONNX Runtime's nor TensorRT's share a base class
-            what = f"'{model}'" if isinstance(model, Path) else f"model '{model.graph.name}'"
-            raise CannotRun(f"{what} cannot be run: {' '.join(str(e).split())[:300]}") from e
-
-    with runner:
-        yield infer
+def _run(
+    run: Callable[[Sample], dict[str, Any]], sample: Sample, model: onnx.ModelProto | Path
+) -> dict[str, Any]:
+    try:
+        return run(sample)
+    except Exception as e:  # neither ONNX Runtime's nor TensorRT's share a base class
+        what = f"'{model}'" if isinstance(model, Path) else f"model '{model.graph.name}'"
+        raise CannotRun(f"{what} cannot be run: {' '.join(str(e).split())[:300]}") from e
 
 
 def _engine_runner(path: Path) -> Any:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from onnxq.judge import verdict as judge
-from onnxq.judge.verdict import gathered, judged_tensors, reached, score_parts, sums
+from onnxq.judge.parts import judged_tensors, score_parts
+from onnxq.judge.verdict import gathered, reached, sums
 from onnxq.passes.prepare import prepare
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxq.errors import PlanError
-from onnxq.judge.branches import parts_of, wholes_of, with_outputs, with_stand_ins
+from onnxq.judge.parts import parts_of, wholes_of, with_outputs, with_stand_ins
 from onnxq.passes.prepare import prepare
 
 BODY = """(float[1, 2, 4] x) => (float[1, 5, 4] y, float[1, 2, 4] z, int64[3] n) {

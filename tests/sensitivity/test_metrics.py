@@ -9,8 +9,7 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 from onnxq.errors import DataError, PlanError
-from onnxq.judge.metric_function import FunctionMetric
-from onnxq.judge.metrics import Cosine, Kl, Mse, Sqnr, Top1, sums_of
+from onnxq.judge.metrics import Cosine, FunctionMetric, Kl, Mse, Sqnr, Top1, sums_of
 from onnxq.numerics import sqnr_db
 
 
