@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+
+# Before NumPy is there, for commands that tests start too: each product of a few rows would start
+# threads that wait for the next one at full speed, and take the cores of the other tests.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import onnx
