@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 # Before NumPy is there, for commands that tests start too: each product of a few rows would start
 # threads that wait for the next one at full speed, and take the cores of the other tests.
@@ -18,10 +20,42 @@ from onnx.numpy_helper import to_array
 
 from onnxq.model.graph import Graph, from_proto, to_proto
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 Arrays = Mapping[str, np.ndarray]
 
 settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
 settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests go first: none is left to run alone at the end, beside idle workers."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`made_once("name", make)`: a folder that `make(folder)` filled, in one worker for all."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made = root / name
+        with open(root / f"{name}.lock", "w") as lock:
+            if fcntl is not None:  # the others wait here
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / f"{name}.made").exists():
+                shutil.rmtree(made, ignore_errors=True)
+                made.mkdir()
+                make(made)
+                (root / f"{name}.made").touch()
+        return made
+
+    return folder
 
 
 @pytest.fixture(scope="session")

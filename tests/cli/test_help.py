@@ -46,15 +46,20 @@ def test_every_command_can_be_louder_and_quieter(name):
 
 
 @pytest.fixture
-def workplace(done, fixtures, folder):
+def workplace(done, fixtures, folder, made_once):
     """A folder with what the examples read."""
+
+    def make(made):
+        model, data = fixtures / "classifier/classifier.onnx", fixtures / "classifier/calib.npy"
+        quantized, stats = made / "model.int8.onnx", made / "a.npz"
+        done("quantize", model, "--calib", data, "-o", quantized)
+        done("calibrate", model, "--calib", data, "--stats", stats, "-o", made / "ranges.json")
+        shutil.copy(stats, made / "b.npz")
+        shutil.copy(quantized, made / "quantized.onnx")
+
     ignore = shutil.ignore_patterns("*.py", "__pycache__", "eval.npz")
     shutil.copytree(fixtures, "fixtures", ignore=ignore)
-    model, data = "fixtures/classifier/classifier.onnx", "fixtures/classifier/calib.npy"
-    done("quantize", model, "--calib", data, "-o", "model.int8.onnx")
-    done("calibrate", model, "--calib", data, "--stats", "a.npz", "-o", "ranges.json")
-    shutil.copy("a.npz", "b.npz")
-    shutil.copy("model.int8.onnx", "quantized.onnx")
+    shutil.copytree(made_once("help", make), ".", dirs_exist_ok=True)
 
 
 @pytest.mark.usefixtures("workplace")

@@ -11,7 +11,7 @@ import logging
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,10 +150,8 @@ def quantize_with_ort(source: Path, data: Path | None, folder: Path) -> dict[str
     return made
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def make_models(folder: Path) -> dict[str, Path]:
     """Every model, by who made it and how."""
-    folder = tmp_path_factory.mktemp("models")
     made = {}
     for i, (name, case) in enumerate(CASES.items()):
         made[f"case: {name}"] = folder / f"{i}.onnx"
@@ -177,19 +175,27 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-@pytest.fixture(scope="module")
-def verdicts(models: dict[str, Path], tensorrt_rtx: None) -> dict[str, Verdict]:
-    """What lint foresaw of every model and what TensorRT-RTX made of it."""
+def make_answers(folder: Path) -> None:
+    """Every model, and what TensorRT-RTX makes of it, in the folder's answers.json."""
+    models = make_models(folder)
     answers = built(models.values())
+    found = [{name: str(path) for name, path in models.items()}, answers]
+    (folder / "answers.json").write_text(json.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def verdicts(made_once: Callable[..., Path], tensorrt_rtx: None) -> dict[str, Verdict]:
+    """What lint foresaw of every model and what TensorRT-RTX made of it."""
+    models, answers = json.loads((made_once("verdicts", make_answers) / "answers.json").read_text())
     graphs = {name: load(path) for name, path in models.items()}
     return {
         name: Verdict(
             graphs[name],
             lint(graphs[name]),
             lint(graphs[name], "tensorrt-rtx"),
-            answers[str(path)]["built"],
-            tuple((e[0], e[1]) for e in answers[str(path)].get("errors", ())),
-            answers[str(path)].get("runs"),
+            answers[path]["built"],
+            tuple((e[0], e[1]) for e in answers[path].get("errors", ())),
+            answers[path].get("runs"),
         )
         for name, path in models.items()
     }
