@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.errors import PlanError
 from onnxq.escaping import markdown_text
-from onnxq.files import write_text
 from onnxq.judge.plain import cannot
 from onnxq.judge.units import with_unit
-from onnxq.report import figure as figures
 from onnxq.report import plot_pareto
+from onnxq.report.forms import Forms
 from onnxq.report.text import count
 from onnxq.search.result import Result, Trial
 from onnxq.table import Table
 from onnxq.terminal import line
 
-SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
 LEGEND = "%: of the weights / of the multiply-accumulates; float: nodes that stay float"
 NAMED = 8  # nodes left float that are listed
-
-
-def check_path(path: Path) -> None:
-    """Raises PlanError for a form that `save` cannot write, RuntimeMissing for want of matplotlib.
-
-    Meant for before the work is done.
-    """
-    if path.suffix not in SUFFIXES:
-        raise PlanError(f"cannot write the table as '{path.name}'; choose {', '.join(SUFFIXES)}")
-    if path.suffix in figures.FORMS:
-        figures.check_path(path)
-
-
-def save(result: Result, path: Path) -> None:
-    """Write what was measured in the form of the suffix; raises as `check_path`."""
-    check_path(path)
-    if path.suffix in figures.FORMS:
-        figures.write(plot_pareto.draw(result), path)
-        return
-    forms = {".csv": Result.to_csv, ".json": Result.to_json, ".md": markdown}
-    write_text(path, forms[path.suffix](result))
 
 
 def render(result: Result) -> RenderableType:
@@ -109,3 +84,11 @@ def _table(result: Result) -> Table:
 def _share(trial: Trial, choice: str) -> str:
     share = trial.shares.get(choice)
     return "-" if share is None else f"{100 * share.weights:.0f} / {100 * share.macs:.0f}"
+
+
+FORMS = Forms(
+    "the table",
+    {".csv": Result.to_csv, ".json": Result.to_json, ".md": markdown},
+    plot_pareto.draw,
+)
+check_path, save = FORMS.check_path, FORMS.save

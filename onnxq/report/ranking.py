@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Group, RenderableType
 
-from onnxq.errors import PlanError
-from onnxq.files import write_text
 from onnxq.judge.units import with_unit
-from onnxq.report import figure as figures
 from onnxq.report import plot_ranking
+from onnxq.report.figure import Figure
+from onnxq.report.forms import Forms
 from onnxq.report.text import count
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 from onnxq.table import Table
 from onnxq.terminal import line
-
-SUFFIXES = (".csv", ".json", ".md", *figures.FORMS)
-
-
-def check_path(path: Path) -> None:
-    """Raises PlanError for a form that `save` cannot write, RuntimeMissing for want of matplotlib.
-
-    Meant for before the work is done.
-    """
-    if path.suffix not in SUFFIXES:
-        raise PlanError(f"cannot write a ranking as '{path.name}'; choose {', '.join(SUFFIXES)}")
-    if path.suffix in figures.FORMS:
-        figures.check_path(path)
-
-
-def save(ranking: Ranking, path: Path) -> None:
-    """Write a ranking as CSV, JSON, Markdown or a plot, by the suffix; raises as `check_path`."""
-    check_path(path)
-    if path.suffix == ".md":
-        write_text(path, markdown(ranking))
-    elif path.suffix in figures.FORMS:
-        figures.write(plot_ranking.draw(plot_ranking.bars_of(ranking)), path)
-    else:
-        ranking.save(path)
 
 
 def render(ranking: Ranking, top: int) -> RenderableType:
@@ -133,3 +107,13 @@ def _short(count: int) -> str:
 
 def _curve(ranking: Ranking) -> list[tuple[str, str]]:
     return [(str(k), _number(score)) for k, score in ranking.curve]
+
+
+def _plot(ranking: Ranking) -> Figure:
+    return plot_ranking.draw(plot_ranking.bars_of(ranking))
+
+
+FORMS = Forms(
+    "a ranking", {".csv": Ranking.to_csv, ".json": Ranking.to_json, ".md": markdown}, _plot
+)
+check_path, save = FORMS.check_path, FORMS.save
