@@ -32,7 +32,7 @@ FLOORS = {
 }
 GROUND = ("arrays", "errors", "escaping", "files", "imports", "json_text", "moved", "numerics",
           "plan", "progress", "saved", "schemes", "spec", "table", "terminal",
-          "yaml_text")  # fmt: skip
+          "words", "yaml_text")  # fmt: skip
 SURFACE = ("", "api")
 # Which foreign library is imported on which floor alone.
 FOREIGN = {"onnxruntime": ("run",), "tensorrt": ("trt",), "tensorrt_rtx": ("trt",),

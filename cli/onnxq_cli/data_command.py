@@ -44,8 +44,8 @@ def command(model: Path, out: Path, **options: Any) -> int:
     from onnxq import api
     from onnxq.calib.holdout import held_out
     from onnxq.files import replacing
-    from onnxq.report.text import count
     from onnxq.trt import polygraphy_data
+    from onnxq.words import count
 
     calib, check_samples = options.pop("calib"), options.pop("check_samples")
     if out.suffix not in (".json", ".py", ".npz"):

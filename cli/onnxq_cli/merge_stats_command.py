@@ -21,7 +21,7 @@ from onnxq_cli.options import IN, OUT
 def command(stats: tuple[Path, ...], out: Path) -> int:
     """Add up STATS of one model: exactly the statistics of one run over all the data."""
     from onnxq.calib.stats import Stats, merge
-    from onnxq.report.text import count
+    from onnxq.words import count
 
     merged = reduce(merge, (Stats.load(path) for path in stats))
     merged.save(out)

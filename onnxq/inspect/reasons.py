@@ -23,6 +23,7 @@ from onnxq.pipeline.manifest import FORM, TIMES, hash_of
 from onnxq.pipeline.source import prepare
 from onnxq.targets import placement
 from onnxq.targets.options import PlanOptions
+from onnxq.words import count
 
 WRITTEN_AFTER = ("kind", "version", "output")  # keys that the hash in the model does not cover
 RULES = {  # the first part of a rule's name -> what it says
@@ -94,7 +95,7 @@ class Reasons:
             return "not known: the model does not say, and no manifest does"
         origin = f"method {method_name(found['method'])}"
         if self.samples:
-            origin += f" over {self.samples} sample{'s' * (self.samples != 1)}"
+            origin += f" over {count(self.samples, 'sample')}"
         if source:
             origin += f", of '{source}', whose values it has"
         group = next((g for g in self.tied if (source or tensor.name) in g), ())

@@ -28,6 +28,7 @@ from onnxq.model.model_file import ModelFile
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.saved import Form
+from onnxq.words import count
 
 TIMES = ("seconds",)  # of a manifest, what two equal runs do not share
 FORM = Form("onnxq.manifest", 1)
@@ -106,7 +107,7 @@ def samples_of(agreement: Mapping[str, Any]) -> str:
     they took before."""
     number, seen = agreement["samples"], agreement.get("seen", "")
     held = "held-out " if seen == "" and "seen" in agreement else ""
-    return f"{number} {held}sample{'' if number == 1 else 's'}{' ' if seen else ''}{seen}"
+    return f"{count(number, f'{held}sample')}{' ' if seen else ''}{seen}"
 
 
 def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) -> Manifest:

@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from onnxq.report.text import EXACT, count, exact_table
+from onnxq.report.text import EXACT, exact_table
 from onnxq.table import Table
 from onnxq.terminal import line
+from onnxq.words import count
 
 COLUMNS = ("output", "SQNR dB", "PSNR dB", "cosine", "mean |d|", "max |d|", "top-1 %")
 

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxq.inspect.difference import MISSING, Difference, ScaleChange
-from onnxq.report.text import count, percent
 from onnxq.table import Table
 from onnxq.terminal import line
+from onnxq.words import count, percent
 
 
 def render(found: Difference, top: int) -> RenderableType:

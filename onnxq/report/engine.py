@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxq.report.text import MB
 from onnxq.table import Table
 from onnxq.terminal import line
+from onnxq.words import MB
 
 KERNELS = {  # as an engine calls a kernel -> as people do
     "corrltn": "convolution", "fully_connected": "matrix product", "function": "fused ops",

@@ -11,9 +11,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxq.escaping import printable
-from onnxq.report.text import count, pairs, percent
+from onnxq.report.text import pairs
 from onnxq.table import Table
 from onnxq.terminal import line
+from onnxq.words import count, percent
 
 SHOWN = 3  # tensors of one scale that are named
 

@@ -13,10 +13,10 @@ from onnxq.judge.plain import cannot
 from onnxq.judge.units import with_unit
 from onnxq.report import plot_pareto
 from onnxq.report.forms import Forms
-from onnxq.report.text import count
 from onnxq.search.result import Result, Trial
 from onnxq.table import Table
 from onnxq.terminal import line
+from onnxq.words import count
 
 LEGEND = "%: of the weights / of the multiply-accumulates; float: nodes that stay float"
 NAMED = 8  # nodes left float that are listed

@@ -10,10 +10,10 @@ from onnxq.judge.units import with_unit
 from onnxq.report import plot_ranking
 from onnxq.report.figure import Figure
 from onnxq.report.forms import Forms
-from onnxq.report.text import count
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 from onnxq.table import Table
 from onnxq.terminal import line
+from onnxq.words import count
 
 
 def render(ranking: Ranking, top: int) -> RenderableType:

@@ -6,10 +6,10 @@ from rich.console import Group, RenderableType
 
 from onnxq.escaping import markdown_code
 from onnxq.judge.units import with_unit
-from onnxq.report.text import count
 from onnxq.search.recipe import Recipe
 from onnxq.table import Table
 from onnxq.terminal import line
+from onnxq.words import count
 
 
 def render(found: Recipe) -> RenderableType:

@@ -17,8 +17,8 @@ from onnxq.escaping import printable
 from onnxq.pipeline.manifest import samples_of
 from onnxq.table import Table
 from onnxq.terminal import Name, line
+from onnxq.words import MB, count, percent
 
-MB = 1e6
 SHOWN, NOTES = 5, 3  # rows of a table, notes of a recovery, that are an excerpt
 KEY = 12  # least width of the words that `pairs` begins lines with
 EXACT = "Outputs that are no floats, by equality"
@@ -118,16 +118,6 @@ def _clipping(manifest: dict[str, Any]) -> list[RenderableType]:
     rows = [(n, r["amax"], percent(r["sat_ratio"])) for n, r in worst]
     title = f"Most clipping, of {count(len(clipped), 'tensor')} that clip"
     return [Table(title, ("tensor", "amax", "clipped %"), rows)] if rows else []
-
-
-def percent(share: float) -> str:
-    """A share as a number of percent, without the sign."""
-    return f"{100 * share:.4f}" if share == 0 or share >= 1e-6 else f"{100 * share:.1e}"
-
-
-def count(n: int, noun: str) -> str:
-    """`1 node`, `2 nodes`."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def ranges_table(ranges: Ranges, samples: int) -> RenderableType:

@@ -23,8 +23,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): finite(v) for key, v in value.items()}
     return [finite(v) for v in value]
-
-
-def count(number: int, noun: str) -> str:
-    """`1 sample`, `8 samples`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -10,7 +10,8 @@ from onnxq.escaping import shell_line
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.manifest import versions
 from onnxq.report.html.evidence import Document, Evidence
-from onnxq.report.html.numbers import count, finite
+from onnxq.report.html.numbers import finite
+from onnxq.words import count
 
 Section = dict[str, Any]
 

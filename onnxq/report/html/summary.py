@@ -8,8 +8,7 @@ from onnxq.judge.units import with_unit
 from onnxq.pipeline.manifest import samples_of
 from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.nodes import FLOAT, NONE, Row
-from onnxq.report.html.numbers import count
-from onnxq.report.text import MB
+from onnxq.words import MB, count
 
 Card = dict[str, str]
 
