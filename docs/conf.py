@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxq import __version__
+from onnxq.option import KEY
 
 sys.path.insert(0, str(Path(__file__).parent))
 from list_errors import listing
@@ -78,6 +79,9 @@ def show_docstring(
         elif line.startswith("    ") and not literal:  # a line that goes on
             line = line.lstrip()
         shown.append(line if literal else as_rst(line, fields))
+    for field in own:
+        if said := field.metadata.get(KEY):
+            shown += [f"- ``{field.name}``: {as_rst(said.help, '')}"]
     lines[:] = shown
 
 

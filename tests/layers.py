@@ -31,7 +31,7 @@ FLOORS = {
     "surface": "every verb, typed: what `onnxq.*` and the commands call",
 }
 GROUND = ("arrays", "errors", "escaping", "files", "imports", "json_text", "moved", "numerics",
-          "plan", "progress", "saved", "schemes", "spec", "table", "terminal",
+          "option", "plan", "progress", "saved", "schemes", "spec", "table", "terminal",
           "words", "yaml_text")  # fmt: skip
 SURFACE = ("", "api")
 # Which foreign library is imported on which floor alone.

@@ -10,30 +10,29 @@ import click
 
 from onnxq.json_text import to_json
 from onnxq_cli import streams
-from onnxq_cli.options import IN, OUT, calib_option
+from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.options import calib_option, json_option
 from onnxq_cli.progress import Bars
+from onnxq_cli.sections import verb
 
 
-@click.command(
-    name="build",
-    short_help="Build an engine, and say what runs in which precision.",
-    epilog="Example: onnxq build fixtures/centerpoint/backbone_neck_head.onnx -o model.engine",
+@verb(
+    "onnxq build fixtures/centerpoint/backbone_neck_head.onnx -o model.engine",
+    first=("out", "backend", "shapes", "calib"),
 )
 @click.argument("model", type=IN)
-@click.option("-o", "--out", type=OUT, required=True, help="Where the engine goes.")
-@click.option("--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]),
-              help="Default: what is installed.")  # fmt: skip
-@click.option("--shapes", multiple=True, metavar="NAME:MIN:OPT:MAX",
-              help="Profile of a dynamic input, or NAME:SHAPE. Repeatable.")  # fmt: skip
+@option("-o", "--out", type=OUT, required=True, help="Where the engine goes.")
+@option("--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]),
+        help="Default: what is installed.")  # fmt: skip
+@option("--shapes", multiple=True, metavar="NAME:MIN:OPT:MAX",
+        help="Profile of a dynamic input, or NAME:SHAPE. Repeatable.")  # fmt: skip
 @calib_option(required=False)
-@click.option("--arch", help="TensorRT-RTX without a GPU: what to build for. Default: sm89.")
-@click.option("--timing-cache", type=OUT, help="Read if there, and written back.")
-@click.option(
-    "--workspace", type=click.IntRange(min=1), metavar="MIB", help="MiB that kernels may use."
-)
-@click.option("--plugin", "plugins", type=IN, multiple=True, help="Plugin library. Repeatable.")
-@click.option("--bisect", is_flag=True, help="If refused: find the fewest Q/DQ to take out.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@option("--arch", help="TensorRT-RTX without a GPU: what to build for. Default: sm89.")
+@option("--timing-cache", type=OUT, help="Read if there, and written back.")
+@option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="MiB that kernels may use.")
+@option("--plugin", "plugins", type=IN, multiple=True, help="Plugin library. Repeatable.")
+@option("--bisect", is_flag=True, help="If refused: find the fewest Q/DQ to take out.")
+@json_option
 def command(model: Path, out: Path, **options: Any) -> int:
     """Build a strongly typed engine of MODEL, and say in which precision each node runs.
 

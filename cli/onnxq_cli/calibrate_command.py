@@ -10,19 +10,18 @@ import click
 from onnxq.calib.data import Dataset
 from onnxq.errors import DataError, PlanError
 from onnxq_cli import streams
-from onnxq_cli.cluster_option import dask_option
-from onnxq_cli.configuring import config_of
+from onnxq_cli.fields import IN, OUT, option
 from onnxq_cli.options import (
-    IN,
-    OUT,
+    calib_option,
+    config_of,
     config_option,
-    data_options,
-    method_option,
-    ort_library_option,
+    counting_options,
+    dask_option,
     placement_options,
-    provider_option,
+    plan_option,
 )
 from onnxq_cli.progress import Bars
+from onnxq_cli.sections import verb
 
 
 def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -44,37 +43,40 @@ def _shard(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
     return dataset.select(list(range(k - 1, len(dataset), n)))
 
 
-@click.command(
-    name="calibrate",
-    short_help="Write the ranges of MODEL's tensors to ranges.json.",
-    epilog="Example: onnxq calibrate fixtures/classifier/classifier.onnx "
+@verb(
+    "onnxq calibrate fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --stats stats.npz -o ranges.json",
+    first=("calib", "out", "method", "scheme", "target", "skip", "stats_path"),
 )
 @click.argument("model", type=IN)
-@data_options(required=False)
+@calib_option(required=False)
 @placement_options
-@method_option
-@ort_library_option
-@provider_option
+@counting_options
 @config_option
-@click.option("--plan", "plan_path", type=IN, help="Use this plan.yaml instead of planning.")
-@click.option(
+@plan_option()
+@option(
     "--stats",
     "stats_path",
     type=OUT,
     help="Write the statistics too, as the work goes "
     "on: the same command goes on where it was interrupted.",
 )
-@click.option(
+@option(
     "--shard",
     metavar="K/N",
+    section="Calibration",
     callback=_part,
     help="Take each Nth sample from the Kth on; 'onnxq merge-stats' adds the N statistics up.",
 )
 @dask_option
-@click.option("--from-stats", type=IN, help="Read a method off saved statistics; no model is run.")
-@click.option("-o", "--out", type=OUT, required=True, help="Where ranges.json goes.")
-@click.option("--json", "as_json", is_flag=True, help="Print the ranges as JSON, not as a table.")
+@option(
+    "--from-stats",
+    type=IN,
+    section="Calibration",
+    help="Read a method off saved statistics; no model is run.",
+)
+@option("-o", "--out", type=OUT, required=True, help="Where ranges.json goes.")
+@option("--json", "as_json", is_flag=True, help="Print the ranges as JSON, not as a table.")
 def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Run MODEL over calibration data once and read the range of every tensor that needs one."""
     from onnxq import api

@@ -9,35 +9,50 @@ import click
 
 from onnxq.json_text import to_json
 from onnxq_cli import streams
-from onnxq_cli.configuring import config_of
-from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
+from onnxq_cli.fields import IN, option
+from onnxq_cli.options import (
+    calib_option,
+    command_line,
+    config_of,
+    json_option,
+    report_option,
+    running_options,
+    top_option,
+)
 from onnxq_cli.progress import Bars
-from onnxq_cli.report_option import command_line, report_option
+from onnxq_cli.sections import verb
 
 
-@click.command(
-    name="compare",
-    short_help="Compare a quantized model or engine with the float model.",
-    epilog="Example: onnxq compare fixtures/classifier/classifier.onnx model.int8.onnx "
+@verb(
+    "onnxq compare fixtures/classifier/classifier.onnx model.int8.onnx "
     "--calib fixtures/classifier/calib.npy --min-sqnr 20",
+    first=("calib", "min_sqnr", "min_cosine", "min_agreement", "per_tensor", "top"),
 )
 @click.argument("reference", metavar="FLOAT", type=IN)
 @click.argument("quantized", metavar="QUANTIZED", type=IN)
-@sample_options()
-@provider_option
-@ort_library_option
-@click.option("--per-tensor", is_flag=True, help="Compare every tensor both graphs have, in order.")
-@click.option("--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True,
-              help="Rows of the --per-tensor table, worst first.")  # fmt: skip
-@click.option("--tolerance", type=float, help="Absolute and relative, per sample (Polygraphy).")
-@click.option("--error-stat", type=click.Choice(["mean", "max", "median", "elemwise"]),
-              default="mean", show_default=True, help="What --tolerance looks at.")  # fmt: skip
-@click.option("--atol", type=float, help="Largest mean absolute error of an output.")
-@click.option("--min-sqnr", type=float, help="Least SQNR of an output, in dB.")
-@click.option("--min-cosine", type=float, help="Least cosine similarity of an output.")
-@click.option("--min-agreement", type=float, help="Least share of equal top classes, 0 to 1.")
+@calib_option()
+@running_options
+@option("--per-tensor", is_flag=True, help="Compare every tensor both graphs have, in order.")
+@top_option(20, "Rows of the --per-tensor table, worst first.")
+@option(
+    "--tolerance",
+    section="Scoring",
+    type=float,
+    help="Absolute and relative, per sample (Polygraphy).",
+)
+@option("--error-stat", section="Scoring", type=click.Choice(["mean", "max", "median", "elemwise"]),
+        default="mean", show_default=True, help="What --tolerance looks at.")  # fmt: skip
+@option("--atol", section="Scoring", type=float, help="Largest mean absolute error of an output.")
+@option("--min-sqnr", section="Scoring", type=float, help="Least SQNR of an output, in dB.")
+@option("--min-cosine", section="Scoring", type=float, help="Least cosine similarity of an output.")
+@option(
+    "--min-agreement",
+    section="Scoring",
+    type=float,
+    help="Least share of equal top classes, 0 to 1.",
+)
 @report_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@json_option
 def command(reference: Path, quantized: Path, **options: Any) -> int:
     """Compare QUANTIZED (a model or an engine) with FLOAT over DATA, sample by sample.
 

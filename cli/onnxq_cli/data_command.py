@@ -9,25 +9,25 @@ import click
 
 from onnxq.errors import DataError
 from onnxq_cli import streams
-from onnxq_cli.configuring import config_of
-from onnxq_cli.options import IN, OUT, sample_options
+from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.options import calib_option, config_of, sample_options
+from onnxq_cli.sections import verb
 
 
-@click.command(
-    name="data",
-    short_help="Write calibration data in another tool's form.",
-    epilog="Example: onnxq data --model fixtures/classifier/classifier.onnx "
+@verb(
+    "onnxq data --model fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --samples 4 -o inputs.json",
 )
-@click.option("--model", type=IN, required=True, help="The model the data is for.")
-@sample_options()
-@click.option(
+@option("--model", type=IN, required=True, help="The model the data is for.")
+@calib_option()
+@sample_options
+@option(
     "--check-samples",
     type=click.IntRange(min=1),
     metavar="N",
     help="Only those that 'onnxq quantize --check-samples N' holds out. Default: all.",
 )
-@click.option(
+@option(
     "-o",
     "--out",
     type=OUT,

@@ -13,9 +13,10 @@ from onnxq.errors import DataError
 from onnxq.json_text import to_json
 from onnxq.progress import Count
 from onnxq_cli import streams
-from onnxq_cli.configuring import config_of
-from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
+from onnxq_cli.fields import IN, option
+from onnxq_cli.options import calib_option, config_of, running_options, top_option
 from onnxq_cli.progress import Bars
+from onnxq_cli.sections import verb
 
 if TYPE_CHECKING:
     from onnxq.calib.data import Dataset
@@ -24,21 +25,18 @@ if TYPE_CHECKING:
     from onnxq.run.runtime import Runtime
 
 
-@click.command(
-    name="diff",
-    short_help="Show how two quantized models differ.",
-    epilog="Example: onnxq diff model.int8.onnx quantized.onnx",
+@verb(
+    "onnxq diff model.int8.onnx quantized.onnx",
+    first=("calib", "reference", "top"),
 )
 @click.argument("a", type=IN)
 @click.argument("b", type=IN)
-@sample_options(required=False)
-@click.option("--reference", metavar="FLOAT", type=IN, help="With --calib: measure A and B against "
-              "this float model too.")  # fmt: skip
-@provider_option
-@ort_library_option
-@click.option("--top", type=click.IntRange(min=1), metavar="N", default=20, show_default=True,
-              help="Rows of each table, the largest changes first.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables: every row.")
+@calib_option(required=False)
+@option("--reference", metavar="FLOAT", type=IN, help="With --calib: measure A and B against "
+        "this float model too.")  # fmt: skip
+@running_options
+@top_option(20, "Rows of each table, the largest changes first.")
+@option("--json", "as_json", is_flag=True, help="Print JSON instead of tables: every row.")
 def command(
     a: Path, b: Path, reference: Path | None, top: int, as_json: bool, **options: Any
 ) -> int:

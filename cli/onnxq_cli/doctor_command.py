@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-import click
-
 from onnxq.json_text import to_json
 from onnxq_cli import streams
+from onnxq_cli.fields import option
+from onnxq_cli.sections import verb
 
 PACKAGES = ("polygraphy", "tensorrt", "tensorrt-rtx")
 EXTRAS = {  # what an extra is for -> the module it brings, the extra
@@ -27,10 +27,10 @@ class Finding:
     note: str
 
 
-@click.command(
-    name="doctor", short_help="Show versions and what works here.", epilog="Example: onnxq doctor"
+@verb(
+    "onnxq doctor",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> int:
     """Show versions, ONNX Runtime's providers, TensorRT, and what works here.
 

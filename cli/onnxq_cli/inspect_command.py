@@ -10,27 +10,26 @@ import click
 from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.completion import complete_nodes
-from onnxq_cli.configuring import config_of
-from onnxq_cli.options import IN, ort_library_option, provider_option, sample_options
+from onnxq_cli.fields import IN, option
+from onnxq_cli.options import calib_option, config_of, json_option, running_options
 from onnxq_cli.progress import Bars
+from onnxq_cli.sections import verb
 
 
-@click.command(
-    name="inspect",
-    short_help="Show what of MODEL is quantized, how and why.",
-    epilog="Example: onnxq inspect model.int8.onnx layer1",
+@verb(
+    "onnxq inspect model.int8.onnx layer1",
+    first=("everything", "calib", "manifest"),
 )
 @click.argument("model", type=IN)
 @click.argument("pattern", metavar="[NODE|TENSOR]", required=False,
                 shell_complete=complete_nodes)  # fmt: skip
-@click.option("--all", "everything", is_flag=True, help="List every node, not only those that are "
-              "quantized or have weights.")  # fmt: skip
-@click.option("--manifest", type=IN, help="Take the reasons from this manifest. Default: the one "
-              "beside MODEL.")  # fmt: skip
-@sample_options(required=False)
-@provider_option
-@ort_library_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@option("--all", "everything", is_flag=True, help="List every node, not only those that are "
+        "quantized or have weights.")  # fmt: skip
+@option("--manifest", type=IN, help="Take the reasons from this manifest. Default: the one "
+        "beside MODEL.")  # fmt: skip
+@calib_option(required=False)
+@running_options
+@json_option
 def command(
     model: Path,
     pattern: str | None,

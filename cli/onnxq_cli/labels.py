@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxq.errors import DataError
+from onnxq_cli.fields import IN, option
 
 if TYPE_CHECKING:
     import numpy as np
 
     from onnxq.calib.data import Dataset
+
+
+labels_option = option("--labels", "labels_path", type=IN, section="Scoring",
+                       help="Labels for top1: .npy or .npz, one a sample.")  # fmt: skip
 
 
 def labels_of(path: Path, full: Dataset, judged: Dataset) -> np.ndarray[Any, np.dtype[Any]]:

@@ -8,41 +8,40 @@ import click
 
 from onnxq.json_text import to_json
 from onnxq_cli import streams
-from onnxq_cli.options import IN, OUT
+from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.sections import verb
 
 SAMPLES = 16  # whose shapes are looked at
 
 
-@click.command(
-    name="lint",
-    short_help="Say what TensorRT will refuse or run slowly, and the fix.",
-    epilog="Example: onnxq lint quantized.onnx --fix -o mended.onnx --sarif lint.sarif",
+@verb(
+    "onnxq lint quantized.onnx --fix -o mended.onnx --sarif lint.sarif",
 )
 @click.argument("model", type=IN)
-@click.option(
+@option(
     "--backend",
     type=click.Choice(["tensorrt", "tensorrt-rtx"]),
     default="tensorrt",
     show_default=True,
     help="Judge by TensorRT's documentation, or by what TensorRT-RTX was seen to do.",
 )
-@click.option(
+@option(
     "--severity",
     type=click.Choice(["refused", "inaccurate", "slow", "info"]),
     default="info",
     show_default=True,
     help="Show findings of this severity and worse.",
 )
-@click.option("--fix", "mend", is_flag=True, help="Apply the safe fixes, write OUT and lint that.")
-@click.option("-o", "--out", type=OUT, help="Where --fix writes.")
-@click.option(
+@option("--fix", "mend", is_flag=True, help="Apply the safe fixes, write OUT and lint that.")
+@option("-o", "--out", type=OUT, help="Where --fix writes.")
+@option(
     "--calib",
     multiple=True,
     metavar="DATA",
     help="Samples, as of 'onnxq quantize': their shapes tell axes of one name apart.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@click.option("--sarif", type=OUT, help="Also write SARIF 2.1.0, which code hosts show.")
+@option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@option("--sarif", type=OUT, help="Also write SARIF 2.1.0, which code hosts show.")
 def command(
     model: Path,
     backend: str,

@@ -24,25 +24,25 @@ from onnxq_cli.paths import keep_inputs
 from onnxq_cli.signals import handle_signals
 from onnxq_cli.verbosity import add_verbosity, listen
 
-COMMANDS = (
-    "quantize",
-    "prepare",
-    "plan",
-    "calibrate",
-    "build",
-    "sensitivity",
-    "search",
-    "recipe",
-    "compare",
-    "inspect",
-    "diff",
-    "lint",
-    "report",
-    "plot",
-    "merge-stats",
-    "data",
-    "doctor",
-)
+COMMANDS = {  # in the order of the pipeline
+    "quantize": "Quantize MODEL: the whole pipeline.",
+    "prepare": "Fold BatchNorm and constants: MODEL as it is planned.",
+    "plan": "Write where MODEL is quantized and why to plan.yaml.",
+    "calibrate": "Write the ranges of MODEL's tensors to ranges.json.",
+    "build": "Build an engine, and say what runs in which precision.",
+    "sensitivity": "Rank the nodes by the damage that quantizing each does.",
+    "search": "Find the cheapest mixed-precision plan that scores well.",
+    "recipe": "Leave the worst nodes float, as few as are needed.",
+    "compare": "Compare a quantized model or engine with the float model.",
+    "inspect": "Show what of MODEL is quantized, how and why.",
+    "diff": "Show how two quantized models differ.",
+    "lint": "Say what TensorRT will refuse or run slowly, and the fix.",
+    "report": "Write one self-contained HTML page about a model.",
+    "plot": "Draw a histogram, a ranking or a search for papers.",
+    "merge-stats": "Add up the statistics of shards.",
+    "data": "Write calibration data in another tool's form.",
+    "doctor": "Show versions and what works here.",
+}
 
 
 class Commands(click.Group):
@@ -52,12 +52,18 @@ class Commands(click.Group):
         """The commands, in the order of the pipeline."""
         return list(COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, of which no module is loaded."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, or None."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"onnxq_cli.{cmd_name.replace('-', '_')}_command")
         command: click.Command = module.command
+        command.name, command.short_help = cmd_name, COMMANDS[cmd_name]
         add_verbosity(command)
         keep_inputs(command)
         return command

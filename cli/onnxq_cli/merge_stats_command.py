@@ -8,16 +8,15 @@ from pathlib import Path
 import click
 
 from onnxq_cli import streams
-from onnxq_cli.options import IN, OUT
+from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.sections import verb
 
 
-@click.command(
-    name="merge-stats",
-    short_help="Add up the statistics of shards.",
-    epilog="Example: onnxq merge-stats a.npz b.npz -o all.npz",
+@verb(
+    "onnxq merge-stats a.npz b.npz -o all.npz",
 )
 @click.argument("stats", type=IN, nargs=-1, required=True)
-@click.option("-o", "--out", type=OUT, required=True, help="Where the sum goes.")
+@option("-o", "--out", type=OUT, required=True, help="Where the sum goes.")
 def command(stats: tuple[Path, ...], out: Path) -> int:
     """Add up STATS of one model: exactly the statistics of one run over all the data."""
     from onnxq.calib.stats import Stats, merge

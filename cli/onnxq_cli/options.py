@@ -1,30 +1,29 @@
-"""Options that several commands share, named like the configuration's fields."""
+"""Options that several commands share, and the values that they spell."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from onnxq.errors import PlanError
+from onnxq.escaping import shell_line
 from onnxq.pipeline.config import Config
-from onnxq.schemes import BLOCK_SIZES, SCHEMES
 from onnxq.targets.options import PlanOptions
 from onnxq.yaml_text import from_yaml
-from onnxq_cli.completion import complete_nodes
+from onnxq_cli.fields import IN, OUT, Command, option, options_of, value_of
 from onnxq_cli.paths import OutFile, note_read
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-OUT = OutFile()
 RUNS_CODE = ("ort_extension", "ort_library", "dask")
 MAY_RUN_CODE = ("calib", "metric")
 WRITES = ("cache", "folder")
-IN = click.Path(path_type=Path)
+SAMPLES = ("samples", "seed", "allow_nonfinite")
+RUNNING = ("provider", "ort_library", "ort_extension")
 
 
 def _read_config(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
@@ -84,153 +83,71 @@ def _names_function(value: object) -> bool:
     return isinstance(value, str) and ":" in value and not Path(value).exists()
 
 
-config_option = click.option(
+config_option = option(
     "--config", type=IN, is_eager=True, expose_value=False, callback=_read_config,
+    section="Running",
     help="YAML mapping of these options, or the manifest of an earlier run; "
     "the command line wins.",
 )  # fmt: skip
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+report_option = option("--report", type=OUT, metavar="FILE.html",
+                       help="Write what was found as one HTML page.")  # fmt: skip
 
-_PLACEMENT = (
-    click.option("--skip", multiple=True, metavar="PATTERN", shell_complete=complete_nodes,
-                 help="Leave these nodes float: a substring or glob of the name, op:TYPE, "
-                 "tensor:NAME or @FILE. Repeatable."),
-    click.option("--only", multiple=True, metavar="PATTERN", shell_complete=complete_nodes,
-                 help="Quantize these nodes alone."),
-    click.option("--skip-op", multiple=True, metavar="TYPE", help="Leave an op type float."),
-    click.option("--skip-between", multiple=True, metavar="FROM:TO",
-                 help="Leave every node on a path between two patterns float."),
-    click.option("--keep-first", type=click.IntRange(min=0), default=0, metavar="N",
-                 show_default=True, help="Leave the first N weighted ops after the inputs float."),
-    click.option("--keep-last", type=click.IntRange(min=0), default=0, metavar="N",
-                 show_default=True, help="Leave the last N weighted ops before the outputs float."),
-    click.option("--deconv", type=click.Choice(["float", "per-tensor", "per-channel"]),
-                 default="float", show_default=True, help="ConvTranspose: TensorRT runs it in "
-                 "float whatever is asked; build and compare if you change it."),
-    click.option("--concat", type=click.Choice(["auto", "share", "requant", "float"]),
-                 default="auto", show_default=True, help="Q/DQ on the inputs of a Concat: one "
-                 "shared scale, a scale each, or none. auto: a scale each for onnxruntime."),
-    click.option("--residual", type=click.Choice(["skip", "float"]), default="skip",
-                 show_default=True, help="Q/DQ on the skip branch of a residual Add, or none."),
-    click.option("--target", type=click.Choice(["tensorrt", "onnxruntime"]), default="tensorrt",
-                 show_default=True, help="What will run the model: where Q/DQ goes."),
-    click.option("--scheme", type=click.Choice(list(SCHEMES)), default="w8a8", show_default=True,
-                 help="Types of weights and activations."),
-    click.option("--scheme-for", multiple=True, metavar="PATTERN=SCHEME",
-                 help="Another scheme for these nodes. Repeatable; the last that matches wins."),
-    click.option("--weights", type=click.Choice(["auto", "per-channel", "per-tensor", "per-block"]),
-                 default="auto", show_default=True, help="Granularity of weight scales. auto: per "
-                 "channel; INT4 in MatMul and Gemm per block."),
-    click.option("--block-size", type=click.Choice([str(n) for n in BLOCK_SIZES]), default=None,
-                 callback=lambda _c, _p, n: n and int(n),
-                 help="Weights of MatMul and Gemm that share a scale. Default for INT4: 64."),
-    click.option("--min-channels", type=click.IntRange(min=1), metavar="N", default=16,
-                 show_default=True, help="Narrower Conv, Gemm and MatMul stay float."),
-    click.option("--attribute-op", multiple=True, metavar="TYPE",
-                 help="Write the ranges of this op type, such as SparseConvolution, into its "
-                 "attributes instead of Q/DQ. Repeatable."),
-)  # fmt: skip
-
-_SAMPLES = (
-    click.option("--samples", type=click.IntRange(min=1), metavar="N", default=None,
-                 help="Use this many samples, evenly spread, or drawn with --seed. Default: all."),
-    click.option("--seed", type=int, default=None,
-                 help="Draw --samples, and random data, with this seed. Default: do not draw."),
-    click.option("--allow-nonfinite", is_flag=True, help="Drop samples that hold NaN or Inf."),
-)  # fmt: skip
-
-_COUNTING = (
-    click.option("--cache", type=click.Path(file_okay=False), default=None, metavar="DIR",
-                 help="Keep statistics in this folder, and take from it what the model and the "
-                 "data have counted before."),
-    click.option("--workers", type=click.IntRange(min=1), metavar="N", default=None,
-                 help="Samples in flight; the ranges do not depend on it. Default: all cores."),
-)  # fmt: skip
-
-method_option = click.option(
-    "--method", default="mse", show_default=True, metavar="METHOD",
-    help="How ranges are read: max, percentile[:P], mse, entropy or auto.",
-)  # fmt: skip
-
-_CUSTOM_OPS = (
-    click.option("--ort-library", type=IN, default=None, help="Shared library with custom ops."),
-    click.option("--ort-extension", default=None, metavar="MODULE",
-                 help="Python module, or .py file, that declares custom ops with "
-                 "onnxruntime-extensions."),
-)  # fmt: skip
+placement_options = options_of(PlanOptions)
+sample_options = options_of(Config, *SAMPLES)
+running_options = options_of(Config, *SAMPLES, *RUNNING)
+counting_options = options_of(Config, *SAMPLES, "cache", "workers", "method", *RUNNING)
 
 
-def ort_library_option(command: Command) -> Command:
-    """Add the options that say what computes custom ops."""
-    return _all(command, _CUSTOM_OPS)
-
-
-def placement_options(command: Command) -> Command:
-    """Add the options that become PlanOptions."""
-    return _all(command, _PLACEMENT)
-
-
-def calib_option(required: bool) -> Callable[[Command], Command]:
+def calib_option(required: bool = True) -> Callable[[Command], Command]:
     """Add `--calib`."""
-    return click.option(
-        "--calib", multiple=True, required=required, metavar="DATA",
+    return option(
+        "--calib", multiple=True, required=required, metavar="DATA", section="Calibration",
         help=".npy, .npz, folder, Polygraphy JSON, test_data_set folder, module:function or "
         "'random'. Repeatable.",
     )  # fmt: skip
 
 
-def sample_options(required: bool = True) -> Callable[[Command], Command]:
-    """Add the options that say which data to run a model on."""
-    calib = calib_option(required)
-    return lambda command: calib(_all(command, _SAMPLES))
+def plan_option(
+    help: str = "Use this plan.yaml instead of planning.",
+) -> Callable[[Command], Command]:
+    """Add `--plan`, which a command gets as `plan_path`."""
+    return option("--plan", "plan_path", type=IN, section="Placement", help=help)
 
 
-def data_options(required: bool = True) -> Callable[[Command], Command]:
-    """Add the options that say what to calibrate on, and how to count."""
-    calib = calib_option(required)
-    return lambda command: calib(_all(command, (*_SAMPLES, *_COUNTING)))
+def stats_option(
+    help: str = "Use these statistics: no calibration.",
+) -> Callable[[Command], Command]:
+    """Add `--stats`, statistics to read, which a command gets as `stats_path`."""
+    return option("--stats", "stats_path", type=IN, section="Calibration", help=help)
 
 
-def max_memory_option(bounds: str) -> Callable[[Command], Command]:
-    """Add `--max-memory`, the bound on what `bounds` says."""
-    return click.option(
-        "--max-memory", type=click.IntRange(min=1), default=1024, show_default=True, metavar="MB",
-        help=f"Bound on {bounds}.",
-    )  # fmt: skip
+def top_option(default: int, help: str) -> Callable[[Command], Command]:
+    """Add `--top`, a number of rows."""
+    return option("--top", type=click.IntRange(min=1), metavar="N", default=default,
+                  show_default=True, help=help)  # fmt: skip
 
 
-def _all(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _connected(ctx: click.Context, _: click.Parameter, address: str | None) -> Executor | None:
+    if address is None:
+        return None
+    from onnxq.cluster.dask import connected
+
+    return ctx.with_resource(connected(address))
 
 
-provider_option = click.option(
-    "--provider", type=click.Choice(["cpu", "cuda", "cuda,cpu"]), default="cpu",
-    show_default=True, help="Where ONNX Runtime runs; cuda,cpu is the CPU where CUDA fails.",
-)  # fmt: skip
-
-_RANGES = (
-    click.option("--weight-method", type=click.Choice(["max", "mse"]), default="max",
-                 show_default=True, help="How weight ranges are read."),
-    click.option("--weights-as", type=click.Choice(["auto", "int", "float"]), default="auto",
-                 show_default=True, help="INT8 weights with a DequantizeLinear, or float weights "
-                 "with a Q/DQ pair."),
-    click.option("--high-precision", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32",
-                 show_default=True, help="Type of what is not quantized."),
-    click.option("--io", type=click.Choice(["keep", "half"]), default="keep", show_default=True,
-                 help="Types of the model's inputs and outputs in a half graph."),
-    click.option("--recover", default="auto", show_default=True, metavar="LIST",
-                 help="none, all, or some of channels, equalize, smooth, scales, round, bias with "
-                 "commas between; each is kept where it helps samples that it is not fitted to. "
-                 "auto: channels, bias, and round for weights of 4 bits."),
-    click.option("--check-samples", type=click.IntRange(min=0), metavar="N", default=8,
-                 show_default=True,
-                 help="Samples held out of calibration to compare FP32 with INT8."),
-    click.option("--requantize", is_flag=True, help="Take the Q/DQ out of MODEL first."),
-    click.option("--external-data", is_flag=True, help="Weights in a file beside the model."),
+dask_option = option(
+    "--dask", "executor", metavar="ADDRESS", callback=_connected, section="Running",
+    help="Run on the workers of this Dask scheduler, such as tcp://host:8786.",
 )  # fmt: skip
 
 
-def range_options(command: Command) -> Command:
-    """Add the options of ranges, weights and types."""
-    return _all(command, _RANGES)
+def config_of(options: Mapping[str, Any]) -> Config:
+    """The Config of a command's options; options that are None keep their default."""
+    return value_of(Config, options, placement=value_of(PlanOptions, options))
+
+
+def command_line() -> tuple[str, ...]:
+    """The command that runs, as one line for a shell; none where it was not typed."""
+    words = click.get_current_context().find_root().obj
+    return (shell_line(["onnxq", *words]),) if words else ()

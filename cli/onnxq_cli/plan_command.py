@@ -9,20 +9,20 @@ import click
 
 from onnxq.json_text import to_json
 from onnxq_cli import streams
-from onnxq_cli.configuring import config_of
-from onnxq_cli.options import IN, OUT, config_option, placement_options
+from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.options import config_of, config_option, placement_options
+from onnxq_cli.sections import verb
 
 
-@click.command(
-    name="plan",
-    short_help="Write where MODEL is quantized and why to plan.yaml.",
-    epilog="Example: onnxq plan fixtures/centerpoint/backbone_neck_head.onnx -o plan.yaml",
+@verb(
+    "onnxq plan fixtures/centerpoint/backbone_neck_head.onnx -o plan.yaml",
+    first=("out", "scheme", "target", "skip"),
 )
 @click.argument("model", type=IN)
 @placement_options
 @config_option
-@click.option("-o", "--out", type=OUT, required=True, help="Where plan.yaml goes.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@option("-o", "--out", type=OUT, required=True, help="Where plan.yaml goes.")
+@option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Decide where MODEL is quantized, and write why (and why not) to plan.yaml."""
     from onnxq import api

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from onnxq_cli.options import IN, OUT
+from onnxq_cli.fields import IN, OUT, option, together
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_SHARED = (
-    click.option("-o", "--out", type=OUT, required=True, help="The plot, as .png, .svg or .pdf."),
-    click.option("--title", help='Over the plot; "" for none. Default: what it shows.'),
-    click.option("--width", type=float, default=7.0, show_default=True, metavar="INCHES",
-                 help="As printed: text keeps its size. 3.5 is one of two columns."),
+shared_options = together(
+    option("-o", "--out", type=OUT, required=True, help="The plot, as .png, .svg or .pdf."),
+    option("--title", help='Over the plot; "" for none. Default: what it shows.'),
+    option("--width", type=float, default=7.0, show_default=True, metavar="INCHES",
+           help="As printed: text keeps its size. 3.5 is one of two columns."),
 )  # fmt: skip
 
 
-def shared_options(command: F) -> F:
-    """Add the options that all plots have."""
-    for option in reversed(_SHARED):
-        command = option(command)
-    return command
-
-
 @click.group(
-    name="plot",
-    short_help="Draw a histogram, a ranking or a search for papers.",
     epilog="Example: onnxq plot histogram a.npz image -o image.png",
 )
 def command() -> None:
@@ -47,12 +35,12 @@ def command() -> None:
 )
 @click.argument("stats", type=IN)
 @click.argument("tensor")
-@click.option("--method", "methods", multiple=True, metavar="METHOD",
-              help="Draw the range of this method. Repeatable. Default: max, percentile, mse, "
-              "entropy.")  # fmt: skip
-@click.option("--ranges", "ranges_path", type=IN, help="Draw the range in this ranges.json too.")
-@click.option("--dtype", type=click.Choice(["int8", "uint8", "int16", "int4", "fp8"]),
-              default="int8", show_default=True, help="What the values become.")  # fmt: skip
+@option("--method", "methods", multiple=True, metavar="METHOD",
+        help="Draw the range of this method. Repeatable. Default: max, percentile, mse, "
+        "entropy.")  # fmt: skip
+@option("--ranges", "ranges_path", type=IN, help="Draw the range in this ranges.json too.")
+@option("--dtype", type=click.Choice(["int8", "uint8", "int16", "int4", "fp8"]),
+        default="int8", show_default=True, help="What the values become.")  # fmt: skip
 @shared_options
 def histogram(stats: Path, tensor: str, out: Path, **options: Any) -> None:
     """Draw the values of TENSOR, and what the range of each method costs.
@@ -83,8 +71,8 @@ def histogram(stats: Path, tensor: str, out: Path, **options: Any) -> None:
     epilog="Example: onnxq plot sensitivity ranking.csv --top 20 -o ranking.svg",
 )
 @click.argument("ranking", type=IN)
-@click.option("--top", type=click.IntRange(min=1), metavar="N", default=30, show_default=True,
-              help="Bars: the worst so many.")  # fmt: skip
+@option("--top", type=click.IntRange(min=1), metavar="N", default=30, show_default=True,
+        help="Bars: the worst so many.")  # fmt: skip
 @shared_options
 def sensitivity(ranking: Path, top: int, out: Path, **options: Any) -> None:
     """Draw the bars of RANKING, which onnxq sensitivity -o wrote.

@@ -9,18 +9,17 @@ import click
 
 from onnxq.json_text import to_json
 from onnxq_cli import streams
-from onnxq_cli.options import IN, OUT
+from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.sections import verb
 
 
-@click.command(
-    name="prepare",
-    short_help="Fold BatchNorm and constants: MODEL as it is planned.",
-    epilog="Example: onnxq prepare fixtures/classifier/classifier.onnx -o prepared.onnx",
+@verb(
+    "onnxq prepare fixtures/classifier/classifier.onnx -o prepared.onnx",
 )
 @click.argument("model", type=IN)
-@click.option("-o", "--out", type=OUT, required=True, help="Where the prepared model goes.")
-@click.option("--requantize", is_flag=True, help="Take out the Q/DQ of a quantized MODEL first.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@option("-o", "--out", type=OUT, required=True, help="Where the prepared model goes.")
+@option("--requantize", is_flag=True, help="Take out the Q/DQ of a quantized MODEL first.")
+@option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
     """Fold BatchNorm and constants, name every node, raise the opset: MODEL as it is planned."""
     from onnxq import api

@@ -8,25 +8,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxq.json_text import to_json
+from onnxq.pipeline.config import Config
 from onnxq_cli import streams
-from onnxq_cli.configuring import config_of
+from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.next_step import poor
 from onnxq_cli.options import (
-    IN,
-    OUT,
+    calib_option,
+    command_line,
+    config_of,
     config_option,
-    data_options,
-    max_memory_option,
-    method_option,
-    ort_library_option,
     placement_options,
-    provider_option,
-    range_options,
+    plan_option,
+    report_option,
+    stats_option,
 )
 from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.repeat import lines
-from onnxq_cli.report_option import command_line, report_option
+from onnxq_cli.sections import verb
 
 if TYPE_CHECKING:
     from onnxq.plan import Plan
@@ -34,32 +33,27 @@ if TYPE_CHECKING:
 SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 
 
-@click.command(
-    name="quantize",
-    short_help="Quantize MODEL: the whole pipeline.",
-    epilog="Example: onnxq quantize fixtures/centerpoint/backbone_neck_head.onnx "
+@verb(
+    "onnxq quantize fixtures/centerpoint/backbone_neck_head.onnx "
     "--calib fixtures/centerpoint/calib.npy --skip deblocks",
+    first=("calib", "out", "method", "scheme", "target", "recover", "skip", "high_precision"),
 )
 @click.argument("model", type=IN)
-@data_options()
+@calib_option()
 @placement_options
-@method_option
-@range_options
-@ort_library_option
-@provider_option
+@options_of(Config)
 @config_option
-@click.option("-o", "--out", type=OUT, help="Default: MODEL with .int8.onnx or .SCHEME.onnx.")
-@click.option("--plan", "plan_path", type=IN, help="Use this plan.yaml instead of planning.")
-@click.option("--stats", "stats_path", type=IN, help="Use these statistics; the model is not run.")
-@click.option("--save-plan", type=OUT, help="Write the plan (YAML).")
-@click.option("--save-stats", type=OUT, help="Write the statistics (npz).")
-@click.option("--save-ranges", type=OUT, help="Write the ranges (JSON).")
-@click.option("--save-config", type=OUT, help="Write the composed configuration (YAML).")
-@max_memory_option("what a recovery may keep")
+@option("-o", "--out", type=OUT, help="Default: MODEL with .int8.onnx or .SCHEME.onnx.")
+@plan_option()
+@stats_option("Use these statistics; the model is not run.")
+@option("--save-plan", type=OUT, help="Write the plan (YAML).")
+@option("--save-stats", type=OUT, help="Write the statistics (npz).")
+@option("--save-ranges", type=OUT, help="Write the ranges (JSON).")
+@option("--save-config", type=OUT, help="Write the composed configuration (YAML).")
 @report_option
-@click.option("--dry-run", is_flag=True, help="Stop after the plan and print it.")
-@click.option("--json", "as_json", is_flag=True,
-              help="Print JSON: the manifest, or with --dry-run the plan.")  # fmt: skip
+@option("--dry-run", is_flag=True, help="Stop after the plan and print it.")
+@option("--json", "as_json", is_flag=True,
+        help="Print JSON: the manifest, or with --dry-run the plan.")  # fmt: skip
 def command(**options: Any) -> int:
     """Quantize MODEL to an ONNX model with Q/DQ that TensorRT builds.
 

@@ -13,59 +13,55 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxq.errors import OnnxqError
+from onnxq.pipeline.config import Config
+from onnxq.search.options import SearchOptions
 from onnxq_cli import streams
+from onnxq_cli.fields import IN, numbers, option, options_of
 from onnxq_cli.options import (
-    IN,
+    calib_option,
     config_option,
-    data_options,
-    method_option,
-    ort_library_option,
+    json_option,
     placement_options,
-    provider_option,
-    range_options,
+    plan_option,
 )
 from onnxq_cli.paths import check_folder
 from onnxq_cli.progress import Bars
 from onnxq_cli.searching import (
     budget_options,
     measuring,
-    metric_options,
+    measuring_options,
     samples_of,
     search_config,
 )
-from onnxq_cli.sensitivity_command import numbers
+from onnxq_cli.sections import verb
 
 if TYPE_CHECKING:
     from onnxq.api import Quantized
-    from onnxq.pipeline.config import Config
     from onnxq.search import Recipe
 
 
 TOP = (0, 1, 2, 3, 5, 8)
 
 
-@click.command(
-    name="recipe",
-    short_help="Leave the worst nodes float, as few as are needed.",
-    epilog="Example: onnxq recipe fixtures/classifier/classifier.onnx "
+@verb(
+    "onnxq recipe fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --top 0,1,3 --min-sqnr 41 -o classifier-int8",
+    first=("calib", "folder", "top", "max_drop", "min_sqnr", "metric", "scheme", "target", "skip"),
 )
 @click.argument("model", type=IN)
-@data_options()
-@click.option("--top", callback=numbers, metavar="K,...", help="Leave the worst K nodes float, for "
-              "each K. Default: 0,1,2,3,5,8, as far as there are nodes.")  # fmt: skip
+@calib_option()
+@option("--top", callback=numbers, metavar="K,...", help="Leave the worst K nodes float, for each "
+        "K. Default: 0,1,2,3,5,8, as far as there are nodes.")  # fmt: skip
 @budget_options
-@metric_options
+@options_of(SearchOptions, besides=("trials", "points"))
+@measuring_options
 @placement_options
-@method_option
-@range_options
-@ort_library_option
-@provider_option
+@options_of(Config, besides=("max_memory",))
 @config_option
-@click.option("--plan", "plan_path", type=IN, help="Start from this plan.yaml.")
-@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), required=True,
+@plan_option("Start from this plan.yaml.")
+@option("-o", "--out", "folder", type=click.Path(path_type=Path), required=True,
               metavar="FOLDER", help="Folder to make; it must not exist.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@json_option
 def command(**options: Any) -> int:
     """Quantize MODEL with the worst nodes left float, as few as are needed.
 

@@ -8,24 +8,23 @@ from typing import Any
 import click
 
 from onnxq_cli import streams
-from onnxq_cli.options import IN, OUT
+from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.options import command_line
 from onnxq_cli.paths import check_folder, keep_apart
-from onnxq_cli.report_option import command_line
+from onnxq_cli.sections import verb
 
 
-@click.command(
-    name="report",
-    short_help="Write one self-contained HTML page about a model.",
-    epilog="Example: onnxq report model.int8.onnx -o report.html",
+@verb(
+    "onnxq report model.int8.onnx -o report.html",
 )
 @click.argument("model", type=IN)
-@click.option("--manifest", type=IN, help="Default: MODEL.manifest.json, where there is one.")
-@click.option("--stats", type=IN, help="Statistics (npz): histograms, and every method's range.")
-@click.option("--ranking", type=IN, help="What 'onnxq sensitivity -o ranking.json' wrote.")
-@click.option("--search", type=IN, help="What 'onnxq search --pareto search.json' wrote.")
-@click.option("--engine", type=IN, help="What 'onnxq build --json' printed, or the engine itself.")
-@click.option("--comparison", type=IN, help="What 'onnxq compare --json' printed.")
-@click.option("-o", "--out", type=OUT, help="The page. Default: MODEL with .html.")
+@option("--manifest", type=IN, help="Default: MODEL.manifest.json, where there is one.")
+@option("--stats", type=IN, help="Statistics (npz): histograms, and every method's range.")
+@option("--ranking", type=IN, help="What 'onnxq sensitivity -o ranking.json' wrote.")
+@option("--search", type=IN, help="What 'onnxq search --pareto search.json' wrote.")
+@option("--engine", type=IN, help="What 'onnxq build --json' printed, or the engine itself.")
+@option("--comparison", type=IN, help="What 'onnxq compare --json' printed.")
+@option("-o", "--out", type=OUT, help="The page. Default: MODEL with .html.")
 def command(model: Path, **options: Any) -> int:
     """Write one self-contained HTML page about MODEL, which has Q/DQ.
 

@@ -8,67 +8,72 @@ from typing import Any
 
 import click
 
+from onnxq.pipeline.config import Config
+from onnxq.search.options import SearchOptions
 from onnxq_cli import streams
-from onnxq_cli.cluster_option import dask_option
+from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.options import (
-    IN,
-    OUT,
+    calib_option,
+    command_line,
     config_option,
-    data_options,
-    method_option,
-    ort_library_option,
+    dask_option,
+    json_option,
     placement_options,
-    provider_option,
-    range_options,
+    plan_option,
+    report_option,
+    stats_option,
 )
 from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
-from onnxq_cli.report_option import command_line, report_option
 from onnxq_cli.searching import (
     budget_options,
     measuring,
-    metric_options,
+    measuring_options,
     prepared,
     quantize_line,
     samples_of,
     search_config,
 )
+from onnxq_cli.sections import verb
 
 
-@click.command(
-    name="search",
-    short_help="Find the cheapest mixed-precision plan that scores well.",
-    epilog="Example: onnxq search fixtures/classifier/classifier.onnx "
+@verb(
+    "onnxq search fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --min-sqnr 30 -o plan.yaml",
+    first=(
+        "calib",
+        "out",
+        "max_drop",
+        "min_sqnr",
+        "max_cost",
+        "choices",
+        "metric",
+        "target",
+        "skip",
+    ),
 )
 @click.argument("model", type=IN)
-@data_options()
+@calib_option()
 @budget_options
-@click.option("--max-cost", type=float, metavar="SHARE",
-              help="Largest cost, as a share of the float model's.")  # fmt: skip
-@metric_options
-@click.option("--choices", default=None, metavar="TYPE,...",
-              help="Precisions to choose of: int8, int4 (4-bit weights, INT8 activations), fp8 "
-              "or any scheme; float, fp16 or bf16 for what stays float. Default: --scheme, "
-              "float.")  # fmt: skip
-@click.option("--points", type=click.IntRange(min=0), metavar="N", default=5, show_default=True,
-              help="Measure plans at this many evenly spread costs besides.")  # fmt: skip
-@click.option("--trials", type=click.IntRange(min=1), metavar="N", default=10, show_default=True,
-              help="Plans to measure at most in pursuit of the budget.")  # fmt: skip
+@option("--max-cost", type=float, metavar="SHARE", section="Search",
+        help="Largest cost, as a share of the float model's.")  # fmt: skip
+@options_of(SearchOptions)
+@measuring_options
+@option("--choices", default=None, metavar="TYPE,...", section="Search",
+        help="Precisions to choose of: int8, int4 (4-bit weights, INT8 activations), fp8 "
+        "or any scheme; float, fp16 or bf16 for what stays float. Default: --scheme, "
+        "float.")  # fmt: skip
 @dask_option
 @placement_options
-@method_option
-@range_options
-@ort_library_option
-@provider_option
+@options_of(Config, besides=("max_memory",))
 @config_option
-@click.option("--plan", "plan_path", type=IN, help="Start from this plan.yaml.")
-@click.option("--stats", "stats_path", type=IN, help="Use these statistics: no calibration.")
-@click.option("-o", "--out", type=OUT, help="The plan. Default: MODEL with .plan.yaml.")
-@click.option("--pareto", type=OUT, multiple=True,
-              help="What was measured: .csv, .json, .md, .png, .svg or .pdf.")  # fmt: skip
+@plan_option("Start from this plan.yaml.")
+@stats_option()
+@option("-o", "--out", type=OUT, help="The plan. Default: MODEL with .plan.yaml.")
+@option("--pareto", type=OUT, multiple=True,
+        help="What was measured: .csv, .json, .md, .png, .svg or .pdf.")  # fmt: skip
 @report_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@json_option
 def command(**options: Any) -> int:
     """Choose how each node of MODEL is quantized, if at all: the cheapest plan that scores well.
 

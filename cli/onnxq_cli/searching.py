@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -13,66 +12,30 @@ from click.core import ParameterSource
 from onnxq.errors import PlanError
 from onnxq.escaping import shell_line
 from onnxq.pipeline.config import Config
-from onnxq_cli.configuring import config_of
-from onnxq_cli.labels import labels_of
-from onnxq_cli.options import IN
+from onnxq_cli.fields import option, together, value_of
+from onnxq_cli.labels import labels_of, labels_option
+from onnxq_cli.options import config_of
 
 if TYPE_CHECKING:
     from onnxq.api import Source
     from onnxq.plan import Plan
     from onnxq.search import Choices, Samples, SearchOptions
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 # what quantize has in common with a search, but is told anew
 NOT_SAID = {"out", "plan_path", "as_json", "stats_path", "report"}
 
-_BUDGET = (
-    click.option("--max-drop", metavar="DROP",
-                 help="Largest drop of the score: 0.5% of the float model's, or 0.5 of its units."),
-    click.option("--min-sqnr", type=float, metavar="DB", help="Least SQNR of the outputs, in dB."),
+budget_options = together(
+    option("--max-drop", metavar="DROP", section="Search",
+           help="Largest drop of the score: 0.5% of the float model's, or 0.5 of its units."),
+    option("--min-sqnr", type=float, metavar="DB", section="Search",
+           help="Least SQNR of the outputs, in dB."),
 )  # fmt: skip
-
-_METRIC = (
-    click.option("--cost", default="ops", show_default=True, metavar="COST",
-                 help="ops, bytes, size (of the weights), roofline:DEVICE (H100, A100, L4, T4, "
-                 "orin, orin-nx, RTX4090) or ort (measured here)."),
-    click.option("--metric", default=None, metavar="METRIC",
-                 help="Of the measured score: sqnr, mse, cosine, kl, top1, or module:function. "
-                 "Default: cosine for --max-drop, else sqnr."),
-    click.option("--labels", "labels_path", type=IN,
-                 help="Labels for top1: .npy or .npz, one a sample."),
-    click.option("--direction", type=click.Choice(["higher", "lower"]), default="higher",
-                 show_default=True, help="Which scores of a module:function are better."),
-    click.option("--eval", "scored", multiple=True, metavar="DATA",
-                 help="Measure on these samples. Default: those held out of --calib; with labels "
-                 "or a module:function all of them. Repeatable."),
-    click.option("--output", "outputs", multiple=True, metavar="NAME",
-                 help="Score this output. Repeatable; default: all, by the worst."),
-    click.option("--apart/--together", default=True, show_default=True,
-                 help="Score the branches of an output that is a Concat, such as boxes and "
-                 "classes, each on its own."),
-    click.option("--rank-by", type=click.Choice(["sqnr", "mse", "cosine", "kl"]), default="sqnr",
-                 show_default=True, help="What ranks the nodes; needs no labels."),
-    click.option("--rank-samples", type=click.IntRange(min=1), metavar="N", default=16,
-                 show_default=True, help="Calibration samples to rank the nodes on."),
+measuring_options = together(
+    labels_option,
+    option("--eval", "scored", multiple=True, metavar="DATA", section="Scoring",
+           help="Measure on these samples. Default: those held out of --calib; with labels or a "
+           "module:function all of them. Repeatable."),
 )  # fmt: skip
-
-
-def budget_options(command: Command) -> Command:
-    """Add the options of how much accuracy may be lost."""
-    return _all(command, _BUDGET)
-
-
-def metric_options(command: Command) -> Command:
-    """Add the options of costs, scores and the samples to score."""
-    return _all(command, _METRIC)
-
-
-def _all(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def search_config(options: dict[str, Any]) -> tuple[Config, Choices]:
@@ -143,14 +106,9 @@ def measuring(options: dict[str, Any]) -> SearchOptions:
         solve.require()
     bounds = (options["max_drop"], options["min_sqnr"], options.get("max_cost"))
     free = recipe and all(bound is None for bound in bounds)
-    asked = SearchOptions(
-        None if free else budget_of(*bounds),
-        cost=options["cost"], metric=options["metric"], direction=options["direction"],
-        rank_by=options["rank_by"], outputs=options["outputs"], apart=options["apart"],
-        rank_samples=options["rank_samples"],
-    )  # fmt: skip
+    asked = value_of(SearchOptions, options, budget=None if free else budget_of(*bounds))
     asked.judging()
-    return replace(asked, **{k: options[k] for k in ("trials", "points") if k in options})
+    return asked
 
 
 def samples_of(

@@ -8,161 +8,59 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnxq.sensitivity.options import Options
 from onnxq_cli import streams
-from onnxq_cli.cluster_option import dask_option
-from onnxq_cli.configuring import config_of
-from onnxq_cli.labels import labels_of
+from onnxq_cli.fields import IN, OUT, option, options_of, value_of
+from onnxq_cli.labels import labels_of, labels_option
 from onnxq_cli.options import (
-    IN,
-    OUT,
+    calib_option,
+    command_line,
+    config_of,
     config_option,
-    data_options,
-    max_memory_option,
-    method_option,
-    ort_library_option,
+    counting_options,
+    dask_option,
+    json_option,
     placement_options,
-    provider_option,
+    plan_option,
+    report_option,
+    stats_option,
 )
 from onnxq_cli.progress import Bars
-from onnxq_cli.report_option import command_line, report_option
+from onnxq_cli.sections import verb
 
 if TYPE_CHECKING:
     from onnxq.api import Source
     from onnxq.calib.data import Dataset
     from onnxq.pipeline.config import Config
-    from onnxq.sensitivity import Options
 
 FEW = 32  # samples that rank as many do, where no labels are scored
 
 
-def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
-    """A tuple from '0,1,2'."""
-    try:
-        return tuple(int(word) for word in value.split(",")) if value else ()
-    except ValueError as e:
-        raise click.BadParameter(f"'{value}' is not a list of numbers such as 0,1,2,5") from e
-
-
-@click.command(
-    name="sensitivity",
-    short_help="Rank the nodes by the damage that quantizing each does.",
-    epilog="Example: onnxq sensitivity fixtures/centerpoint/backbone_neck_head.onnx "
+@verb(
+    "onnxq sensitivity fixtures/centerpoint/backbone_neck_head.onnx "
     "--calib fixtures/centerpoint/calib.npy --deconv per-tensor --top 5 -o ranking.csv",
+    first=("calib", "outs", "metric", "top", "scheme", "target", "skip"),
 )
 @click.argument("model", type=IN)
-@data_options()
+@calib_option()
 @placement_options
-@method_option
-@provider_option
-@ort_library_option
+@counting_options
 @config_option
-@click.option(
-    "--mode",
-    type=click.Choice(["one-on", "one-off"]),
-    default="one-on",
-    show_default=True,
-    help="Quantize each alone, or leave each alone float.",
-)
-@click.option(
-    "--granularity",
-    type=click.Choice(["node", "group"]),
-    default="node",
-    show_default=True,
-    help="Toggle nodes, or blocks of them by their names.",
-)
-@click.option(
-    "--group",
-    "groups",
-    multiple=True,
-    metavar="PATTERN",
-    help="With --granularity group: toggle these nodes together. Repeatable.",
-)
-@click.option("--split", is_flag=True, help="Score activations and weights apart too.")
-@click.option(
-    "--metric",
-    default="sqnr",
-    show_default=True,
-    metavar="METRIC",
-    help="sqnr, mse, cosine, kl, top1, or module:function of the streamed outputs.",
-)
-@click.option(
-    "--labels", "labels_path", type=IN, help="Labels for top1: .npy or .npz, one a sample."
-)
-@click.option(
-    "--direction",
-    type=click.Choice(["higher", "lower"]),
-    default="higher",
-    show_default=True,
-    help="Which scores of a module:function are better.",
-)
-@click.option(
-    "--at",
-    type=click.Choice(["outputs", "node"]),
-    default="outputs",
-    show_default=True,
-    help="Score the model's outputs, or what the node writes.",
-)
-@click.option(
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="NAME",
-    help="Score this output. Repeatable; default: all, ranked by the worst.",
-)
-@click.option(
-    "--eval",
-    "scored",
-    multiple=True,
-    metavar="DATA",
-    help="Score on these samples instead of those of --calib. Repeatable.",
-)
-@click.option(
-    "--eval-samples",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=f"Score on this many samples. Default: {FEW}, with labels or a function all.",
-)
-@click.option(
-    "--curve",
-    callback=numbers,
-    metavar="K,...",
-    help="Score with the worst K left float, for each K.",
-)
-@click.option(
-    "--screen",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.25,
-    show_default=True,
-    metavar="SHARE",
-    help="Score all on this share of the samples, and the worst on all samples; 1: all on all.",
-)
-@max_memory_option("the tensors kept to save work")
-@click.option(
-    "--resume", type=OUT, metavar="FILE.json", help="Keep what is measured here, and go on from it."
-)
+@options_of(Options)
+@labels_option
+@option("--eval", "scored", multiple=True, metavar="DATA", section="Scoring",
+        help="Score on these samples instead of those of --calib. Repeatable.")  # fmt: skip
+@option("--eval-samples", type=click.IntRange(min=1), metavar="N", section="Scoring",
+        help=f"Score on this many samples. Default: {FEW}, with labels or a function "
+        "all.")  # fmt: skip
 @dask_option
-@click.option("--whole", is_flag=True, help="Slow, to check with: a whole new run for each node.")
-@click.option("--plan", "plan_path", type=IN, help="Use this plan.yaml instead of planning.")
-@click.option("--stats", "stats_path", type=IN, help="Use these statistics: no calibration.")
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=10,
-    show_default=True,
-    help="How many rows to print, and to write to --write-skip.",
-)
-@click.option("--write-skip", type=OUT, help="List of the --top nodes for --skip @FILE.")
-@click.option(
-    "-o",
-    "--out",
-    "outs",
-    type=OUT,
-    multiple=True,
-    help="Ranking as .csv, .json, .md, .png, .svg or .pdf. Repeatable.",
-)
+@plan_option()
+@stats_option()
+@option("--write-skip", type=OUT, help="List of the --top nodes for --skip @FILE.")
+@option("-o", "--out", "outs", type=OUT, multiple=True,
+        help="Ranking as .csv, .json, .md, .png, .svg or .pdf. Repeatable.")  # fmt: skip
 @report_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@json_option
 def command(**options: Any) -> int:
     """Rank the nodes of MODEL by the damage that quantizing each does.
 
@@ -222,7 +120,7 @@ def _data(
 ) -> tuple[Dataset, Dataset, Options]:
     """(samples to calibrate on, samples to score, the analysis' options with their labels)."""
     from onnxq import api
-    from onnxq.sensitivity import Options, metric_of
+    from onnxq.sensitivity import metric_of
 
     labelled = options["labels_path"] is not None
     everything = replace(config, samples=None)
@@ -235,13 +133,7 @@ def _data(
     if options["eval_samples"] or few < len(judged):
         judged = judged.subset(few, config.seed)
     labels = labels_of(options["labels_path"], full, judged) if labelled else None
-    asked = Options(
-        mode=options["mode"], granularity=options["granularity"], groups=options["groups"],
-        split=options["split"], metric=options["metric"], labels=labels,
-        direction=options["direction"], at=options["at"], outputs=options["outputs"],
-        curve=options["curve"], screen=options["screen"], top=options["top"],
-        max_memory=options["max_memory"] << 20, resume=options["resume"], whole=options["whole"],
-    )  # fmt: skip
+    asked = value_of(Options, options, labels=labels)
     metric_of(asked, len(judged))  # refuses what does not fit before the model is run
     return dataset, judged, asked
 

@@ -12,7 +12,9 @@ import yaml
 from onnxq.calib.methods import Auto, parse_method
 from onnxq.errors import PlanError
 from onnxq.files import write_text
+from onnxq.option import Said, option
 from onnxq.recover.choice import parse
+from onnxq.run.providers import CHOICES as PROVIDERS
 from onnxq.targets.options import PlanOptions
 
 
@@ -24,41 +26,70 @@ def _cores() -> int:
 class Config:
     """How to quantize; the defaults are what `onnxq quantize MODEL --calib DATA` does.
 
-    placement: where Q/DQ goes. method: how ranges are read off the histograms. weight_method: the
-    same for weights. high_precision: the type of what is not quantized. weights_as: "int" for INT8
-    weights with a DequantizeLinear, "float" for float weights with a Q/DQ pair; "auto" is int, and
-    float where TensorRT would else multiply in float. io: whether the model's inputs and outputs
-    keep their types. recover: "none", "all" or some of channels, equalize, smooth, scales, round,
-    bias with commas between; "auto" is channels and bias where weights have 8 bits or fewer, with
-    round where they have 4. max_memory: MB that a recovery may keep. samples, seed: calibrate on
-    that many samples, evenly spread without a seed, drawn with it. workers: samples in flight.
-    check_samples: calibration samples held out to compare FP32 with INT8. requantize: take out the
-    Q/DQ of a quantized input first. allow_nonfinite: drop samples with NaN or Inf. external_data:
-    weights in a file of their own.
-    provider: where ONNX Runtime runs. ort_library: shared library of the model's custom ops.
-    ort_extension: Python module that declares them with onnxruntime-extensions. cache: folder of
-    statistics that are not counted again.
+    placement: where Q/DQ goes. weights_as: "auto" is int, and float where TensorRT would else
+    multiply in float. recover: "auto" is channels and bias where weights have 8 bits or fewer, with
+    round where they have 4.
     """
 
     placement: PlanOptions = field(default_factory=PlanOptions)
-    method: str = "mse"
-    weight_method: Literal["max", "mse"] = "max"
-    high_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    weights_as: Literal["auto", "int", "float"] = "auto"
-    io: Literal["keep", "half"] = "keep"
-    recover: str = "auto"
-    max_memory: int = 1024
-    samples: int | None = None
-    seed: int | None = None
-    workers: int = field(default_factory=_cores)
-    check_samples: int = 8
-    requantize: bool = False
-    allow_nonfinite: bool = False
-    external_data: bool = False
-    provider: str = "cpu"
-    ort_library: str | None = None
-    cache: str | None = None
-    ort_extension: str | None = None
+    method: str = option(
+        "mse", "How ranges are read: max, percentile[:P], mse, entropy or auto.", "Calibration",
+        "METHOD",
+    )  # fmt: skip
+    weight_method: Literal["max", "mse"] = option("max", "How weight ranges are read.", "Precision")
+    high_precision: Literal["fp32", "fp16", "bf16"] = option(
+        "fp32", "Type of what is not quantized.", "Precision"
+    )
+    weights_as: Literal["auto", "int", "float"] = option(
+        "auto", "INT8 weights with a DequantizeLinear, or float weights with a Q/DQ pair.",
+        "Precision",
+    )  # fmt: skip
+    io: Literal["keep", "half"] = option(
+        "keep", "Types of the model's inputs and outputs in a half graph.", "Precision"
+    )
+    recover: str = option(
+        "auto", "none, all, or some of channels, equalize, smooth, scales, round, bias with commas "
+        "between; each is kept where it helps samples that it is not fitted to. auto: channels, "
+        "bias, and round for weights of 4 bits.", "Recovery", "LIST",
+    )  # fmt: skip
+    max_memory: int = option(1024, "Bound on what a recovery may keep.", "Running", "MB", least=1)
+    samples: int | None = option(
+        None, "Use this many samples, evenly spread, or drawn with --seed. Default: all.",
+        "Calibration", "N", least=1,
+    )  # fmt: skip
+    seed: int | None = option(
+        None, "Draw --samples, and random data, with this seed. Default: do not draw.",
+        "Calibration",
+    )  # fmt: skip
+    workers: int = field(
+        default_factory=_cores,
+        metadata=Said(
+            "Samples in flight; the ranges do not depend on it. Default: all cores.", "Running",
+            "N", least=1,
+        ).metadata,
+    )  # fmt: skip
+    check_samples: int = option(
+        8, "Samples held out of calibration to compare FP32 with INT8.", "Calibration", "N",
+        least=0,
+    )  # fmt: skip
+    requantize: bool = option(False, "Take the Q/DQ out of MODEL first.", "Placement")
+    allow_nonfinite: bool = option(False, "Drop samples that hold NaN or Inf.", "Calibration")
+    external_data: bool = option(False, "Weights in a file beside the model.", "Output")
+    provider: str = option(
+        "cpu", "Where ONNX Runtime runs; cuda,cpu is the CPU where CUDA fails.", "Running",
+        choices=PROVIDERS,
+    )  # fmt: skip
+    ort_library: str | None = option(
+        None, "Shared library with custom ops.", "Running", place="read"
+    )
+    cache: str | None = option(
+        None, "Keep statistics in this folder, and take from it what the model and the data have "
+        "counted before.", "Calibration", "DIR", place="folder",
+    )  # fmt: skip
+    ort_extension: str | None = option(
+        None, "Python module, or .py file, that declares custom ops with onnxruntime-extensions.",
+        "Running", "MODULE",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.samples is not None and self.samples < 1:

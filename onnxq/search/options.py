@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from onnxq.errors import PlanError
 from onnxq.judge.metrics import LABEL_FREE
+from onnxq.option import option
 from onnxq.search import cost
 from onnxq.search.budget import Budget
 from onnxq.sensitivity import Options
@@ -18,26 +19,43 @@ from onnxq.sensitivity import Options
 class SearchOptions:
     """How a search goes.
 
-    budget: what has to hold, if anything. cost: how plans are priced (`onnxq.search.cost`).
-    metric: of the measured score: a label-free one, top1 with `labels`, or module:function; by
-    default cosine for a drop and SQNR for the others. rank_by: the label-free metric whose damage
-    is added up. outputs: names of the outputs to score; none for all. apart: score the branches
-    of an output that is a Concat each on its own. rank_samples: how many samples to rank on.
-    trials: how many plans to measure in pursuit of the budget. points: at how many costs to
-    measure besides.
+    budget: what has to hold, if anything. cost: see `onnxq.search.cost`. labels: for top1. rank_by:
+    the label-free metric whose damage is added up.
     """
 
     budget: Budget | None
-    cost: str = "ops"
-    metric: str | None = None
+    cost: str = option(
+        "ops", "ops, bytes, size (of the weights), roofline:DEVICE (H100, A100, L4, T4, orin, "
+        "orin-nx, RTX4090) or ort (measured here).", "Search", "COST",
+    )  # fmt: skip
+    metric: str | None = option(
+        None, "Of the measured score: sqnr, mse, cosine, kl, top1, or module:function. Default: "
+        "cosine for --max-drop, else sqnr.", "Scoring", "METRIC",
+    )  # fmt: skip
     labels: npt.NDArray[Any] | None = None
-    direction: Literal["higher", "lower"] = "higher"
-    rank_by: str = "sqnr"
-    outputs: tuple[str, ...] = ()
-    apart: bool = True
-    rank_samples: int = 16
-    trials: int = 10
-    points: int = 5
+    direction: Literal["higher", "lower"] = option(
+        "higher", "Which scores of a module:function are better.", "Scoring"
+    )
+    rank_by: str = option(
+        "sqnr", "What ranks the nodes; needs no labels.", "Search", choices=LABEL_FREE
+    )
+    outputs: tuple[str, ...] = option(
+        (), "Score this output. Repeatable; default: all, by the worst.", "Scoring", "NAME",
+        flag="--output",
+    )  # fmt: skip
+    apart: bool = option(
+        True, "Score the branches of an output that is a Concat, such as boxes and classes, each "
+        "on its own.", "Scoring", flag="--apart/--together",
+    )  # fmt: skip
+    rank_samples: int = option(
+        16, "Calibration samples to rank the nodes on.", "Search", "N", least=1
+    )
+    trials: int = option(
+        10, "Plans to measure at most in pursuit of the budget.", "Search", "N", least=1
+    )
+    points: int = option(
+        5, "Measure plans at this many evenly spread costs besides.", "Search", "N", least=0
+    )
 
     def __post_init__(self) -> None:
         cost.check(self.cost)

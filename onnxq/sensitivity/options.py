@@ -13,55 +13,71 @@ from onnxq.errors import PlanError
 from onnxq.judge import metrics
 from onnxq.judge.metrics import LABEL_FREE, AnyMetric
 from onnxq.numerics import amax_of
+from onnxq.option import choices_of, hints_of, option
 from onnxq.passes.insert_qdq import InsertOptions
 from onnxq.pipeline.config import Config
 from onnxq.run.runtime import Runtime
-
-CHOICES = {
-    "mode": ("one-on", "one-off"),
-    "granularity": ("node", "group"),
-    "at": ("outputs", "node"),
-    "direction": ("higher", "lower"),
-}
 
 
 @dataclass(frozen=True)
 class Options:
     """How nodes are scored.
 
-    mode: quantize each alone ("one-on"), or leave each alone float ("one-off"). granularity: toggle
-    nodes, or groups: those that `groups` (patterns) name, or blocks by their names. split: score
-    activations and weights apart too. metric: sqnr, mse, cosine, kl, top1 or module:function.
-    labels: for top1, one a row of every sample, in order. direction: which scores of a
-    module:function are better. at: score the model's outputs, or what the node itself writes.
-    outputs: names of the outputs to score; none for all. curve: numbers of worst nodes to leave
-    float. screen: share of the samples that all are scored on first; the worst are then scored on
-    all samples, for metrics without labels (1: everything on all). top: how many of the worst are
-    sure to be, ten at least. max_memory: bytes of cached tensors. resume: file that holds the work
-    done so far. whole: rebuild and run the whole model for every toggle, which is slow, to check
-    with.
+    groups: patterns, of what granularity "group" toggles; without them, blocks by names. labels:
+    for top1, one a row of every sample, in order. curve: numbers of worst nodes to leave float.
+    screen: for metrics without labels. top: how many of the worst are sure to be, ten at least.
+    max_memory: bytes.
     """
 
-    mode: Literal["one-on", "one-off"] = "one-on"
-    granularity: Literal["node", "group"] = "node"
-    groups: tuple[str, ...] = ()
-    split: bool = False
-    metric: str = "sqnr"
+    mode: Literal["one-on", "one-off"] = option(
+        "one-on", "Quantize each alone, or leave each alone float.", "Ranking"
+    )
+    granularity: Literal["node", "group"] = option(
+        "node", "Toggle nodes, or blocks of them by their names.", "Ranking"
+    )
+    groups: tuple[str, ...] = option(
+        (), "With --granularity group: toggle these nodes together. Repeatable.", "Ranking",
+        "PATTERN", flag="--group",
+    )  # fmt: skip
+    split: bool = option(False, "Score activations and weights apart too.", "Ranking")
+    metric: str = option(
+        "sqnr", "sqnr, mse, cosine, kl, top1, or module:function of the streamed outputs.",
+        "Scoring", "METRIC",
+    )  # fmt: skip
     labels: npt.NDArray[Any] | None = None
-    direction: Literal["higher", "lower"] = "higher"
-    at: Literal["outputs", "node"] = "outputs"
-    outputs: tuple[str, ...] = ()
-    curve: tuple[int, ...] = ()
-    screen: float = 0.25
-    top: int = 10
-    max_memory: int = 1 << 30
-    resume: Path | None = None
-    whole: bool = False
+    direction: Literal["higher", "lower"] = option(
+        "higher", "Which scores of a module:function are better.", "Scoring"
+    )
+    at: Literal["outputs", "node"] = option(
+        "outputs", "Score the model's outputs, or what the node writes.", "Scoring"
+    )
+    outputs: tuple[str, ...] = option(
+        (), "Score this output. Repeatable; default: all, ranked by the worst.", "Scoring", "NAME",
+        flag="--output",
+    )  # fmt: skip
+    curve: tuple[int, ...] = option(
+        (), "Score with the worst K left float, for each K.", "Ranking", "K,..."
+    )
+    screen: float = option(
+        0.25, "Score all on this share of the samples, and the worst on all samples; 1: all on "
+        "all.", "Ranking", "SHARE", above=0, most=1,
+    )  # fmt: skip
+    top: int = option(
+        10, "How many rows to print, and to write to --write-skip.", "Ranking", "N", least=1
+    )
+    max_memory: int = option(
+        1 << 30, "Bound on the tensors kept to save work.", "Running", "MB", least=1, unit=1 << 20
+    )
+    resume: Path | None = option(
+        None, "Keep what is measured here, and go on from it.", "Running", "FILE.json",
+        place="write",
+    )  # fmt: skip
+    whole: bool = option(False, "Slow, to check with: a whole new run for each node.", "Running")
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
+        for name, hint in hints_of(type(self)).items():
+            value, choices = getattr(self, name), choices_of(hint)
+            if choices and value not in choices:
                 raise PlanError(f"unknown {name} '{value}'; choose {' or '.join(choices)}")
         metrics.check(self.metric)
         if not 0 < self.screen <= 1:

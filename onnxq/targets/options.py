@@ -9,42 +9,71 @@ from typing import Literal
 from onnxq.errors import PlanError
 from onnxq.model.graph import WEIGHTED, Graph, Node, constant_of, is_standard, producer, within
 from onnxq.model.patterns import matches, select
+from onnxq.option import option
+from onnxq.schemes import BLOCK_SIZES, BOTH, SCHEMES
 
 
 @dataclass(frozen=True)
 class PlanOptions:
     """Placement options; the defaults are what `onnxq quantize MODEL --calib DATA` uses.
 
-    skip, only: patterns of nodes to leave float, or to restrict the plan to.
-    skip_op: op types to leave float. skip_between: "FROM:TO", every node on a path between them.
-    keep_first, keep_last: how many weighted ops nearest an input or an output stay float.
-    deconv: whether and how ConvTranspose is quantized. concat: what a Concat of quantized
-    branches gets; "auto" is float for tensorrt, requant for onnxruntime. residual: whether the skip
-    branch of a residual Add is quantized.
-    weights: granularity of weight scales; "auto" is per channel, and per block for INT4 weights of
-    MatMul and Gemm and wherever a block_size is given. min_channels: narrower Conv and MatMul stay
-    float. target: the rule table. scheme: the types of weights and activations; scheme_for:
-    "PATTERN=SCHEME", those of single nodes. block_size: values that share a scale, 64 if None.
-    attribute_op: op types of nodes that carry their ranges as attributes instead of Q/DQ.
-    high_precision: the type of what stays float, which some rules look at.
+    concat: "auto" is float for tensorrt, requant for onnxruntime. weights: "auto" is per channel,
+    and per block for INT4 weights of MatMul and Gemm and wherever a block_size is given. Patterns
+    in skip and only name nodes; those of skip_between are "FROM:TO". high_precision: the type of
+    what stays float, which some rules look at.
     """
 
-    skip: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    skip_op: tuple[str, ...] = ()
-    skip_between: tuple[str, ...] = ()
-    keep_first: int = 0
-    keep_last: int = 0
-    deconv: Literal["float", "per-tensor", "per-channel"] = "float"
-    concat: Literal["auto", "share", "requant", "float"] = "auto"
-    residual: Literal["skip", "float"] = "skip"
-    weights: Literal["auto", "per-channel", "per-tensor", "per-block"] = "auto"
-    min_channels: int = 16
-    target: str = "tensorrt"
-    scheme: str = "w8a8"
-    scheme_for: tuple[str, ...] = ()
-    block_size: int | None = None
-    attribute_op: tuple[str, ...] = ()
+    skip: tuple[str, ...] = option(
+        (), "Leave these nodes float: a substring or glob of the name, op:TYPE, tensor:NAME or "
+        "@FILE. Repeatable.", "Placement", "PATTERN",
+    )  # fmt: skip
+    only: tuple[str, ...] = option((), "Quantize these nodes alone.", "Placement", "PATTERN")
+    skip_op: tuple[str, ...] = option((), "Leave an op type float.", "Placement", "TYPE")
+    skip_between: tuple[str, ...] = option(
+        (), "Leave every node on a path between two patterns float.", "Placement", "FROM:TO"
+    )
+    keep_first: int = option(
+        0, "Leave the first N weighted ops after the inputs float.", "Placement", "N", least=0
+    )
+    keep_last: int = option(
+        0, "Leave the last N weighted ops before the outputs float.", "Placement", "N", least=0
+    )
+    deconv: Literal["float", "per-tensor", "per-channel"] = option(
+        "float", "ConvTranspose: TensorRT runs it in float whatever is asked; build and compare "
+        "if you change it.", "Placement",
+    )  # fmt: skip
+    concat: Literal["auto", "share", "requant", "float"] = option(
+        "auto", "Q/DQ on the inputs of a Concat: one shared scale, a scale each, or none. auto: a "
+        "scale each for onnxruntime.", "Placement",
+    )  # fmt: skip
+    residual: Literal["skip", "float"] = option(
+        "skip", "Q/DQ on the skip branch of a residual Add, or none.", "Placement"
+    )
+    target: str = option(
+        "tensorrt", "What will run the model: where Q/DQ goes.", "Placement", choices=BOTH
+    )
+    scheme: str = option(
+        "w8a8", "Types of weights and activations.", "Precision", choices=tuple(SCHEMES)
+    )
+    scheme_for: tuple[str, ...] = option(
+        (), "Another scheme for these nodes. Repeatable; the last that matches wins.", "Precision",
+        "PATTERN=SCHEME",
+    )  # fmt: skip
+    weights: Literal["auto", "per-channel", "per-tensor", "per-block"] = option(
+        "auto", "Granularity of weight scales. auto: per channel; INT4 in MatMul and Gemm per "
+        "block.", "Precision",
+    )  # fmt: skip
+    block_size: int | None = option(
+        None, "Weights of MatMul and Gemm that share a scale. Default for INT4: 64.", "Precision",
+        choices=BLOCK_SIZES,
+    )  # fmt: skip
+    min_channels: int = option(
+        16, "Narrower Conv, Gemm and MatMul stay float.", "Placement", "N", least=1
+    )
+    attribute_op: tuple[str, ...] = option(
+        (), "Write the ranges of this op type, such as SparseConvolution, into its attributes "
+        "instead of Q/DQ. Repeatable.", "Placement", "TYPE",
+    )  # fmt: skip
     high_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
 
 

@@ -1,0 +1,86 @@
+"""An option is declared once: a field of a dataclass, with what a command line says of it.
+
+    keep_first: int = option(0, "Leave the first N weighted ops ...", "Placement", "N", least=0)
+
+Name, type, default and the choices of a Literal are the field's own. The commands make their
+options of these fields (`onnxq_cli.fields`), and the reference of Python takes their help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+Section = Literal[
+    "Ranking", "Scoring", "Search", "Placement", "Calibration", "Recovery", "Precision", "Running",
+    "Output",
+]  # fmt: skip
+Place = Literal["read", "write", "folder"]
+KEY = "onnxq.option"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command says of a field beside its name, type and default.
+
+    section: the heading that it stands under in `--help`. metavar: a word for the value. least,
+    most, above: bounds of a number. choices: where the type is no Literal. flag: where it is not
+    the field's name. place: what a path is. unit: a command counts in so many of the field's.
+    """
+
+    help: str
+    section: Section
+    metavar: str | None = None
+    least: int | None = None
+    most: int | None = None
+    above: int | None = None
+    choices: tuple[str, ...] | tuple[int, ...] = ()
+    flag: str | None = None
+    place: Place | None = None
+    unit: int = 1
+
+    @property
+    def metadata(self) -> Mapping[str, Said]:
+        """The `metadata` of a field, for one with a `default_factory`."""
+        return {KEY: self}
+
+
+def option(
+    default: T,
+    help: str,
+    section: Section,
+    metavar: str | None = None,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    above: int | None = None,
+    choices: tuple[str, ...] | tuple[int, ...] = (),
+    flag: str | None = None,
+    place: Place | None = None,
+    unit: int = 1,
+) -> T:
+    """A field with a default and what `Said` says of it."""
+    said = Said(help, section, metavar, least, most, above, choices, flag, place, unit)
+    made: Any = field(default=default, metadata=said.metadata)
+    chosen: T = made  # what the field of an instance is
+    return chosen
+
+
+def said_of(kind: type) -> Iterator[tuple[Field[Any], Any, Said]]:
+    """(field, type, what is said of it) of each field of a dataclass that is an option."""
+    hints = hints_of(kind)
+    for each in fields(kind):
+        if KEY in each.metadata:
+            yield each, hints[each.name], each.metadata[KEY]
+
+
+def choices_of(hint: Any) -> tuple[str, ...]:
+    """The words of a Literal; none of another type."""
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def hints_of(kind: type) -> Mapping[str, Any]:
+    """The types of a dataclass' fields."""
+    return get_type_hints(kind)
