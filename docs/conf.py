@@ -16,6 +16,7 @@ from onnxq import __version__
 from onnxq.option import KEY
 
 sys.path.insert(0, str(Path(__file__).parent))
+from list_commands import BEGINS
 from list_errors import listing
 
 project = "onnxq"
@@ -45,6 +46,13 @@ autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 
+CLICK = """
+```{eval-rst}
+.. click:: onnxq_cli.main:cli
+   :prog: onnxq
+   :nested: full
+```
+"""  # what is on the page in the repository, with links to each option
 SPAN = re.compile(r"(`[^`]+`)")
 
 
@@ -93,10 +101,12 @@ def show_signature(
 
 
 def read_page(_app: Any, name: str, source: list[str]) -> None:
-    """Links that are called like their file get its title; the list of errors is the code's."""
+    """Links that are called like their file get its title; lists of errors and options are made."""
     source[0] = re.sub(r"\[[\w-]+\.md\]\(", "[](", source[0])
     if name == "errors":
         source[0] += listing()
+    if name == "cli":
+        source[0] = source[0].partition(BEGINS)[0] + CLICK
 
 
 def setup(app: Any) -> None:
