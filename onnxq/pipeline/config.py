@@ -13,7 +13,7 @@ from onnxq.calib.methods import Auto, parse_method
 from onnxq.errors import PlanError
 from onnxq.files import write_text
 from onnxq.option import Said, option
-from onnxq.recover.choice import parse
+from onnxq.recover.choice import ALGORITHMS, parse
 from onnxq.run.providers import CHOICES as PROVIDERS
 from onnxq.targets.options import PlanOptions
 
@@ -48,9 +48,9 @@ class Config:
         "keep", "Types of the model's inputs and outputs in a half graph.", "Precision"
     )
     recover: str = option(
-        "auto", "none, all, or some of channels, equalize, smooth, scales, round, bias with commas "
-        "between; each is kept where it helps samples that it is not fitted to. auto: channels, "
-        "bias, and round for weights of 4 bits.", "Recovery", "LIST",
+        "auto", f"none, all, or some of {', '.join(ALGORITHMS)} with commas between; each is "
+        "kept where it helps samples that it is not fitted to. auto: channels, bias, and round for "
+        "weights of 4 bits.", "Recovery", "LIST",
     )  # fmt: skip
     max_memory: int = option(1024, "Bound on what a recovery may keep.", "Running", "MB", least=1)
     samples: int | None = option(

@@ -12,6 +12,7 @@ from onnxq.judge.metrics import LABEL_FREE
 from onnxq.option import option
 from onnxq.search import cost
 from onnxq.search.budget import Budget
+from onnxq.search.devices import DEVICES
 from onnxq.sensitivity import Options
 
 
@@ -25,19 +26,19 @@ class SearchOptions:
 
     budget: Budget | None
     cost: str = option(
-        "ops", "ops, bytes, size (of the weights), roofline:DEVICE (H100, A100, L4, T4, orin, "
-        "orin-nx, RTX4090) or ort (measured here).", "Search", "COST",
+        "ops", f"ops, bytes, size (of the weights), roofline:DEVICE ({', '.join(DEVICES)}) or ort "
+        "(measured here).", "Search", "COST",
     )  # fmt: skip
     metric: str | None = option(
-        None, "Of the measured score: sqnr, mse, cosine, kl, top1, or module:function. Default: "
-        "cosine for --max-drop, else sqnr.", "Scoring", "METRIC",
+        None, f"Of the measured score: {', '.join(LABEL_FREE)}, top1, or module:function. "
+        "Default: cosine for --max-drop, else sqnr.", "Scoring", "METRIC",
     )  # fmt: skip
     labels: npt.NDArray[Any] | None = None
     direction: Literal["higher", "lower"] = option(
         "higher", "Which scores of a module:function are better.", "Scoring"
     )
     rank_by: str = option(
-        "sqnr", "What ranks the nodes; needs no labels.", "Search", choices=LABEL_FREE
+        "sqnr", "What ranks the nodes; needs no labels.", "Search", choices=tuple(LABEL_FREE)
     )
     outputs: tuple[str, ...] = option(
         (), "Score this output. Repeatable; default: all, by the worst.", "Scoring", "NAME",

@@ -41,7 +41,7 @@ class Options:
     )  # fmt: skip
     split: bool = option(False, "Score activations and weights apart too.", "Ranking")
     metric: str = option(
-        "sqnr", "sqnr, mse, cosine, kl, top1, or module:function of the streamed outputs.",
+        "sqnr", f"{', '.join(LABEL_FREE)}, top1, or module:function of the streamed outputs.",
         "Scoring", "METRIC",
     )  # fmt: skip
     labels: npt.NDArray[Any] | None = None
