@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib.util
 import json
@@ -91,6 +92,20 @@ class Bench:
         return None
 
 
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """The options that say where things are."""
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", metavar="DIR")
+    parser.add_argument("--minilm", type=Path, metavar="FILE", help="MiniLM-L3's ONNX file")
+    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "results", metavar="DIR")
+
+
+def places(args: argparse.Namespace) -> Bench:
+    """What these options say; the cache is made."""
+    args.cache.mkdir(parents=True, exist_ok=True)
+    minilm = args.minilm and args.minilm.resolve()
+    return Bench(args.shared.resolve(), minilm, args.cache.resolve())
+
+
 def feeds(bench: Bench, case: Case, split: str) -> Iterator[Feed]:
     """Samples of a case: those to calibrate on ("calib") or those to score ("val")."""
     task = bench.task(case)
@@ -125,14 +140,17 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def watched(command: list[str]) -> tuple[dict[str, float], str]:
-    """(wall_s and peak_mb, stdout) of a command of this repository; raises if it fails."""
-    paths = [str(ROOT), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")]
+def watched(command: list[str], tree: Path = ROOT) -> tuple[dict[str, float], str]:
+    """(wall_s, cpu_s and peak_mb, stdout) of a command that finds onnxq in the checkout `tree`;
+    raises if it fails."""
+    paths = [str(tree), str(tree / "cli"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         watcher = [sys.executable, "-I", str(HERE / "watch.py"), str(report), *command]
-        done = subprocess.run(watcher, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            watcher, env=environment, cwd=folder, capture_output=True, text=True, check=True
+        )
         figures = json.loads(report.read_text("utf-8"))
     if figures.pop("exit"):
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
@@ -140,8 +158,17 @@ def watched(command: list[str]) -> tuple[dict[str, float], str]:
 
 
 def onnxq(*arguments: str | Path) -> dict[str, float]:
-    """Run an onnxq command; returns its wall_s and peak_mb, raises with its message if it fails."""
+    """Run an onnxq command; returns what it took, raises with its message if it fails."""
     return watched([*ONNXQ, *map(str, arguments)])[0]
+
+
+def peer(
+    tool: tuple[str, str], bench: Bench, case: Case, out: Path, python: str = sys.executable
+) -> dict[str, float]:
+    """Run another quantizer (see peers.py) with an interpreter that has it; returns what it took,
+    raises with its message if it fails."""
+    paths = (HERE / "peers.py", *tool, bench.model(case), calibration(bench, case), out)
+    return watched([python, *map(str, paths)])[0]
 
 
 @dataclass(frozen=True)

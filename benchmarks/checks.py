@@ -1,4 +1,5 @@
-"""Time and memory beside plain inference, and whether ranges depend on how the data are split."""
+"""Whether memory grows with the samples, whether ranges depend on how the data are split, and the
+centerpoint fixture."""
 
 from __future__ import annotations
 
@@ -11,47 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import HERE, ROOT, Bench, Case, calibration, onnxq, quantize, say, watched
-from quiet import Meter, wait_for_quiet
+from cases import ROOT, Bench, Case, calibration, onnxq, say
 
 REPEATS = 3
 FLAT = (50, 500)
 CENTERPOINT = ROOT / "fixtures" / "centerpoint"
-
-
-def plain(bench: Bench, case: Case) -> dict[str, float]:
-    """wall_s and peak_mb of plain inference over the calibration samples, and its parts."""
-    model, data = bench.model(case), calibration(bench, case)
-    figures, output = watched([sys.executable, str(HERE / "plain.py"), str(model), str(data)])
-    seconds: dict[str, float] = json.loads(output)
-    return figures | seconds
-
-
-def time(bench: Bench, case: Case) -> dict[str, Any]:
-    """Medians of plain inference and `onnxq quantize`, taken in turns, and the stages' seconds."""
-    calibration(bench, case)
-    pairs, others = [], []
-    for i in range(REPEATS):
-        wait_for_quiet()
-        meter = Meter()
-        pairs.append((plain(bench, case), quantize(bench, case)))
-        others.append(meter.others())
-        say(f"{case.title}: time {i + 1} of {REPEATS}, others took {others[-1]:.0%}")
-    ratios = [q.figures["wall_s"] / p["inference_s"] for p, q in pairs]
-    middle = sorted(range(REPEATS), key=lambda i: ratios[i])[REPEATS // 2]
-    return {
-        "plain": {k: statistics.median(p[k] for p, _ in pairs) for k in pairs[0][0]},
-        "quantize": {
-            k: statistics.median(q.figures[k] for _, q in pairs) for k in ("wall_s", "peak_mb")
-        },
-        "ratio": ratios[middle],
-        "beyond_3x_s": statistics.median(
-            q.figures["wall_s"] - 3 * p["inference_s"] for p, q in pairs
-        ),
-        "memory_ratio": statistics.median(q.figures["peak_mb"] / p["peak_mb"] for p, q in pairs),
-        "stages": pairs[middle][1].manifest["seconds"],
-        "others": max(others),
-    }
 
 
 def memory(bench: Bench, case: Case) -> dict[str, float]:

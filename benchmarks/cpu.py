@@ -2,11 +2,11 @@
 
     python benchmarks/cpu.py --shared DIR [--models NAME,NAME] [--write docs/onnxruntime.md]
 
-Theirs is onnxruntime.quantization.quantize_static with its defaults for a CPU: quant_pre_process,
-QDQ, UINT8 activations, INT8 weights per channel, MinMax, every op. Both see the same calibration
-samples. Each model has one session with default options; the three take turns sample by sample,
-and a time ratio is the median of the ratios within a turn. Exits with 1 where a bar is missed:
-ours is as fast as theirs (but for noise), faster than FP32, and nearer to the float outputs.
+Theirs is onnxruntime.quantization.quantize_static with its defaults for a CPU (see peers.py), with
+MinMax. Both see the same calibration samples. Each model has one session with default options; the
+three take turns sample by sample, and a time ratio is the median of the ratios within a turn. Exits
+with 1 where a bar is missed: ours is as fast as theirs (but for noise), faster than FP32, and
+nearer to the float outputs.
 (This file cannot be called onnxruntime.py: its neighbours import that.)
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from accuracy import figures
-from cases import CASES, ROOT, Bench, Case, calibration, feeds, quantized, say
+from cases import CASES, Bench, Case, add_places, feeds, peer, places, quantized, say
+from peers import ORT
 from quiet import Meter, wait_for_quiet
 
 TARGET = ("--target", "onnxruntime")
@@ -49,53 +49,18 @@ class Timing:
     to_plain: float
 
 
-class Reader:
-    """Hands a file's samples to ONNX Runtime's calibration, one at a time."""
-
-    def __init__(self, data: Path, names: list[str]) -> None:
-        loaded = np.load(data, mmap_mode="r")
-        self.arrays = {n: loaded[n] for n in names} if data.suffix == ".npz" else {names[0]: loaded}
-        self.count = len(next(iter(self.arrays.values())))
-        self.next = 0
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next sample, None at the end."""
-        if self.next == self.count:
-            return None
-        self.next += 1
-        return {n: np.array(x[self.next - 1 : self.next]) for n, x in self.arrays.items()}
-
-
 def their_model(bench: Bench, case: Case) -> Path | None:
     """The model by ONNX Runtime's own quantizer, kept in the cache; None where it fails."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
     out = bench.cache / f"{case.name}.ort-static.onnx"
-    if out.is_file():
-        return out
-    say(f"{case.title}: ONNX Runtime's quantize_static")
-    CalibrationDataReader.register(Reader)
-    with tempfile.TemporaryDirectory() as folder:
-        prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "made.onnx"
+    if not out.is_file():
+        say(f"{case.title}: ONNX Runtime's quantize_static")
         try:
-            quant_pre_process(str(bench.model(case)), str(prepared), skip_symbolic_shape=True)
-            reader = Reader(
-                calibration(bench, case), [i.name for i in _session(prepared).get_inputs()]
-            )
-            quantize_static(
-                str(prepared),
-                str(made),
-                reader,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-            )
-            _session(made)
+            peer(ORT["ONNX Runtime, UINT8, minmax"], bench, case, out)
+            _session(out)
         except Exception as e:  # whatever it stumbles over
-            say(f"{case.title}: it fails: {str(e).splitlines()[0]}")
+            say(f"{case.title}: it fails: {str(e).splitlines()[-1]}")
+            out.unlink(missing_ok=True)
             return None
-        out.write_bytes(made.read_bytes())
     return out
 
 
@@ -183,15 +148,12 @@ def row(case: Case, t: Timing, theirs: dict[str, float] | None, ours: dict[str, 
 def main() -> int:
     """Print the table, or write it to a page between its marks; 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", metavar="DIR")
-    parser.add_argument("--minilm", type=Path, metavar="FILE", help="MiniLM-L3's ONNX file")
-    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "results", metavar="DIR")
+    add_places(parser)
     parser.add_argument("--models", default=",".join(BARRED), help="names with commas between")
     parser.add_argument("--turns", type=int, default=200)
     parser.add_argument("--write", type=Path, metavar="FILE", help="page whose table is replaced")
     options = parser.parse_args()
-    options.cache.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.shared, options.minilm, options.cache)
+    bench = places(options)
     rows, short = [HEADER], []
     for case in (c for c in CASES if c.name in options.models.split(",")):
         if why := bench.missing(case):

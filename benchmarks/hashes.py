@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 import yaml  # noqa: E402
-from cases import CASES, ROOT, Bench, calibration, say  # noqa: E402
+from cases import CASES, ROOT, Bench, add_places, calibration, places, say  # noqa: E402
 from onnx.numpy_helper import to_array  # noqa: E402
 
 OPTIONS = {
@@ -61,13 +61,10 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--against", type=Path)
     parser.add_argument("--tree", type=Path, default=ROOT)
-    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
-    parser.add_argument("--minilm", type=Path)
-    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "results")
+    add_places(parser)
     parser.add_argument("--models", type=lambda text: text.split(","))
     args = parser.parse_args()
-    args.cache.mkdir(parents=True, exist_ok=True)
-    bench = Bench(args.shared.resolve(), args.minilm, args.cache.resolve())
+    bench = places(args)
     table: dict[str, Row] = {}
     for name, (model, data) in inputs(bench, args.models):
         for title, options in (FIXTURE_OPTIONS if name in FIXTURES else OPTIONS).items():

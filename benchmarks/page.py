@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import page_precisions
 from bars import NAMES, REST, Results, bars
-from cases import CASES, Case
+from cases import CASES, HERE, Case
 from markdown import Row, table
-from quiet import IDLE
+from page_times import quantizers
 
 INTRO = """# Results
 
-What `onnxq quantize` does with its default options to real pretrained models, measured side by side
-with plain FP32 inference in one run. Written by `benchmarks/results.py`; do not edit.
+What `onnxq quantize` does with its default options to real pretrained models.
+Written by `benchmarks/results.py`; do not edit.
 """
 REPEAT = """## To repeat
 
 ```
 pip install -e '.[cpu,rtx]' pillow tokenizers
 python benchmarks/results.py --shared ../shared --minilm minilm_l3.onnx --write docs/results.md
-python benchmarks/results.py --only time,memory --models efficientnet_lite0   # one piece anew
+python benchmarks/results.py --only accuracy,memory --models efficientnet_lite0   # one piece anew
 ```
 
 The models and the labelled data lie in a folder beside the repository (`--shared DIR`). Figures of
 parts that are not measured anew come from `benchmarks/results.json`.
 """
-MODELOPT_TIME = """
-ModelOpt 0.47 with entropy, its default, took 34 x plain inference on EfficientNet-Lite0 and 14 x on
-YOLO11n, in a separate run on a machine of the same size.
+TIMES = """Whole processes in turns in one run of `performance.py`: seconds, and beside plain FP32
+inference of the same samples by one default session, for ours without the start of the
+process. Scores are on data that nobody was calibrated on. The rest is in
+[Performance](performance.md).
+
 """
 MODELOPT_ACCURACY = (
     [
@@ -52,7 +55,7 @@ def page(results: Results, setup: str, unmeasured: Iterable[str] = ()) -> str:
     parts = [INTRO, f"Measured on {setup}.\n", _bars(results)]
     parts += [f"Not measured: {line}.\n" for line in unmeasured]
     sections: tuple[tuple[str, Callable[[Results, list[Case]], str]], ...] = (
-        ("Time and memory", _time),
+        ("Beside other quantizers", _times),
         ("Accuracy", _accuracy),
         ("Engines", _engines),
         ("Recoveries at INT8", page_precisions.recoveries),
@@ -80,41 +83,10 @@ def _bars(results: Results) -> str:
     return title + table(["", "model", "asked", "measured"], rows)
 
 
-def _time(results: Results, cases: list[Case]) -> str:
-    head = ["model", "samples", "plain inference", "plain peak", "quantize", "ratio", "peak"]
-    rows, stages = [], []
-    for case in cases:
-        if not (time := results[case.name].get("time")):
-            continue
-        plain, quantize = time["plain"], time["quantize"]
-        rows.append(
-            [
-                case.title,
-                str(case.samples),
-                f"{plain['inference_s']:.2f} s (+{plain['import_s'] + plain['load_s']:.2f})",
-                f"{plain['peak_mb']:.0f} MB",
-                f"{quantize['wall_s']:.1f} s",
-                f"{time['ratio']:.1f} x",
-                f"{quantize['peak_mb']:.0f} MB ({time['memory_ratio']:.2f} x)",
-            ]
-        )
-        stages.append([case.title, *(f"{s:.2f}" for s in time["stages"].values())])
-        names = list(time["stages"])
-    if not rows:
-        return ""
-    text = (
-        "Medians of three runs in turns, each a whole process. Plain inference is one default\n"
-        "ONNX Runtime session, sample by sample; in brackets imports and loading, which the ratio\n"
-        "leaves out.\n\n"
-    )
-    seconds = "\nSeconds by stage:\n\n" + table(["model", *names], stages)
-    others = max(results[case.name].get("time", {}).get("others", 0.0) for case in cases)
-    if others > IDLE:
-        text += (
-            f"Other work took up to {others:.0%} of the processors meanwhile, which slows plain\n"
-            "inference more than quantizing: the ratios flatter.\n\n"
-        )
-    return text + table(head, rows) + MODELOPT_TIME + seconds
+def _times(results: Results, cases: list[Case]) -> str:
+    kept = HERE / "performance.json"
+    found = quantizers(json.loads(kept.read_text("utf-8"))) if kept.is_file() else ""
+    return found and TIMES + found
 
 
 def _accuracy(results: Results, cases: list[Case]) -> str:

@@ -27,9 +27,9 @@ class Meter:
         return max(0.0, (_busy() - busy) - (_ours() - ours)) / elapsed
 
 
-def wait_for_quiet() -> None:
-    """Return when others leave the processors alone for a second, or after PATIENCE seconds."""
-    end = time.monotonic() + PATIENCE
+def wait_for_quiet(patience: float = PATIENCE) -> None:
+    """Return when others leave the processors alone for a second, or after `patience` seconds."""
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         meter = Meter()
         time.sleep(1.0)

@@ -1,4 +1,4 @@
-"""Measure `onnxq quantize` on real models beside plain FP32 inference, against the bars.
+"""Measure what `onnxq quantize` makes of real models, against the bars; performance.py times it.
 
     python benchmarks/results.py [--shared DIR] [--minilm FILE] [--cache DIR]
         [--only PART,...] [--models NAME,...] [--write docs/results.md]
@@ -26,14 +26,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from accuracy import accuracy  # noqa: E402
 from bars import Results, bars  # noqa: E402
-from cases import CASES, ROOT, Bench, Case, say  # noqa: E402
-from checks import centerpoint, identity, memory, time  # noqa: E402
+from cases import CASES, Bench, Case, add_places, places, say  # noqa: E402
+from checks import centerpoint, identity, memory  # noqa: E402
 from engines import engines  # noqa: E402
 from page import page  # noqa: E402
 from precisions import FOUR_BITS, four_bits, recoveries, schemes  # noqa: E402
 
 PARTS: dict[str, Callable[[Bench, Case], Any]] = {
-    "time": time,
     "accuracy": accuracy,
     "engines": engines,
     "memory": memory,
@@ -49,9 +48,7 @@ PACKAGES = ("onnxruntime", "numpy", "tensorrt-rtx")
 def main() -> int:
     """Measure what is asked for, merge it with what the cache holds, print the bars."""
     args = _arguments()
-    cache = args.cache.resolve()
-    cache.mkdir(parents=True, exist_ok=True)
-    bench = Bench(args.shared.resolve(), args.minilm and args.minilm.resolve(), cache)
+    bench = places(args)
     kept = HERE / "results.json"
     results: Results = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
     for name, part, measure in _chosen(bench, args):
@@ -102,9 +99,7 @@ def _arguments() -> argparse.Namespace:
 
     parts, models = [*PARTS, "centerpoint"], [case.name for case in CASES]
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", metavar="DIR")
-    parser.add_argument("--minilm", type=Path, metavar="FILE", help="MiniLM-L3's ONNX file")
-    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "results", metavar="DIR")
+    add_places(parser)
     parser.add_argument("--only", type=names(parts), default=parts, help=", ".join(parts))
     parser.add_argument("--models", type=names(models), default=models, help=", ".join(models))
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page")

@@ -1,4 +1,4 @@
-"""Run a command and write its wall seconds, peak resident memory and exit code as JSON.
+"""Run a command and write its wall and CPU seconds, peak resident memory and exit code as JSON.
 
     python watch.py REPORT.json COMMAND...
 
@@ -18,12 +18,13 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ru_ma
 
 
 def watch(command: list[str]) -> dict[str, float]:
-    """Wall seconds, peak RSS in MB and exit code of a command, its own children included."""
+    """Wall and CPU seconds, peak RSS in MB and exit code of a command, its children included."""
     start = time.perf_counter()
     pid = os.posix_spawnp(command[0], command, os.environ)
     _, status, usage = os.wait4(pid, 0)
     return {
         "wall_s": time.perf_counter() - start,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
         "peak_mb": usage.ru_maxrss * RSS_UNIT / 1e6,
         "exit": os.waitstatus_to_exitcode(status),
     }
