@@ -15,7 +15,8 @@ from pathlib import Path
 
 from onnxq import __version__
 from onnxq.arrays import Samples
-from onnxq.calib.stats import Stats, add_digests, sample_digest
+from onnxq.calib.data import digests
+from onnxq.calib.stats import Stats, add_digests
 from onnxq.errors import DataError
 from onnxq.run import runtime as ort
 from onnxq.run.python_ops import file_of
@@ -36,7 +37,7 @@ def cached(
     A file that cannot be read, or is of something else than its name says, is replaced. Raises
     DataError for a folder that cannot be made, and what `count` raises.
     """
-    digest = add_digests(*(sample_digest(data.sample(i)) for i in range(len(data))))
+    digest = add_digests(*digests(data))
     path = Path(folder) / f"stats-{_key(model, digest, runtime)}.npz"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

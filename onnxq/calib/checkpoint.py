@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnxq.arrays import Samples
-from onnxq.calib.stats import Stats, load_unfinished, sample_digest
+from onnxq.calib.data import digests
+from onnxq.calib.stats import Stats, load_unfinished
 from onnxq.errors import DataError
 
 SECONDS, SHARE = 10.0, 0.05  # least between two writes; the share of the time that they may take
@@ -68,8 +69,7 @@ class Checkpoint:
         if not self.done:
             return list(range(len(data)))
         left, todo = self.done.copy(), []
-        for i in range(len(data)):
-            digest = sample_digest(data.sample(i))
+        for i, digest in enumerate(digests(data)):
             if left[digest]:
                 left[digest] -= 1
             else:

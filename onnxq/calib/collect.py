@@ -20,8 +20,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
+import numpy as np
+
 from onnxq.arrays import Array, Samples
 from onnxq.calib.checkpoint import Checkpoint
+from onnxq.calib.data import Dataset
 from onnxq.calib.device_counts import Counters, DeviceAccumulator
 from onnxq.calib.histogram import EMPTY, Accumulator, merge
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
@@ -31,6 +34,8 @@ from onnxq.model.graph import Graph
 from onnxq.progress import Count
 from onnxq.run import runtime as ort
 from onnxq.run.program import BufferMismatch, Program, Runner
+
+SHARE = 8  # of a worker's share of the samples: as little as it takes at a time
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +100,23 @@ class _Task:
     def __post_init__(self) -> None:
         self.gate.set()
 
+    def portions(self, missing: Sequence[int], workers: int) -> list[list[int]]:
+        """What a worker takes at a time: a sample, or small ones that lie side by side."""
+        if not isinstance(self.data, Dataset):
+            return [[i] for i in missing]
+        most = max(1, len(missing) // (SHARE * workers))
+        runs = self.data.together(missing)
+        return [run[k : k + most] for run in runs for k in range(0, len(run), most)]
+
+    def read(self, portion: Sequence[int]) -> tuple[dict[str, Array], list[str]]:
+        """The samples of a portion, one behind the other, and their digests."""
+        if isinstance(self.data, Dataset):
+            block = self.data.block(portion)
+            return block, [facts.digest for facts in self.data.noted(portion, block)]
+        sample = self.data.sample(portion[0])
+        block = {name: np.ascontiguousarray(x)[None] for name, x in sample.items()}
+        return block, [sample_digest(sample)]
+
     def missing(self) -> Sequence[int]:
         if self.checkpoint is None:
             return range(len(self.data))
@@ -130,7 +152,8 @@ class _Task:
         if begun is not None:
             histograms = {name: merge(h, begun[name]) for name, h in histograms.items()}
         samples = sum(w.done.total() for w in crew)
-        found = Stats(self.model, histograms, samples, add_digests(*(w.digest for w in crew)))
+        digest = add_digests(NO_DATA, *(d for w in crew for d in w.done.elements()))
+        found = Stats(self.model, histograms, samples, digest)
         if begun is None:
             return found
         return replace(
@@ -158,29 +181,26 @@ class _Worker:
             place: DeviceAccumulator(on) if isinstance(on, Counters) else Accumulator()
             for place in program.place.values()
         }
-        self.digest = NO_DATA
         self.done: Counter[str] = Counter()
-        self.lock = threading.Lock()  # held while a sample is counted
+        self.lock = threading.Lock()  # held while a portion is counted
         self.whole = True  # whether what is counted are whole samples
         self.runner = Runner(program)
 
-    def observe(self, sample: Mapping[str, Array], stop: threading.Event) -> None:
-        """Run `sample` and count it; returns early, having counted in part, on `stop`."""
+    def observe(
+        self, block: Mapping[str, Array], digests: Sequence[str], stop: threading.Event
+    ) -> None:
+        """Run the samples with these `digests`, one behind the other in `block`, and count them;
+        returns early, having counted in part, on `stop`."""
         with self.lock:
-            self._observe(sample, stop)
-
-    def _observe(self, sample: Mapping[str, Array], stop: threading.Event) -> None:
-        live = self.program.checked(sample)
-        self.whole = False
-        self._count(live)
-        for values in self.runner.run(live):
-            self._count(values)
-            if stop.is_set():
-                return
-        digest = sample_digest(sample)
-        self.digest = add_digests(self.digest, digest)
-        self.done[digest] += 1
-        self.whole = True
+            live = self.program.checked(block)
+            self.whole = False
+            self._count(live)
+            for values in self.runner.run_block(live, len(digests)):
+                self._count(values)
+                if stop.is_set():
+                    return
+            self.done.update(digests)
+            self.whole = True
 
     def _count(self, values: Mapping[str, Array]) -> None:
         for name, value in values.items():
@@ -192,18 +212,21 @@ def _run(program: Program, task: _Task, workers: int) -> list[_Worker]:
     """Workers that have counted all samples between them that were missing."""
     missing, total = task.missing(), len(task.data)
     crew = [_Worker(program) for _ in range(max(1, min(workers, len(missing))))]
-    todo, stop = iter(missing), threading.Event()
-    events: SimpleQueue[BaseException | None] = SimpleQueue()
+    todo, stop = iter(task.portions(missing, len(crew))), threading.Event()
+    events: SimpleQueue[BaseException | int] = SimpleQueue()
     with ThreadPoolExecutor(len(crew), "calibrate") as pool:
         try:
             for worker in crew:
                 pool.submit(_work, worker, task, todo, stop, events)
-            for done in range(total - len(missing) + 1, total + 1):
-                error = events.get()
-                if error is not None:
-                    raise error
-                if task.progress is not None:
-                    task.progress(done, total)
+            done = total - len(missing)
+            while done < total:
+                event = events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                for _ in range(event):
+                    done += 1
+                    if task.progress is not None:
+                        task.progress(done, total)
                 task.save_if_due(crew)
         finally:
             stop.set()
@@ -213,15 +236,16 @@ def _run(program: Program, task: _Task, workers: int) -> list[_Worker]:
 def _work(
     worker: _Worker,
     task: _Task,
-    todo: Iterator[int],
+    todo: Iterator[list[int]],
     stop: threading.Event,
-    events: SimpleQueue[BaseException | None],
+    events: SimpleQueue[BaseException | int],
 ) -> None:
-    """Take samples until there are none; an event is a sample done, or what went wrong."""
+    """Take portions until there are none; an event is a number of samples done, or what went
+    wrong."""
     try:
-        while not stop.is_set() and (i := next(todo, None)) is not None:
+        while not stop.is_set() and (portion := next(todo, None)) is not None:
             task.gate.wait()
-            worker.observe(task.data.sample(i), stop)
-            events.put(None)
+            worker.observe(*task.read(portion), stop)
+            events.put(len(portion))
     except BaseException as e:  # surfaces in the calling thread
         events.put(e)

@@ -2,44 +2,30 @@
 
 The first axis is the sample axis. A model whose inputs all have the same fixed first axis B > 1
 gets B samples at a time, in order; what is left over is dropped, and said so.
-
-Dtypes: a wider type of the same kind takes the narrower one (float16 for a float32 input, int32 for
-int64). Anything else is refused: uint8 for float32 has most often missed its preprocessing, and
-float64 or int64 would be cut without anyone knowing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from onnxq.arrays import Array
-from onnxq.calib.data_sources import Record, Source, open_source
+from onnxq.arrays import Array, Samples
+from onnxq.calib.data_sources import Record, Rows, Source, open_source
+from onnxq.calib.facts import Facts, facts_of
+from onnxq.calib.fitting import InputInfo as InputInfo
+from onnxq.calib.fitting import fit, fitted
 from onnxq.calib.stats import NO_DATA, add_digests, sample_digest
 from onnxq.errors import DataError
 
 log = logging.getLogger(__name__)
 
 RANDOM_SAMPLES = 16
-
-
-@dataclass(frozen=True)
-class InputInfo:
-    """One input of a model: its shape, None for a dynamic axis or, in its place, for a rank that
-    the model does not declare; and its dtype."""
-
-    shape: tuple[int | None, ...] | None
-    dtype: np.dtype[Any]
-
-    def __str__(self) -> str:
-        if self.shape is None:
-            return f"{self.dtype} of any shape"
-        axes = ", ".join("?" if n is None else str(n) for n in self.shape)
-        return f"{self.dtype} ({axes})"
+TOGETHER, MOST = 1 << 20, 4096  # bytes and number of small samples that are read at once
+READERS = 2  # threads that look at samples
 
 
 @dataclass(frozen=True)
@@ -78,13 +64,15 @@ class Dataset:
     """Samples for a model, on disk until asked for; safe to read from several threads.
 
     rows: (source, record number) of every sample's records, `batch` of them a sample. opened: how
-    to open the sources again.
+    to open the sources again. What was found out about a sample is known to all that are selected
+    from the same dataset.
     """
 
     inputs: Mapping[str, InputInfo]
     rows: Sequence[tuple[Source, int]]
     batch: int = 1
     opened: Opened | None = field(default=None, compare=False, repr=False)
+    _facts: dict[object, Facts] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch
@@ -97,7 +85,7 @@ class Dataset:
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         rows = self.rows[i * self.batch : (i + 1) * self.batch]
-        feeds = [_fit(source, k, self.inputs, self.batch) for source, k in rows]
+        feeds = [fit(source, k, self.inputs, self.batch) for source, k in rows]
         if len(feeds) == 1:
             return feeds[0]
         return {name: np.concatenate([f[name] for f in feeds]) for name in self.inputs}
@@ -105,15 +93,73 @@ class Dataset:
     def __iter__(self) -> Iterator[dict[str, Array]]:
         return (self.sample(i) for i in range(len(self)))
 
-    def shapes(self) -> Iterator[dict[str, tuple[int, ...]]]:
+    def together(self, indices: Iterable[int]) -> Iterator[list[int]]:
+        """The indices in their order, those of small samples that lie side by side as one list."""
+        run: list[int] = []
+        for i in indices:
+            if run and not (i == run[-1] + 1 and len(run) < self._most(run[0], i)):
+                yield run
+                run = []
+            run.append(i)
+        if run:
+            yield run
+
+    def _most(self, first: int, i: int) -> int:
+        """How many samples are read at once, if sample i lies where it follows `first`."""
+        (a, k), (b, n) = self.rows[first], self.rows[i]
+        if self.batch > 1 or a is not b or n - k != i - first or not isinstance(a, Rows):
+            return 1
+        return min(MOST, TOGETHER // max(1, a.row_bytes))
+
+    def block(self, indices: Sequence[int]) -> dict[str, Array]:
+        """The samples at `indices`, a list of `together`: one behind the other, with one more axis
+        in front. Raises DataError as `sample`."""
+        if len(indices) == 1:
+            return {name: x[None] for name, x in self.sample(indices[0]).items()}
+        source, start = self.rows[indices[0]]
+        assert isinstance(source, Rows)
+        records = source.records(start, start + len(indices))
+        first = {name: x[:1] for name, x in records.items()}
+        sound = fitted(first, source, start, self.inputs, self.batch)
+        return {
+            name: np.asarray(records[name], x.dtype, order="C").reshape(len(indices), *x.shape)
+            for name, x in sound.items()
+        }
+
+    def facts(self) -> list[Facts]:
+        """What is to know of each sample; reads those that nobody looked at yet."""
+        missing = [i for i in range(len(self)) if self._row(i) not in self._facts]
+        with ThreadPoolExecutor(READERS, "look") as pool:
+            for _ in pool.map(self._look, self.together(missing)):
+                pass
+        return [self._facts[self._row(i)] for i in range(len(self))]
+
+    def _look(self, indices: Sequence[int]) -> None:
+        self.noted(indices, self.block(indices))
+
+    def noted(self, indices: Sequence[int], block: Mapping[str, Array]) -> list[Facts]:
+        """The facts of the samples at `indices`, which `block` holds."""
+        rows = [self._row(i) for i in indices]
+        if any(row not in self._facts for row in rows):
+            self._facts.update(zip(rows, facts_of(block), strict=True))
+        return [self._facts[row] for row in rows]
+
+    def _row(self, i: int) -> object:
+        """What stands for sample i in every dataset that is made of this one."""
+        if self.batch == 1:
+            source, k = self.rows[i]
+            return id(source), k
+        return tuple((id(s), k) for s, k in self.rows[i * self.batch : (i + 1) * self.batch])
+
+    def shapes(self) -> Iterator[Mapping[str, tuple[int, ...]]]:
         """The inputs' shapes in each sample; in the first alone if the model has no others."""
         free = any(info.shape is None or None in info.shape for info in self.inputs.values())
-        few = range(len(self) if free else min(1, len(self)))
-        return ({name: x.shape for name, x in self.sample(i).items()} for i in few)
+        few = self if free else self.select(range(min(1, len(self))))
+        return (facts.shapes for facts in few.facts())
 
     def digest(self) -> str:
-        """Digest of all samples, the same for any order: 64 hex digits. Reads everything."""
-        return add_digests(NO_DATA, *(sample_digest(sample) for sample in self))
+        """Digest of all samples, the same for any order: 64 hex digits."""
+        return add_digests(NO_DATA, *(facts.digest for facts in self.facts()))
 
     def select(self, indices: Sequence[int]) -> Dataset:
         """The samples at `indices`, in that order."""
@@ -142,6 +188,13 @@ class Dataset:
         return self.select(rest), self.select(held)
 
 
+def digests(data: Samples) -> list[str]:
+    """The digest of each sample."""
+    if isinstance(data, Dataset):
+        return [facts.digest for facts in data.facts()]
+    return [sample_digest(data.sample(i)) for i in range(len(data))]
+
+
 def open_data(
     sources: str | Sequence[str],
     inputs: Mapping[str, InputInfo],
@@ -161,7 +214,7 @@ def open_data(
         raise DataError("no calibration data; name at least one file, folder or function")
     batch = _records_a_sample(rows[0], inputs)
     for start in {id(source): (source, 0) for source, _ in rows}.values():
-        _fit(*start, inputs, batch)
+        fit(*start, inputs, batch)
     if len(rows) < batch:
         raise DataError(
             f"the model takes {batch} samples at a time and the data holds {len(rows)}; "
@@ -194,55 +247,10 @@ def _records_a_sample(row: tuple[Source, int], inputs: Mapping[str, InputInfo]) 
     if batch is None or batch < 2:
         return 1
     try:
-        _fit(*row, inputs, 1)
+        fit(*row, inputs, 1)
     except DataError:
         return batch
     return 1
-
-
-def _fit(source: Source, i: int, inputs: Mapping[str, InputInfo], batch: int) -> dict[str, Array]:
-    """Record i with its axes and dtypes as the model takes them; raises DataError."""
-    record, where = source.record(i), source.where(i)
-    if record.keys() != inputs.keys():
-        listed = ", ".join(f"'{name}'" for name in inputs)
-        unknown = [name for name in record if name not in inputs]
-        missing = [name for name in inputs if name not in record]
-        what = f"lacks input '{missing[0]}'" if missing else f"holds '{unknown[0]}'"
-        more = f" but holds '{unknown[0]}'" if missing and unknown else ""
-        raise DataError(f"{where} {what}{more}; the model's inputs are {listed}")
-    return {
-        name: _fit_one(record[name], info, f"{where}, input '{name}'", source.stacked, batch)
-        for name, info in inputs.items()
-    }
-
-
-def _fit_one(x: Array, info: InputInfo, where: str, stacked: bool, batch: int) -> Array:
-    if info.shape is None:  # as it is, in a stack a batch of one
-        return _typed(x, info, where)
-    given, rank = x, len(info.shape)
-    if x.ndim == rank + 1 and len(x) == 1:
-        x = x[0]
-    elif x.ndim == rank - 1 and not stacked:
-        x = x[None]
-    lengths = info.shape if batch == 1 else (1, *info.shape[1:])
-    fits = x.ndim == rank and all(n in (None, m) for n, m in zip(lengths, x.shape, strict=True))
-    if not fits:
-        axes = ["samples", *map(str, given.shape[1:])] if stacked else map(str, given.shape)
-        found = f"({', '.join(axes)})"
-        advice = "the first axis is the sample axis" if stacked else "write it in that shape"
-        raise DataError(f"{where}: expected {info}, found {given.dtype} {found}; {advice}")
-    return _typed(x, info, where)
-
-
-def _typed(x: Array, info: InputInfo, where: str) -> Array:
-    if x.dtype == info.dtype:
-        return np.asarray(x, order="C")
-    if x.dtype.kind != info.dtype.kind or not np.can_cast(x.dtype, info.dtype, "safe"):
-        raise DataError(
-            f"{where}: expected {info.dtype}, found {x.dtype}; preprocess the samples as for "
-            f"inference and save them with .astype(np.{info.dtype})"
-        )
-    return np.asarray(x, info.dtype, order="C")
 
 
 def _noise(rng: np.random.Generator, name: str, info: InputInfo) -> Array:

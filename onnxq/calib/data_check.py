@@ -6,11 +6,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import numpy as np
-
-from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
-from onnxq.calib.stats import NO_DATA, add_digests, sample_digest
 from onnxq.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -30,26 +26,15 @@ class Findings:
 def examine(dataset: Dataset, masks: Collection[str] = ()) -> Findings:
     """Findings of one pass over the data; the inputs `masks` may hold -inf."""
     nonfinite, constant, duplicate = [], [], []
-    digests: dict[str, int] = {}
-    total = NO_DATA
-    for i, sample in enumerate(dataset):
-        floats = [x for x in sample.values() if x.dtype.kind == "f"]
-        if not all(_is_sound(x, name in masks) for name, x in sample.items()):
+    first: dict[str, int] = {}
+    for i, facts in enumerate(dataset.facts()):
+        if not all(name in masks and name in facts.masked for name in facts.nonfinite):
             nonfinite.append(i)
-        elif any(x.size > 1 and (x == x.flat[0]).all() for x in floats):
+        elif facts.constant:
             constant.append(i)
-        digest = sample_digest(sample)
-        if digests.setdefault(digest, i) != i:
+        if first.setdefault(facts.digest, i) != i:
             duplicate.append(i)
-        total = add_digests(total, digest)
-    return Findings(tuple(nonfinite), tuple(constant), tuple(duplicate), total)
-
-
-def _is_sound(x: Array, is_mask: bool) -> bool:
-    if x.dtype.kind != "f":
-        return True
-    finite = np.isfinite(x)
-    return bool((finite | (x == -np.inf) if is_mask else finite).all())
+    return Findings(tuple(nonfinite), tuple(constant), tuple(duplicate), dataset.digest())
 
 
 def check_finite(dataset: Dataset, masks: Collection[str] = ()) -> Findings:

@@ -64,7 +64,16 @@ class Rows:
         return min(len(x) for x in self.arrays.values())
 
     def record(self, i: int) -> Record:
-        return {name: read_rows(x, i, i + 1) for name, x in self.arrays.items()}
+        return self.records(i, i + 1)
+
+    def records(self, start: int, end: int) -> Record:
+        """Several rows, one behind the other."""
+        return {name: read_rows(x, start, end) for name, x in self.arrays.items()}
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return sum(x.nbytes // max(1, len(x)) for x in self.arrays.values())
 
     def where(self, i: int) -> str:
         return f"'{self.path}'"

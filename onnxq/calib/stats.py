@@ -197,9 +197,14 @@ def sample_digest(sample: Mapping[str, Array]) -> str:
     """SHA-256 over the names, dtypes, shapes and bytes of one sample, as 64 hex digits."""
     sha = hashlib.sha256()
     for name, x in sorted(sample.items()):
-        sha.update(f"{name}\0{x.dtype.str}\0{x.shape}\0".encode())
+        sha.update(digest_head(name, x))
         sha.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
     return sha.hexdigest()
+
+
+def digest_head(name: str, x: Array) -> bytes:
+    """What is hashed of an input before its bytes."""
+    return f"{name}\0{x.dtype.str}\0{x.shape}\0".encode()
 
 
 def add_digests(*digests: str) -> str:

@@ -7,16 +7,15 @@ any split, any order in which shards end and however often one is counted anew a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from onnxq.arrays import Array
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.collect import collect, compiled
-from onnxq.calib.data import Dataset
-from onnxq.calib.stats import Stats, merge, sample_digest
+from onnxq.calib.data import Dataset, digests
+from onnxq.calib.stats import Stats, merge
 from onnxq.cluster import kept
 from onnxq.cluster.tasks import Job, parts_of, results
 from onnxq.errors import DataError
@@ -79,7 +78,7 @@ def _count(job: Job, part: Sequence[int]) -> tuple[Stats, list[str]]:
     """Runs on a worker: the statistics of some samples, and their digests."""
     shards: Shards = job.value()
     source, dataset = opened(shards.model, shards.data)
-    samples = _Digested(dataset.select(part)) if shards.digests else dataset.select(part)
+    samples = dataset.select(part)
     program = kept.shared(
         f"program {job.key}",
         lambda: compiled(source.graph, shards.tensors, dataset, shards.runtime),
@@ -93,20 +92,4 @@ def _count(job: Job, part: Sequence[int]) -> tuple[Stats, list[str]]:
         workers=1,
         program=program,
     )
-    return stats, list(samples.digests.values()) if isinstance(samples, _Digested) else []
-
-
-@dataclass(frozen=True)
-class _Digested:
-    """Samples that note what was read of them."""
-
-    data: Dataset
-    digests: dict[int, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def sample(self, i: int) -> Mapping[str, Array]:
-        found = self.data.sample(i)
-        self.digests[i] = sample_digest(found)
-        return found
+    return stats, digests(samples) if shards.digests else []

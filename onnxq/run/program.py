@@ -20,6 +20,7 @@ from onnxq.errors import DataError, ModelError
 from onnxq.model.graph import Graph, is_custom
 from onnxq.run import on_device, over, segments
 from onnxq.run import runtime as ort
+from onnxq.run.lanes import Lanes
 from onnxq.run.segments import Segment
 
 Live = dict[str, Array]
@@ -163,6 +164,25 @@ class Runner:
             _bound(segment, session, buffers) for segment, session in program.segments if buffers
         ]
 
+        self._lanes: Lanes | None = None
+
+    def run_block(self, block: Live, count: int) -> Iterator[Live]:
+        """What each segment in turn writes for `count` samples that lie one behind the other: for
+        one sample, or for several where they are small; it holds until the next one.
+
+        Raises BufferMismatch as `run`.
+        """
+        if count > 1 and self._planned and self.program.shapes == _shapes(block):
+            self._lanes = self._lanes or Lanes(self.program, block)
+            if self._lanes.fit(block):
+                try:
+                    yield from self._lanes.run(block, count)
+                except ModelError as e:
+                    raise BufferMismatch from e
+                return
+        for j in range(count):
+            yield from self.run({name: x[j] for name, x in block.items()})
+
     def run(self, live: Live) -> Iterator[Live]:
         """What each segment in turn writes, from the inputs `live`; it holds until the next one.
 
@@ -170,6 +190,10 @@ class Runner:
         """
         planned = self._planned and self.program.shapes == {n: x.shape for n, x in live.items()}
         yield from (step(live) for step in (self._planned if planned else self._free))
+
+
+def _shapes(block: Live) -> dict[str, tuple[int, ...]]:
+    return {name: x.shape[1:] for name, x in block.items()}
 
 
 def _unbound(segment: Segment, session: ort.Session) -> Step:

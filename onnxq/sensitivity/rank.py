@@ -13,7 +13,6 @@ import numpy as np
 
 from onnxq.calib.data import Dataset
 from onnxq.calib.ranges import Ranges
-from onnxq.calib.stats import sample_digest
 from onnxq.errors import ModelError
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
@@ -134,6 +133,6 @@ def _key(work: Work, dataset: Dataset, execution: Execution) -> str:
         None if labels is None else np.asarray(labels).tolist(),
         (execution.runtime.provider, execution.insert.weights_as, execution.insert.scale_dtype,
          execution.insert.weight_range.__qualname__),
-        [str(sample_digest(sample)) for sample in dataset],
+        [facts.digest for facts in dataset.facts()],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()

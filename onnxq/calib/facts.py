@@ -1,0 +1,94 @@
+"""What reading a sample once shows: its digest, its place in an order, its soundness.
+
+Found for several samples of one shape at a time, so that small ones take little of Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxq.arrays import Array
+from onnxq.calib.stats import digest_head
+
+PROBES = 4096  # values of each input that the key looks at
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one sample.
+
+    digest: SHA-256 of it as `stats.sample_digest` has it. key: what samples are sorted by, of a few
+    of its values. shapes: of the inputs. nonfinite: inputs with NaN or infinite values; masked:
+    those where -inf is the only such value. constant: whether a float input is all one value.
+    """
+
+    digest: str
+    key: bytes
+    shapes: Mapping[str, tuple[int, ...]]
+    nonfinite: tuple[str, ...]
+    masked: tuple[str, ...]
+    constant: bool
+
+
+def facts_of(block: Mapping[str, Array]) -> list[Facts]:
+    """The facts of samples that lie one behind the other: by input, a contiguous array with one
+    more axis in front."""
+    inputs = sorted(block.items())
+    count = len(inputs[0][1]) if inputs else 1
+    shapes = {name: x.shape[1:] for name, x in block.items()}
+    flat = {name: x.reshape(count, -1) if x.size else x.reshape(count, 0) for name, x in inputs}
+    heads = [digest_head(name, x[0]) for name, x in inputs]
+    bodies = [x.view(np.uint8) for x in flat.values()]
+    names = [name.encode() for name in flat]
+    probes = [_probes(x) for x in flat.values()]
+    nonfinite, masked, constant = _unsound(flat, count)
+    found = []
+    for j in range(count):
+        digest, key = hashlib.sha256(), hashlib.sha256()
+        for head, body, name, probe in zip(heads, bodies, names, probes, strict=True):
+            digest.update(head)
+            digest.update(body[j].data)
+            key.update(name)
+            key.update(probe[j].data)
+        found.append(
+            Facts(
+                digest.hexdigest(),
+                key.digest(),
+                shapes,
+                tuple(nonfinite.get(j, ())),
+                tuple(masked.get(j, ())),
+                j in constant,
+            )
+        )
+    return found
+
+
+def _probes(flat: Array) -> Array:
+    """The bytes of a few values of every sample."""
+    few = np.ascontiguousarray(flat[:, :: max(1, flat.shape[1] // PROBES)])
+    return few.view(np.uint8)
+
+
+def _unsound(
+    flat: Mapping[str, Array], count: int
+) -> tuple[dict[int, list[str]], dict[int, list[str]], set[int]]:
+    """Sample -> inputs that are not finite; -> those of them with -inf alone; samples with a float
+    input of one value."""
+    nonfinite: dict[int, list[str]] = {}
+    masked: dict[int, list[str]] = {}
+    constant: set[int] = set()
+    for name, x in flat.items():
+        if x.dtype.kind != "f" or not x.shape[1]:
+            continue
+        for j in np.flatnonzero(~np.isfinite(x).all(axis=1)).tolist():
+            nonfinite.setdefault(j, []).append(name)
+            if (np.isfinite(x[j]) | (x[j] == -np.inf)).all():
+                masked.setdefault(j, []).append(name)
+        if x.shape[1] > 1:
+            alike = np.flatnonzero(x[:, 0] == x[:, -1]).tolist()
+            constant |= {j for j in alike if (x[j] == x[j, 0]).all()}
+    return nonfinite, masked, constant
