@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxq.calib.histogram import Float64, Histogram
-from onnxq.calib.quant_error import clipping_error, expected_errors, limit_of
+from onnxq.calib.quant_error import Bins, limit_of
 from onnxq.numerics import Limit
 from onnxq.spec import QuantSpec
 
@@ -36,25 +36,26 @@ class Mse:
         top = histogram.amax
         if top == 0:
             return 0.0
-        best, error = _least(histogram, np.array([top]), spec)
+        bins = Bins.of(histogram)
+        best, error = _least(bins, np.array([top]), spec)
         fractions = 2.0 ** (-np.arange(1, PER_OCTAVE + 1) / PER_OCTAVE)
         reach = max(-spec.row.qmin / spec.row.qmax, 1.0)  # -128 steps on the negative side
         if spec.asymmetric:
             reach += 1 / spec.row.qmax  # zero is moved by up to half a step
         for octave in range(OCTAVES):
             start = top * 2.0**-octave
-            if clipping_error(histogram, start * reach) >= error:
+            if bins.clipping_error(start * reach) >= error:
                 break
-            here, error_here = _least(histogram, start * fractions, spec)
+            here, error_here = _least(bins, start * fractions, spec)
             if error_here < error:
                 best, error = here, error_here
         one = 2.0 ** (1 / PER_OCTAVE)
         around = np.linspace(min(best * one, top), best / one, REFINEMENT)
-        closer, error_closer = _least(histogram, around, spec)
+        closer, error_closer = _least(bins, around, spec)
         return closer if error_closer < error else best
 
 
-def _least(histogram: Histogram, candidates: Float64, spec: QuantSpec) -> tuple[float, float]:
-    errors = expected_errors(histogram, candidates, spec)
+def _least(bins: Bins, candidates: Float64, spec: QuantSpec) -> tuple[float, float]:
+    errors = bins.errors(candidates, spec)
     i = int(np.argmin(errors))
     return float(candidates[i]), float(errors[i])

@@ -44,37 +44,17 @@ def expected_error(histogram: Histogram, limit: Limit, spec: QuantSpec) -> float
 
 def affine_errors(histogram: Histogram, limits: Sequence[Limit], spec: QuantSpec) -> Float64:
     """`expected_error` for each of `limits`, for an asymmetric spec: float64, as many as they."""
-    above, below = _ends(histogram.nonnegative()), _ends(histogram.negative())
-    found = []
-    for limit in limits:
-        scale, zero_point = grid_of(limit, spec)
-        step = np.array([float(scale)])
-        total = _squared_error(above, step, int(spec.row.qmax) - zero_point)
-        found.append(total[0] + _squared_error(below, step, zero_point)[0])
-    return np.array(found) / max(histogram.count, 1)
+    return Bins.of(histogram).affine_errors(limits, spec)
 
 
 def expected_errors(histogram: Histogram, amax: Float64, spec: QuantSpec) -> Float64:
     """`expected_error` for each of several ranges: float64, as long as the 1-D `amax`."""
-    if spec.asymmetric:
-        return affine_errors(histogram, [limit_of(histogram, a, spec) for a in amax.tolist()], spec)
-    step = scale_of(amax, spec).astype(np.float64)
-    total = np.zeros(step.shape)
-    sides = (histogram.nonnegative(), spec.row.qmax), (histogram.negative(), -spec.row.qmin)
-    for bins, limit in sides:
-        if bins.counts.size:
-            total += _squared_error(_ends(bins), step, levels(spec.row.name, limit))
-    return total / max(histogram.count, 1)
+    return Bins.of(histogram).errors(amax, spec)
 
 
 def clipping_error(histogram: Histogram, amax: float) -> float:
     """Mean squared distance by which |x| passes `amax`; 0 for no values."""
-    bins = histogram.magnitude()
-    below, above = np.maximum(bins.low - amax, 0), np.maximum(bins.high - amax, 0)
-    width = bins.high - bins.low
-    spread = (above**3 - below**3) / np.where(width > 0, 3 * width, 1)
-    mean = np.where(width > 0, spread, above**2)
-    return float(mean @ bins.counts) / max(histogram.count, 1)
+    return Bins.of(histogram).clipping_error(amax)
 
 
 def sat_ratio(histogram: Histogram, limit: Limit) -> float:
@@ -83,7 +63,7 @@ def sat_ratio(histogram: Histogram, limit: Limit) -> float:
     0 for no values.
     """
     if not isinstance(limit, tuple):
-        return _beyond(histogram.magnitude(), limit) / max(histogram.count, 1)
+        return _beyond(Bins.of(histogram).magnitude, limit) / max(histogram.count, 1)
     low, high = limit
     outside = _beyond(histogram.negative(), -low) + _beyond(histogram.nonnegative(), high)
     return outside / max(histogram.count, 1)
@@ -102,7 +82,7 @@ def _beyond(bins: Magnitude, amax: float) -> float:
 
 def mean_square(histogram: Histogram) -> float:
     """Mean of x^2, values spread evenly in their bins; 0 for no values."""
-    bins = histogram.magnitude()
+    bins = Bins.of(histogram).magnitude
     mean = (bins.low**2 + bins.low * bins.high + bins.high**2) / 3
     return float(mean @ bins.counts) / max(histogram.count, 1)
 
@@ -128,33 +108,41 @@ def levels(dtype: str, limit: float) -> tuple[Float64, Float64] | int:
 @dataclass(frozen=True)
 class _Ends:
     """Bins by their ends: `edges` has each once where two bins meet, `edges[low[i]]` is the low
-    end of bin i and the next one its high end."""
+    end of bin i and `edges[high[i]]` its high end. points: bins of no width."""
 
     edges: Float64
-    low: Int64
+    low: Int64 | slice
+    high: Int64 | slice
     width: Float64
     counts: Float64
+    points: Int64
+    ends_of_points: Int64
 
-
-def _ends(bins: Magnitude) -> _Ends:
-    width, counts = bins.high - bins.low, bins.counts.astype(np.float64)
-    if not counts.size:
-        return _Ends(np.zeros(1), np.zeros(0, np.int64), width, counts)
-    apart = np.concatenate([[0], np.cumsum(bins.low[1:] != bins.high[:-1])])
-    low = np.arange(counts.size) + apart
-    edges = np.empty(int(low[-1]) + 2)
-    edges[low], edges[low + 1] = bins.low, bins.high
-    return _Ends(edges, low, width, counts)
+    @staticmethod
+    def of(bins: Magnitude) -> _Ends:
+        width, counts = bins.high - bins.low, bins.counts.astype(np.float64)
+        (points,) = np.nonzero(width <= 0)
+        if not counts.size:
+            return _Ends(np.zeros(1), slice(0), slice(0), width, counts, points, points)
+        apart = np.concatenate([[0], np.cumsum(bins.low[1:] != bins.high[:-1])])
+        low = np.arange(counts.size) + apart
+        edges = np.empty(int(low[-1]) + 2)
+        edges[low], edges[low + 1] = bins.low, bins.high
+        if not apart[-1]:  # no gaps: views in place of copies
+            return _Ends(edges, slice(-1), slice(1, None), width, counts, points, low[points])
+        return _Ends(edges, low, low + 1, width, counts, points, low[points])
 
 
 def _squared_error(bins: _Ends, step: Float64, grid: tuple[Float64, Float64] | int) -> Float64:
     """Summed squared error of all values for each step (1-D)."""
-    point, low = bins.width <= 0, bins.low
     total = np.empty(step.shape)
     for i, s in enumerate(step.tolist()):  # a row at a time stays in cache
         error, integral = _integral(bins.edges / s, grid)
-        mean = (integral[low + 1] - integral[low]) / np.where(point, 1.0, bins.width / s)
-        total[i] = np.where(point, error[low], mean) @ bins.counts * s * s
+        width = bins.width / s
+        width[bins.points] = 1.0
+        mean = (integral[bins.high] - integral[bins.low]) / width
+        mean[bins.points] = error[bins.ends_of_points]
+        total[i] = mean @ bins.counts * s * s
     return total
 
 
@@ -168,4 +156,53 @@ def _integral(u: Float64, grid: tuple[Float64, Float64] | int) -> tuple[Array, A
         k = np.searchsorted((values[1:] + values[:-1]) / 2, u)
         level, before = values[k], sums[k]
     off = u - level
-    return off * off, before + off * off * off / 3
+    square = off * off
+    return square, before + square * off / 3
+
+
+@dataclass(frozen=True)
+class Bins:
+    """A histogram's bins in the forms that errors are read off, for many ranges in turn."""
+
+    histogram: Histogram
+    magnitude: Magnitude
+    above: _Ends
+    below: _Ends
+
+    @staticmethod
+    @lru_cache(2)  # a method looks at a histogram many times, then its range is judged
+    def of(histogram: Histogram) -> Bins:
+        """The bins; raises OnnxqError where a value was not finite."""
+        above, below = _Ends.of(histogram.nonnegative()), _Ends.of(histogram.negative())
+        return Bins(histogram, histogram.magnitude(), above, below)
+
+    def errors(self, amax: Float64, spec: QuantSpec) -> Float64:
+        """As `expected_errors`."""
+        if spec.asymmetric:
+            limits = [limit_of(self.histogram, a, spec) for a in amax.tolist()]
+            return self.affine_errors(limits, spec)
+        step = scale_of(amax, spec).astype(np.float64)
+        total = np.zeros(step.shape)
+        for bins, limit in ((self.above, spec.row.qmax), (self.below, -spec.row.qmin)):
+            if bins.counts.size:
+                total += _squared_error(bins, step, levels(spec.row.name, limit))
+        return total / max(self.histogram.count, 1)
+
+    def affine_errors(self, limits: Sequence[Limit], spec: QuantSpec) -> Float64:
+        """As `affine_errors`."""
+        found = []
+        for limit in limits:
+            scale, zero_point = grid_of(limit, spec)
+            step = np.array([float(scale)])
+            total = _squared_error(self.above, step, int(spec.row.qmax) - zero_point)
+            found.append(total[0] + _squared_error(self.below, step, zero_point)[0])
+        return np.array(found) / max(self.histogram.count, 1)
+
+    def clipping_error(self, amax: float) -> float:
+        """As `clipping_error`."""
+        bins = self.magnitude
+        below, above = np.maximum(bins.low - amax, 0), np.maximum(bins.high - amax, 0)
+        width = bins.high - bins.low
+        spread = (above**3 - below**3) / np.where(width > 0, 3 * width, 1)
+        mean = np.where(width > 0, spread, above**2)
+        return float(mean @ bins.counts) / max(self.histogram.count, 1)
