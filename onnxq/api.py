@@ -19,20 +19,21 @@ from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError
-from onnxq.judge.accuracy import Agreement, Agreements
-from onnxq.judge.plain import differences, plainly
+from onnxq.judge.accuracy import Agreements
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.model.input_shapes import shapes_seen
 from onnxq.passes.name_axes import name_axes_by
 from onnxq.pipeline import manifest as manifests
 from onnxq.pipeline import original, remarks
+from onnxq.pipeline.comparing import FloatSide
+from onnxq.pipeline.comparing import agreement as near
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.high_precision import HALF_SAMPLES
 from onnxq.pipeline.method_choice import choose, is_auto
 from onnxq.pipeline.recoveries import recover, refine, reshape
 from onnxq.pipeline.source import Source, open_model, prepare
 from onnxq.pipeline.steps import (
-    HALF_SAMPLES,
     as_attributes,
     calibrate,
     compare,
@@ -49,7 +50,7 @@ from onnxq.pipeline.steps import (
 from onnxq.plan import Plan
 from onnxq.progress import Progress, silent
 from onnxq.recover.choice import chosen as recoveries
-from onnxq.run.runtime import Runtime, release_free_memory
+from onnxq.run.runtime import release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.table import Folded, page
 
@@ -146,7 +147,8 @@ def quantize(
         corrections = recover(source, graph, chosen, rest, config, progress)
     half, kept, runs = _high_precision(source, graph, chosen, ranges, rest, config, clock)
     with clock("compare"):
-        agreement, unrounded, trouble = _agreement(float_source, runs, check, config, progress)
+        side = FloatSide(float_source, check)
+        agreement, unrounded, trouble = near(side, runs, config, progress)
     metadata = source.file.metadata
     result = Quantized(half, chosen, stats, ranges, agreement, metadata, {})
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
@@ -167,23 +169,6 @@ def quantize(
         "unrounded": {name: a.as_dict() for name, a in unrounded.items()},
     }
     return result
-
-
-def _agreement(
-    source: Source, quantized: Graph, check: Dataset, config: Config, progress: Progress
-) -> tuple[Agreements, dict[str, Agreement], str]:
-    """Agreement in plain sessions; that of the outputs where TensorRT, which rounds no biases, has
-    another; why a plain session cannot run the model."""
-    runtime = runtime_of(config)
-
-    def measured(where: Runtime) -> Agreements:
-        return compare(source, quantized, check, config, progress, where)
-
-    found, trouble = plainly(measured, runtime)
-    if trouble or not found or config.placement.target != "tensorrt":
-        return found, {}, trouble
-    unrounded = measured(runtime)
-    return found, {name: unrounded[name] for name, *_ in differences(found, unrounded)}, ""
 
 
 def _high_precision(

@@ -11,7 +11,7 @@ distance: they are left out and counted. Where one model alone writes one, every
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from onnxq.errors import ModelError
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
 from onnxq.judge.gaps import finite_pairs, powers
 from onnxq.numerics import decibels
-from onnxq.run.over import Loaded, loaded, stream
+from onnxq.run.over import stream, to_stream
 from onnxq.run.runtime import Runtime, release_free_memory
 from onnxq.table import Table, page
 
@@ -201,11 +201,68 @@ def agreements(
 
 
 Model = onnx.ModelProto | Path
+Lazily = Model | Callable[[], Model]  # a function makes it when its turn comes
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the float model gives for some samples, held to compare others with; few samples.
+
+    declared: the shapes that hold for its outputs.
+    """
+
+    samples: Iterable[Sample]
+    outputs: Sequence[Mapping[str, Array]]
+    declared: Declared
+
+    @staticmethod
+    def of(
+        model: Lazily,
+        samples: Iterable[Sample],
+        tick: Callable[[], None] = lambda: None,
+        runtime: Runtime | None = None,
+        declared: Declared | None = None,
+    ) -> Reference:
+        """The reference that `model` is; `declared` None for the shapes that it declares."""
+        run = to_stream(_made(model), runtime)
+        if declared is None:
+            declared = {o.name: o.shape or () for o in run.session.get_outputs()}
+        found = list(stream(run, samples, tick))
+        del run
+        release_free_memory()
+        return Reference(samples, found, declared)
+
+    def running(
+        self,
+        quantized: Lazily,
+        tick: Callable[[], None] = lambda: None,
+        runtime: Runtime | None = None,
+    ) -> Iterator[Agreements]:
+        """How near the outputs of a model are, over one sample, over two, and so on to all.
+
+        Raises ModelError for a model with other names of outputs, and in the end for one with other
+        lengths where those are fixed.
+        """
+        sorted_out = Comparable(self.declared)
+        floats: dict[str, Agreement] = {}
+        exact: dict[str, Equality] = {}
+        found = outputs(quantized, self.samples, tick, runtime)
+        for k, (a, b) in enumerate(zip(self.outputs, found, strict=True)):
+            for name, x, y in sorted_out.pairs(a, b):
+                if is_float(x):
+                    floats[name] = floats.get(name, Agreement()) + agreement(x, y)
+                else:
+                    exact[name] = exact.get(name, Equality()) + equality(x, y)
+            if k + 1 == len(self.outputs):
+                sorted_out.check()
+            yield agreements(floats, exact, sorted_out.left_out, k + 1)
+        if not self.outputs:
+            yield agreements({}, {}, {}, 0)
 
 
 def measure(
-    reference: Model | Callable[[], Model],
-    quantized: Model | Callable[[], Model],
+    reference: Lazily,
+    quantized: Lazily,
     feeds: Iterable[Sample],
     tick: Callable[[], None] = lambda: None,
     runtime: Runtime | None = None,
@@ -220,34 +277,19 @@ def measure(
     ModelError for models that differ in the names of their outputs, or in lengths that are fixed.
     """
     samples = list(feeds) if isinstance(feeds, Iterator) else feeds
-    run = _loaded(reference, runtime)
-    if declared is None:
-        declared = {o.name: o.shape or () for o in run.session.get_outputs()}
-    ref = list(stream(run, samples, tick))
-    del run
-    release_free_memory()
-    sorted_out = Comparable(declared)
-    floats: dict[str, Agreement] = {}
-    exact: dict[str, Equality] = {}
-    for a, b in zip(ref, outputs(quantized, samples, tick, runtime), strict=True):
-        for name, x, y in sorted_out.pairs(a, b):
-            if is_float(x):
-                floats[name] = floats.get(name, Agreement()) + agreement(x, y)
-            else:
-                exact[name] = exact.get(name, Equality()) + equality(x, y)
-    sorted_out.check()
-    return agreements(floats, exact, sorted_out.left_out, len(ref))
+    held = Reference.of(reference, samples, tick, runtime, declared)
+    return list(held.running(quantized, tick, runtime))[-1]
 
 
 def outputs(
-    model: Model | Callable[[], Model],
+    model: Lazily,
     samples: Iterable[Sample],
     tick: Callable[[], None] = lambda: None,
     runtime: Runtime | None = None,
 ) -> Iterator[dict[str, Array]]:
     """The outputs of a model for each sample, by name; FP16 inputs take float32 samples."""
-    yield from stream(_loaded(model, runtime), samples, tick)
+    yield from stream(_made(model), samples, tick, runtime)
 
 
-def _loaded(model: Model | Callable[[], Model], runtime: Runtime | None) -> Loaded:
-    return loaded(model() if callable(model) else model, runtime)
+def _made(model: Lazily) -> Model:
+    return model() if callable(model) else model

@@ -39,13 +39,13 @@ def cannot(trouble: str) -> str:
 
 
 def differences(
-    plain: Mapping[str, Agreement], unrounded: Mapping[str, Agreement]
+    plain: Mapping[str, Agreement], unrounded: Mapping[str, Agreement], apart: float = APART
 ) -> Iterator[tuple[str, float, float]]:
     """Outputs where a plain session's SQNR is not that of the model as written, with both in dB."""
     for name, a in plain.items():
         if name in unrounded:
             pair = [min(one.sqnr_db, CEILING) for one in (a, unrounded[name])]
-            if abs(pair[0] - pair[1]) > APART:
+            if abs(pair[0] - pair[1]) > apart:
                 yield name, pair[0], pair[1]
 
 

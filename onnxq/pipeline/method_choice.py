@@ -13,9 +13,10 @@ from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.judge.accuracy import Agreements
+from onnxq.pipeline.comparing import FloatSide, compared
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
-from onnxq.pipeline.steps import compare, insert, read, write_biases
+from onnxq.pipeline.steps import insert, read, write_biases
 from onnxq.plan import Plan
 from onnxq.progress import Progress
 
@@ -41,12 +42,13 @@ def choose(
     if not is_auto(config):
         return read(source, plan, stats, config.method), {}
     found: dict[str, tuple[float, Ranges]] = {}
+    side = FloatSide(source, check)
     for method in AUTO:
         ranges = read(source, plan, stats, method)
         settled, _ = settle(source.graph, plan, ranges)
         graph = insert(source, settled, ranges, config)
         write_biases(graph, config)  # as it will be written: what is printed is of that
-        found[method] = _mean_db(compare(source, graph, check, config, progress)), ranges
+        found[method] = _mean_db(compared(side, graph, config, progress)[0][-1]), ranges
     best = max(AUTO, key=lambda m: (found[m][0], m == "mse"))
     scores = {m: round(score, 3) for m, (score, _) in found.items() if math.isfinite(score)}
     return found[best][1], scores

@@ -1,0 +1,86 @@
+"""The steps that count what tensors hold, and read ranges off the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+from onnxq.calib.cache import cached
+from onnxq.calib.checkpoint import Checkpoint
+from onnxq.calib.collect import collect
+from onnxq.calib.data import Dataset
+from onnxq.calib.gated import GatedMse, read_by_gates
+from onnxq.calib.methods import Auto, Method, parse_method
+from onnxq.calib.mse import Mse
+from onnxq.calib.observed import activation_specs, observed
+from onnxq.calib.ranges import Ranges, read_ranges
+from onnxq.calib.stats import Stats
+from onnxq.errors import PlanError
+from onnxq.pipeline import counting, original
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.opening import placed
+from onnxq.pipeline.planning import refuse_unsound
+from onnxq.pipeline.runtimes import runtime_of
+from onnxq.pipeline.source import Source
+from onnxq.plan import Plan
+from onnxq.progress import Progress, silent
+
+
+def calibrate(
+    source: Source,
+    plan: Plan,
+    dataset: Dataset,
+    config: Config | None = None,
+    progress: Progress = silent,
+    checkpoint: Path | None = None,
+    executor: Executor | None = None,
+) -> Stats:
+    """Statistics of every tensor the plan quantizes: one pass over the data, no method chosen.
+
+    `checkpoint` names a file that is written as the work goes on; what an interrupted run left
+    there is not done again. The workers of an `executor` count instead of this process, to the same
+    bits (docs/clusters.md). Raises DataError where the checkpoint is another run's, WorkerError
+    where workers fail.
+    """
+    config = config or Config()
+    refuse_unsound(plan, source)
+    tensors, runtime = observed(source.graph, plan), runtime_of(config)
+    original.hold(source, dataset, runtime)
+
+    def tick(done: int, total: int) -> None:
+        progress("calibrate", done, total)
+
+    def count(names: Sequence[str]) -> Stats:
+        begun = Checkpoint.open(checkpoint, source.sha256, names) if checkpoint else None
+        if executor is not None:
+            where = runtime_of(placed(config))
+            return counting.count(executor, source, names, dataset, where, tick, begun)
+        return collect(
+            source.graph,
+            names,
+            dataset,
+            model=source.sha256,
+            runtime=runtime,
+            workers=config.workers,
+            progress=tick,
+            checkpoint=begun,
+        )
+
+    if config.cache is None:
+        return count(tensors)
+    return cached(config.cache, source.sha256, tensors, dataset, runtime, count)
+
+
+def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
+    """Ranges of every observed tensor by one method; raises PlanError for an unknown one."""
+    parsed = parse_method(method)
+    if isinstance(parsed, Auto):
+        raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
+    specs = activation_specs(source.graph, plan)
+    own: dict[str, Method] = {}
+    if isinstance(parsed, Mse):
+        asymmetric = {name for name, spec in specs.items() if spec.asymmetric}
+        gates = read_by_gates(source.graph)
+        own = {name: GatedMse(gate) for name, gate in gates.items() if name in asymmetric}
+    return read_ranges(stats, parsed, specs, plan.tied, own)

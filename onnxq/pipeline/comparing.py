@@ -1,0 +1,111 @@
+"""The step that compares a quantized graph with the user's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from onnxq.calib.data import Dataset
+from onnxq.judge.accuracy import Agreement, Agreements, Reference
+from onnxq.judge.plain import APART, differences, plainly
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph, within
+from onnxq.pipeline import original
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.runtimes import runtime_of
+from onnxq.pipeline.source import Source
+from onnxq.progress import Progress, silent
+from onnxq.run.runtime import Runtime
+
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+FEW, NEAR = 2, APART / 4  # samples, and dB: what they show to be alike is not looked at further
+
+
+@dataclass
+class FloatSide:
+    """What the file of a source gives for the samples that are compared on, run once.
+
+    Sessions of every kind compute the same where the file has no Q/DQ of its own.
+    """
+
+    source: Source
+    check: Dataset
+    _known: dict[bool, Reference] = field(default_factory=dict, repr=False)
+
+    def at(self, runtime: Runtime, tick: Callable[[], None] = lambda: None) -> Reference:
+        """Its outputs in sessions of `runtime`; `tick` is called after each sample, run or known.
+
+        The quantized model is made of the source, so outputs of other lengths, whatever they are
+        declared, are left out: their lengths come from values.
+        """
+        kind = runtime.plain and self._has_codes()
+        if kind not in self._known:
+            model = original.reference(self.source)
+            self._known[kind] = Reference.of(model, self.check, tick, runtime, declared={})
+        else:
+            for _ in self._known[kind].outputs:
+                tick()
+        return self._known[kind]
+
+    def _has_codes(self) -> bool:
+        nodes = within(self.source.graph.nodes)
+        return self.source.original.quantized or any(n.op in QUANTIZED for n in nodes)
+
+
+def compare(
+    source: Source,
+    quantized: Graph,
+    check: Dataset,
+    config: Config,
+    progress: Progress = silent,
+    runtime: Runtime | None = None,
+) -> Agreements:
+    """How near the outputs of a model are before and after, through ONNX Runtime: in plain sessions
+    where those can run it, or in those of `runtime`.
+
+    The float side is the file of `source`. Raises ModelError as `original.hold` does.
+    """
+    side = FloatSide(source, check)
+    if runtime is not None:
+        return _running(side, quantized, runtime, progress)[-1]
+    original.hold(source, check, runtime_of(config))
+    return compared(side, quantized, config, progress)[0][-1]
+
+
+def compared(
+    side: FloatSide, quantized: Graph, config: Config, progress: Progress = silent
+) -> tuple[list[Agreements], str]:
+    """Agreement in plain sessions over the first sample, the first two and so on; why those cannot
+    run the model, else empty."""
+    return plainly(lambda where: _running(side, quantized, where, progress), runtime_of(config))
+
+
+def agreement(
+    side: FloatSide, quantized: Graph, config: Config, progress: Progress
+) -> tuple[Agreements, Mapping[str, Agreement], str]:
+    """Agreement in plain sessions; that of the outputs where TensorRT, which rounds no biases, has
+    another; why a plain session cannot run the model."""
+    plain, trouble = compared(side, quantized, config, progress)
+    found = plain[-1]
+    if trouble or not found or config.placement.target != "tensorrt":
+        return found, {}, trouble
+    unrounded = found
+    runtime = runtime_of(config)
+    running = side.at(runtime).running(lambda: graphs.to_proto(quantized), runtime=runtime)
+    for k, unrounded in enumerate(running):
+        if k + 1 == FEW and not any(differences(plain[k], unrounded, NEAR)):
+            return found, {}, ""
+    return found, {name: unrounded[name] for name, *_ in differences(found, unrounded)}, ""
+
+
+def _running(
+    side: FloatSide, quantized: Graph, runtime: Runtime, progress: Progress
+) -> list[Agreements]:
+    total = 2 * len(side.check)
+    done = iter(range(1, total + 1))
+
+    def tick() -> None:
+        progress("compare", next(done), total)
+
+    reference = side.at(runtime, tick)
+    return list(reference.running(lambda: graphs.to_proto(quantized), tick, runtime))

@@ -1,0 +1,44 @@
+"""The step that reads calibration data and looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from onnx import TensorProto
+
+from onnxq.calib.data import Dataset, InputInfo, open_data
+from onnxq.calib.data_check import check_finite, drop_nonfinite
+from onnxq.calib.masks import mask_inputs
+from onnxq.errors import DataError
+from onnxq.model.graph import Tensor
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.source import Source
+
+
+def data(source: Source, calib: Sequence[str], config: Config | None = None) -> Dataset:
+    """Calibration data for a model; raises DataError for data that does not fit it."""
+    config = config or Config()
+    inputs = {t.name: _input_info(t) for t in source.graph.inputs}
+    dataset = open_data(calib, inputs, limit=config.samples, seed=config.seed or 0)
+    if config.samples is not None:
+        dataset = dataset.subset(config.samples, config.seed)
+    masks = mask_inputs(source.graph)
+    if config.allow_nonfinite:
+        return drop_nonfinite(dataset, masks)
+    check_finite(dataset, masks)
+    return dataset
+
+
+def _input_info(tensor: Tensor) -> InputInfo:
+    dtype = tensor.dtype
+    if isinstance(dtype, int) or np.dtype(dtype).kind not in "fiub":  # an int: no type of NumPy
+        kind = TensorProto.DataType.Name(dtype) if isinstance(dtype, int) else np.dtype(dtype)
+        raise DataError(
+            f"input '{tensor.name}' is {kind}, which calibration data cannot be; export the model "
+            "with inputs of numbers that NumPy has"
+        )
+    if tensor.shape is None:
+        return InputInfo(None, np.dtype(dtype))
+    axes = tuple(d if isinstance(d, int) and d > 0 else None for d in tensor.shape)
+    return InputInfo(axes, np.dtype(dtype))
