@@ -5,6 +5,7 @@ pip install "onnxq[cpu]"   or   "onnxq[gpu]"
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -66,8 +67,8 @@ def session(
     opened = _opened(model)
     options = session_options(opened, runtime, threads, optimize)
     without = [] if runtime.plain else disabled(opened)
-    with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
-        source = _source(model, Path(folder), options)
+    with contextlib.ExitStack() as folders:
+        source = _source(model, folders, options)
         del model, opened  # the session has weights of its own
         return _opened_session(source, options, runtime, without)
 
@@ -78,10 +79,10 @@ def optimized(model: Model, runtime: Runtime | None = None) -> tuple[onnx.ModelP
     runtime = runtime or Runtime()
     model = _runnable(model, runtime)
     options = session_options(model, runtime, 1, "all")
-    with tempfile.TemporaryDirectory(prefix="onnxq-") as folder:
-        path = Path(folder) / "optimized.onnx"
+    with contextlib.ExitStack() as folders:
+        path = _folder(folders) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
-        found = _opened_session(_source(model, Path(folder), options), options, runtime)
+        found = _opened_session(_source(model, folders, options), options, runtime)
         return onnx.load(path), found
 
 
@@ -187,16 +188,21 @@ def _libraries(model: Model, runtime: Runtime) -> list[Path]:
     return libraries
 
 
-def _source(model: Model, folder: Path, options: Any) -> str | bytes:
+def _folder(folders: contextlib.ExitStack) -> Path:
+    """An empty folder for as long as `folders` is open."""
+    return Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="onnxq-")))
+
+
+def _source(model: Model, folders: contextlib.ExitStack, options: Any) -> str | bytes:
     """What ONNX Runtime opens: a path, or the bytes of a model, without its weights where they are
-    many: those go to a file, which ONNX Runtime maps.
+    many: those go to a file, which ONNX Runtime maps. Most are small, and need no folder.
     """
     if isinstance(model, Path):
         return str(model)
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if weights < IN_MEMORY and not any(True for _ in stored.located(model)):
         return model.SerializeToString()
-    content, root = stored.serialize(model, folder / "model.data")
+    content, root = stored.serialize(model, _folder(folders) / "model.data")
     options.add_session_config_entry(ROOT, root)
     return content
 
