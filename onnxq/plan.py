@@ -24,13 +24,11 @@ from onnxq.table import Table, page
 from onnxq.yaml_text import from_yaml
 
 FORM = Form(
-    "onnxq.plan",
-    1,
-    PlanError,
+    "onnxq.plan", 1, PlanError,
     absent="no plan at '{path}'; 'onnxq plan MODEL -o plan.yaml' makes one",
     other="'{path}' is not a plan this version reads: {found}",
     model="the plan was made for model {own}, this one is {this}; run 'onnxq plan' on this model",
-)
+)  # fmt: skip
 KEYS = ("kind", "version", "model", "target", "quantized", "float", "same_values", "tied")
 
 

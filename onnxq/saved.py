@@ -7,9 +7,10 @@ or an error that says what it is instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from onnxq.errors import OnnxqError
 from onnxq.escaping import csv_text
@@ -91,8 +92,33 @@ class Form:
             raise self.error(self.model.format(own=own[:12], this=model[:12]))
 
 
+def value_of(kind: Any, data: Any) -> Any:
+    """A value of type `kind` from JSON: a dataclass by its fields, tuples and mappings of such,
+    numbers, of which "inf" and "nan" are some, text, None. Raises KeyError, TypeError, ValueError
+    or AttributeError for data of other types."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and is_dataclass(kind):
+        if isinstance(data, kind):
+            return data
+        types = _types_of(kind)
+        return kind(**{f.name: value_of(types[f.name], data[f.name]) for f in fields(kind)})
+    if origin is tuple:
+        kinds = [inner[0]] * len(data) if inner[-1] is ... else inner
+        return tuple(value_of(*pair) for pair in zip(kinds, data, strict=True))
+    if origin is Mapping:
+        return {inner[0](key): value_of(inner[1], value) for key, value in data.items()}
+    if type(None) in inner:
+        return None if data is None else value_of(inner[0], data)
+    return kind(data)
+
+
+@cache
+def _types_of(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def csv_of(rows: Iterable[Mapping[str, object]]) -> str:
     """CSV of rows by column; a cell that a row does not have is empty."""
     every = list(rows)
-    fields = list(dict.fromkeys(key for row in every for key in row))
-    return csv_text([fields, *([row.get(key, "") for key in fields] for row in every)])
+    columns = list(dict.fromkeys(key for row in every for key in row))
+    return csv_text([columns, *([row.get(key, "") for key in columns] for row in every)])

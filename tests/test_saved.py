@@ -1,9 +1,14 @@
-"""What saved values share: what is said of a file that is none of theirs, and CSV by column."""
+"""What saved values share: what is said of a file that is none of theirs, CSV by
+column, values from JSON by type."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import pytest
 
 from onnxq.errors import DataError
-from onnxq.saved import Form, csv_of
+from onnxq.json_text import from_json, to_json
+from onnxq.saved import Form, csv_of, value_of
 
 FORM = Form(
     "onnxq.thing",
@@ -51,3 +56,32 @@ def test_a_value_of_another_model_is_refused():
 
 def test_csv_has_a_column_for_whatever_a_row_has():
     assert csv_of([{"a": 1, "b": "=x"}, {"a": 2, "c": None}]) == "a,b,c\n1,'=x,\n2,,\n"
+
+
+@dataclass(frozen=True)
+class Part:
+    share: float
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Whole:
+    parts: tuple[Part, ...]
+    sums: Mapping[int, tuple[int, float]]
+    best: Part | None
+    ok: bool
+
+
+def test_a_value_reads_back_from_its_json():
+    whole = Whole((Part(float("inf"), "a"), Part(0.5)), {3: (1, float("-inf"))}, None, True)
+    assert value_of(Whole, from_json(to_json(asdict(whole)))) == whole
+    assert value_of(Whole, {**asdict(whole), "best": whole.parts[1]}).best is whole.parts[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"parts": 3}, {"parts": [{}]}, {"sums": []}, {"sums": {"x": [1, 2]}}, {"sums": {"1": [1]}}],
+)
+def test_data_of_other_types_is_an_error(change):
+    with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+        value_of(Whole, {"parts": [], "sums": {}, "best": None, "ok": True, **change})

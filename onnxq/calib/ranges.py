@@ -24,16 +24,14 @@ from onnxq.spec import QuantSpec
 from onnxq.table import Table, page
 
 FORM = Form(
-    "onnxq.ranges",
-    1,
-    DataError,
+    "onnxq.ranges", 1, DataError,
     absent="no ranges at '{path}'; 'onnxq calibrate -o ranges.json' writes them",
     other="'{path}' holds no ranges this version reads: {found}",
     broken="'{path}' is not a ranges file or is cut short ({class}: {why}); "
     "'onnxq calibrate -o ranges.json' writes one",
     model="the ranges were observed on model {own}, this one is {this}; "
     "run 'onnxq calibrate' on this model",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -33,16 +33,14 @@ from onnxq.saved import Form
 from onnxq.table import Table, page
 
 FORM = Form(
-    "onnxq.stats",
-    1,
-    DataError,
+    "onnxq.stats", 1, DataError,
     absent="no statistics at '{path}'; 'onnxq calibrate --stats' writes them",
     other="'{path}' holds no statistics this version reads: {found}",
     broken="'{path}' is not a statistics file or is cut short ({class}: {why}); "
     "'onnxq calibrate --stats' writes one",
     model="the statistics were counted on model {own}, this one is {this}; "
     "run 'onnxq calibrate' on this model",
-)
+)  # fmt: skip
 TYPES = {"offsets": "int64", "bins": "uint16", "counts": "int64", "minmax": "float32"}
 SMALL, MOST_PACKED = 64 << 20, 8  # bytes, and times its size: what a file may unpack to
 NO_DATA, DIGEST = "0" * 64, 32  # bytes of a SHA-256

@@ -11,20 +11,18 @@ from typing import Any
 from onnxq.errors import PlanError
 from onnxq.judge.units import label
 from onnxq.plan import Plan
-from onnxq.saved import Form, csv_of
+from onnxq.saved import Form, csv_of, value_of
 from onnxq.search.cost import Share
 from onnxq.table import Table, page
 
 FORM = Form(
-    "onnxq.search",
-    1,
-    PlanError,
+    "onnxq.search", 1, PlanError,
     absent="no search result at '{path}'; 'onnxq search --pareto result.json' makes one",
     other="'{path}' is not a search result that can be read (ValueError: kind '{kind}' version "
     "{version}); 'onnxq search --pareto result.json' makes one",
     broken="'{path}' is not a search result that can be read ({class}: {why}); "
     "'onnxq search --pareto result.json' makes one",
-)
+)  # fmt: skip
 PLAIN = "plain"  # the session that a trial was measured in
 
 
@@ -168,52 +166,29 @@ class Result:
 
 
 def _from_document(document: Any) -> Result:
-    trials = tuple(_trial(entry) for entry in document["trials"])
+    trials = tuple(map(_trial, document["trials"]))
     chosen, nearest = (
         None if document[name] is None else trials[document[name]] for name in ("chosen", "nearest")
     )
-    return Result(
-        str(document["model"]),
-        str(document["metric"]),
-        bool(document["higher_is_better"]),
-        float(document["float_score"]),
-        str(document["budget"]),
-        str(document["cost"]),
-        tuple(map(str, document["choices"])),
-        int(document["samples"]),
-        trials,
-        chosen,
-        nearest,
-        None,
-        {name: float(score) for name, score in document["outputs_sqnr_db"].items()},
-    )
+    found: Result = value_of(Result, {
+        **document, "reference": document["float_score"], "trials": trials, "chosen": chosen,
+        "nearest": nearest, "plan": None, "outputs": document["outputs_sqnr_db"],
+    })  # fmt: skip
+    return found
 
 
 def _trial(entry: Mapping[str, Any]) -> Trial:
-    return Trial(
-        {str(node): str(choice) for node, choice in entry["precisions"].items()},
-        tuple(map(str, entry["float"])),
-        _finite(entry["cost"]),
-        _finite(entry["modelled_cost"]),
-        {
-            choice: Share(**{of: _finite(value) for of, value in share.items()})
-            for choice, share in entry["shares"].items()
-        },
-        float(entry["predicted_damage"]),
-        float(entry["score"]),
-        None if entry["stderr"] is None else float(entry["stderr"]),
-        {name: float(score) for name, score in entry["parts"].items()},
-        bool(entry["holds"]),
-        bool(entry["front"]),
-        "" if entry.get("session", PLAIN) == PLAIN else str(entry["session"]),
-    )
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} where a finite number is expected")
-    return number
+    shares = [value for share in entry["shares"].values() for value in share.values()]
+    for value in (entry["cost"], entry["modelled_cost"], *shares):
+        if not math.isfinite(float(value)):
+            raise ValueError(f"{value!r} where a finite number is expected")
+    session = entry.get("session", PLAIN)
+    found: Trial = value_of(Trial, {
+        **entry, "choices": entry["precisions"], "floats": entry["float"],
+        "modelled": entry["modelled_cost"], "predicted": entry["predicted_damage"],
+        "trouble": "" if session == PLAIN else session,
+    })  # fmt: skip
+    return found
 
 
 def _as_dict(trial: Trial) -> dict[str, Any]:

@@ -17,18 +17,15 @@ from onnxq.errors import PlanError
 from onnxq.files import write_text
 from onnxq.judge.units import label
 from onnxq.model.patterns import exactly
-from onnxq.saved import Form, csv_of
+from onnxq.saved import Form, csv_of, value_of
 from onnxq.table import Table, page
 
 FORM = Form(
-    "onnxq.ranking",
-    1,
-    PlanError,
+    "onnxq.ranking", 1, PlanError,
     absent="no ranking at '{path}'; 'onnxq sensitivity -o ranking.json' makes one",
     other="'{path}' is not a ranking that can be read: of another kind or version",
     broken="'{path}' is not a ranking that can be read: {why}",
-)
-TEXTS = ("model", "mode", "granularity", "metric", "at")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,43 +162,9 @@ def _flat(row: Row) -> dict[str, object]:
 
 
 def _from_document(document: Any) -> Ranking:
-    return Ranking(
-        **{name: str(document[name]) for name in TEXTS},
-        higher_is_better=bool(document["higher_is_better"]),
-        samples=int(document["samples"]),
-        rows=tuple(_row(row) for row in document["rows"]),
-        float_score=_number(document["float_score"]),
-        quantized_score=_number(document["quantized_score"]),
-        curve=tuple((int(k), float(score)) for k, score in document["curve"]),
-    )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _row(document: dict[str, Any]) -> Row:
-    def score(d: dict[str, Any]) -> Score:
-        return Score(float(d["score"]), float(d["damage"]), _number(d["stderr"]))
-
-    def finite(name: str) -> float:
-        value = float(document[name])
-        if not math.isfinite(value):
-            raise ValueError(f"'{name}' of '{document['name']}' is {value}")
-        return value
-
-    return Row(
-        rank=int(document["rank"]),
-        tied=bool(document["tied"]),
-        name=str(document["name"]),
-        op=str(document["op"]),
-        nodes=tuple(map(str, document["nodes"])),
-        overall=score(document["overall"]),
-        outputs={k: float(v) for k, v in document["outputs"].items()},
-        share=finite("share"),
-        parts={k: score(v) for k, v in document["parts"].items()},
-        sat_ratio=finite("sat_ratio"),
-        parameters=int(document["parameters"]),
-        macs=int(document["macs"]),
-        samples=int(document["samples"]),
-    )
+    ranking: Ranking = value_of(Ranking, document)
+    for row in ranking.rows:
+        for name, value in (("share", row.share), ("sat_ratio", row.sat_ratio)):
+            if not math.isfinite(value):
+                raise ValueError(f"'{name}' of '{row.name}' is {value}")
+    return ranking

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,16 +17,15 @@ from onnxq.errors import PlanError
 from onnxq.files import write_text
 from onnxq.json_text import to_json
 from onnxq.judge.metrics import Sums
-from onnxq.saved import Form
+from onnxq.saved import Form, value_of
 
 FORM = Form(
-    "onnxq.sensitivity-state",
-    1,
-    PlanError,
+    "onnxq.sensitivity-state", 1, PlanError,
     other="'{path}' holds no sensitivity analysis to resume (kind '{kind}', version {version}); "
     "name another file",
     broken="'{path}' holds no sensitivity analysis to resume ({why}); name another file",
-)
+)  # fmt: skip
+SUMS = Mapping[str, Mapping[int, Mapping[str, Sums]]]  # toggle -> sample -> scored tensor
 SECONDS = 1.0  # between two writes
 
 
@@ -78,20 +76,11 @@ class State:
 
 
 def _load(path: Path, key: str) -> dict[str, dict[int, dict[str, Sums]]]:
-    document, found = FORM.load(path, lambda document: (document, _sums(document)))
+    found: dict[str, dict[int, dict[str, Sums]]]
+    document, found = FORM.load(path, lambda document: (document, value_of(SUMS, document["sums"])))
     if document["key"] != key:
         raise PlanError(
             f"'{path}' was begun with another model, plan, data or options; name another file, or "
             "delete it to start over"
         )
     return found
-
-
-def _sums(document: Any) -> dict[str, dict[int, dict[str, Sums]]]:
-    return {
-        toggle: {
-            int(i): {name: tuple(map(float, sums)) for name, sums in tensors.items()}
-            for i, tensors in samples.items()
-        }
-        for toggle, samples in document["sums"].items()
-    }
