@@ -7,30 +7,35 @@ bound once. A batch would be faster still, but adds up in another order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from onnxq.arrays import Array
 from onnxq.run import runtime as ort
+from onnxq.run.segments import Segment
 
-if TYPE_CHECKING:
-    from onnxq.run.program import Live, Program
+Types = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 MOST, BYTES = 64, 1 << 20  # samples side by side, and what they may take in all
 
 
 class Lanes:
-    """Places for a number of samples of a program with planned types; for one worker."""
+    """Places for a number of samples of segments whose types are planned; for one worker."""
 
-    def __init__(self, program: Program, block: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        segments: Sequence[tuple[Segment, ort.Session]],
+        planned: Types,
+        block: Mapping[str, Array],
+    ) -> None:
         """`block`: inputs of samples, one behind the other, whose types are those of the rest."""
         self.form = _form(block)
-        types = {**self.form, **program.types}
+        types = {**self.form, **planned}
         size = sum(dtype.itemsize * prod(shape) for dtype, shape in types.values())
-        self.count = min(MOST, BYTES // max(1, size)) if program.types else 0
+        self.count = min(MOST, BYTES // max(1, size)) if planned else 0
         self._inputs = tuple(block)
         self._arrays = {
             name: np.empty((self.count, *shape), dtype) for name, (dtype, shape) in types.items()
@@ -39,14 +44,14 @@ class Lanes:
         self._steps = [
             (session, [ort.bind(session, place, segment.outputs) for place in places],
              segment.outputs)
-            for segment, session in program.segments
+            for segment, session in segments
         ]  # fmt: skip
 
     def fit(self, block: Mapping[str, Array]) -> bool:
         """Whether samples of this form run here, several at a time."""
         return self.count > 1 and self.form == _form(block)
 
-    def run(self, block: Mapping[str, Array], count: int) -> Iterator[Live]:
+    def run(self, block: Mapping[str, Array], count: int) -> Iterator[dict[str, Array]]:
         """What each segment writes for the `count` samples of a block; it holds until the next one.
 
         Raises ModelError where ONNX Runtime refuses the places.

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -20,12 +19,11 @@ from onnxq.errors import DataError, ModelError
 from onnxq.model.graph import Graph, is_custom
 from onnxq.run import on_device, over, segments
 from onnxq.run import runtime as ort
-from onnxq.run.lanes import Lanes
+from onnxq.run.lanes import Lanes, Types
 from onnxq.run.segments import Segment
 
 Live = dict[str, Array]
 Step = Callable[[Live], Live]
-Types = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 log = logging.getLogger(__name__)
 # domains of ONNX Runtime's own ops
@@ -173,7 +171,7 @@ class Runner:
         Raises BufferMismatch as `run`.
         """
         if count > 1 and self._planned and self.program.shapes == _shapes(block):
-            self._lanes = self._lanes or Lanes(self.program, block)
+            self._lanes = self._lanes or Lanes(self.program.segments, self.program.types, block)
             if self._lanes.fit(block):
                 try:
                     yield from self._lanes.run(block, count)
