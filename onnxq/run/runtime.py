@@ -273,16 +273,22 @@ def run_bound(session: Session, binding: Any) -> None:
     check()
 
 
+@functools.cache
+def _shrinking() -> tuple[Session, Any]:
+    """A session that does nothing, and the run options with which a run shrinks the one arena."""
+    shrink = onnxruntime().RunOptions()
+    shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return session(onnx.parser.parse_model(NOTHING), threads=1), shrink
+
+
 def release_free_memory() -> None:
     """Give free memory back to the system: what ONNX Runtime's arena keeps for the next run, what
     building sessions leaves behind in pieces that the C library keeps, and pages of mapped weights.
     """
     mapped.release()
     if _one_arena.cache_info().currsize and _one_arena():
-        ort = onnxruntime()
-        shrink = ort.RunOptions()
-        shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        session(onnx.parser.parse_model(NOTHING), threads=1).run(None, {}, shrink)
+        nothing, shrink = _shrinking()
+        nothing.run(None, {}, shrink)
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)
