@@ -30,6 +30,7 @@ Constants = Iterable[Any]  # gs.Constant
 
 SCRATCH_BYTES = 512 << 20  # weights in memory beyond this go to a scratch file ...
 LARGE = 64 << 10  # ... those of at least this size
+SHARED_BYTES = 8 << 20  # the same of a model that many sessions are made of: a copy each is slower
 SMALL = 1024  # bytes: what is no larger is read, as shapes are computed from it
 ALIGNMENT = 64  # bytes; what vector instructions like
 KINDS = "fiu"  # NumPy's own types, whose bytes are the file's
@@ -159,11 +160,31 @@ def unload(constants: Constants) -> None:
             constant._values = stored
 
 
-def spill(constants: Constants, given: Constants) -> int:
-    """Write large values in memory to a scratch file, if they are many; returns how many bytes.
+def share(constants: Constants) -> int:
+    """Write large values to a scratch file that all who copy or run a model then share, if they are
+    many; returns how many bytes. What was read with a model's message no longer holds it."""
+    held = list(constants)
+    fresh = [c for c in held if not isinstance(c._values, Stored)]
+    if sum(c._values.nbytes for c in fresh if c._values.nbytes >= LARGE) < SHARED_BYTES:
+        return 0
+    for constant in fresh:
+        if type(constant._values) is LazyValues and _is_plain(constant._values):
+            constant._values = constant._values.load()
+    return spill(fresh, (), SHARED_BYTES)
+
+
+def _is_plain(lazy: Any) -> bool:
+    """Whether values that are read when they are asked for are of a type that a file can hold."""
+    return not isinstance(lazy.dtype, int) and np.dtype(lazy.dtype).kind in KINDS
+
+
+def spill(constants: Constants, given: Constants, most: int | None = None) -> int:
+    """Write large values in memory to a scratch file, if they are more than `most` bytes; returns
+    how many bytes.
 
     Those of `given` constants stay in memory. The file goes when the last of its values does.
     """
+    most = SCRATCH_BYTES if most is None else most
     held = {id(constant._values) for constant in given}
     large: dict[int, list[Any]] = {}
     arrays: dict[int, Array] = {}
@@ -174,7 +195,7 @@ def spill(constants: Constants, given: Constants) -> int:
         if values.nbytes >= LARGE and values.dtype.kind in KINDS:
             large.setdefault(id(values), []).append(constant)
             arrays[id(values)] = values
-    if sum(a.nbytes for a in arrays.values()) < SCRATCH_BYTES:
+    if sum(a.nbytes for a in arrays.values()) < most:
         return 0
     folder = tempfile.TemporaryDirectory(prefix="onnxq-weights-")
     path = Path(folder.name) / "weights.data"

@@ -11,6 +11,7 @@ from onnx import TensorProto
 
 from onnxq.errors import ModelError
 from onnxq.model import graph as graphs
+from onnxq.model import stored
 from onnxq.model.graph import Graph, Tensor, within
 from onnxq.model.model_file import ModelFile
 from onnxq.passes.apply import Pass, apply, run_pass
@@ -106,12 +107,14 @@ def prepare(
     config = config or Config()
     path = Path(model)
     graph, file = graphs.read(path)
+    stored.share(graphs.constants(graph))
     before = graph.opset
     quantized = config.requantize and bool(quantized_nodes(graph))
     graph = prepare_graph(_as_float(graph, path, config))
     further, why = _further(graph, config, plan_from)
     if further:
         graph = apply(graph, *further)
+    stored.share(graphs.constants(graph))
     raised = graph.opset > before
     notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
     told = Preparation(config, plan_from)
