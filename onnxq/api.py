@@ -49,7 +49,7 @@ from onnxq.pipeline.steps import (
 )
 from onnxq.plan import Plan
 from onnxq.progress import Progress, silent
-from onnxq.recover.choice import chosen as recoveries
+from onnxq.recover.sites import shift_biases
 from onnxq.run.runtime import release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.table import Folded, page
@@ -143,8 +143,7 @@ def quantize(
         ranges = draft.ranges or ranges
     with clock("insert"):
         graph = insert(source, chosen, ranges, config, draft.codes)
-    with clock("recover"):
-        corrections = recover(source, graph, chosen, rest, config, progress)
+        shift_biases(graph, draft.shifts)
     half, kept, runs = _high_precision(source, graph, chosen, ranges, rest, config, clock)
     with clock("compare"):
         side = FloatSide(float_source, check)
@@ -152,8 +151,6 @@ def quantize(
     metadata = source.file.metadata
     result = Quantized(half, chosen, stats, ranges, agreement, metadata, {})
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
-    if "bias" in recoveries(config.recover, chosen):
-        recovered.append(corrections.as_dict())
     compared = remarks.Compared(agreement, unrounded, trouble, runs)
     notes = [*source.notes, *original.notes(source), *notes]
     notes += remarks.of_model(source, chosen, config, draft.codes)

@@ -6,12 +6,16 @@ import logging
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 
 from onnxq import api
 from onnxq.errors import ModelError
 from onnxq.pipeline.config import Config
+from onnxq.plan import Plan
 from onnxq.recover import pipeline
+from onnxq.recover.draft import Bench
+from onnxq.recover.pipeline import Recovery
 from onnxq.run import magnitudes
 from onnxq.sensitivity.options import Options
 from onnxq.targets.options import PlanOptions
@@ -61,7 +65,8 @@ def test_an_algorithm_that_fails_leaves_the_draft_as_it_is(caplog):
     def fails(bench, draft):
         raise ModelError("it cannot be run")
 
-    draft, (outcome,) = pipeline.run({"smooth": fails}, ["smooth"], None, "the draft")
+    bench = Bench(gs.Graph(), Plan("m", "tensorrt", {}), None, None, None)
+    draft, (outcome,) = pipeline.run([Recovery("smooth", "smooth", fails)], bench, "the draft")
     assert draft == "the draft"
     assert outcome.notes == ("left out: it cannot be run",)
     assert "smooth is left out: it cannot be run" in caplog.text

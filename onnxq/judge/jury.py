@@ -9,61 +9,60 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
-import numpy as np
-
-from onnxq.arrays import Array
-from onnxq.calib.data import Dataset
-from onnxq.judge.verdict import Errors, gathered, sums, worst_fall
+from onnxq.arrays import Samples
+from onnxq.judge.verdict import Errors, Sums, gathered, hopeless, sums, worst_fall
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
+from onnxq.run import over
 from onnxq.run import runtime as ort
-
-T = TypeVar("T")
+from onnxq.run.over import Outputs
 
 
 @dataclass(frozen=True)
 class Jury:
     """The samples, and the judged tensors that the float model gives for each of them.
 
-    scores: those of the tensors that are scores beside other parts.
+    reference: by the number of the sample; it may come later, before that sample judges. scores:
+    those of the tensors that are scores beside other parts.
     """
 
-    samples: Dataset
-    reference: Sequence[Mapping[str, Array]]
+    samples: Samples
+    reference: Mapping[int, Outputs] | Sequence[Outputs]
     scores: Collection[str]
     runtime: ort.Runtime
     workers: int = 2
 
+    @property
+    def names(self) -> list[str]:
+        """The judged tensors."""
+        return list(self.reference[0])
+
     def errors(self, graph: Graph) -> Errors:
         """How far the outputs of `graph`, which are the judged tensors, are from the float ones."""
+        return gathered(self.opened(graph)(range(len(self.samples))))
 
-        def error(i: int, values: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
-            return sums(self.reference[i], values)
+    def opened(self, graph: Graph) -> Callable[[Sequence[int]], list[Sums]]:
+        """What tells the sums of squares of some of the samples for `graph`, opened once."""
+        run = over.loaded(graphs.to_proto(graph), self.runtime, threads=1)
 
-        return gathered(each(graph, self.samples, error, self.runtime, self.workers))
+        def judge(i: int) -> Sums:
+            return self.sums(i, run(self.samples.sample(i)))
+
+        def judged(judges: Sequence[int]) -> list[Sums]:
+            with ThreadPoolExecutor(self.workers, "judge") as pool:
+                return list(pool.map(judge, judges))
+
+        return judged
+
+    def sums(self, i: int, values: Outputs) -> Sums:
+        """What the errors of a sample are made of, from the judged tensors of another model."""
+        return sums(self.reference[i], values)
 
     def worst_fall(self, before: Errors, after: Errors) -> str | None:
         """The judged tensor that argues against `after`; None where none does."""
         return worst_fall(before, after, self.scores)
 
-
-def each(
-    graph: Graph,
-    samples: Dataset,
-    read: Callable[[int, Mapping[str, Array]], T],
-    runtime: ort.Runtime,
-    workers: int,
-) -> list[T]:
-    """What `read(i, outputs)` makes of the outputs of `graph` for each sample."""
-    session = ort.session(graphs.to_proto(graph), runtime, threads=1)
-    names, fed = [t.name for t in graph.outputs], [t.name for t in graph.inputs]
-
-    def one(i: int) -> T:
-        sample = samples.sample(i)
-        feeds = {name: np.ascontiguousarray(sample[name]) for name in fed}
-        return read(i, dict(zip(names, ort.run(session, names, feeds), strict=True)))
-
-    with ThreadPoolExecutor(workers, "judge") as pool:
-        return list(pool.map(one, range(len(samples))))
+    def hopeless(self, before: Errors, after: Errors) -> str | None:
+        """The same by a few of the samples, where more of them would hardly change it."""
+        return hopeless(before, after, self.scores)

@@ -22,6 +22,7 @@ from onnxq.run.segments import reads
 
 # Judged tensor -> (samples, 2) float64: sums of squares of the reference and of the difference.
 Errors = Mapping[str, Array]
+Sums = dict[str, tuple[float, float]]  # the same of one sample
 
 CEILING = 200.0  # dB, in place of infinity
 CERTAIN = 2.0  # standard errors
@@ -42,9 +43,7 @@ def reached(
     return {name: found.get(name, none) for name in tensors}
 
 
-def sums(
-    reference: Mapping[str, Array], test: Mapping[str, Array]
-) -> dict[str, tuple[float, float]]:
+def sums(reference: Mapping[str, Array], test: Mapping[str, Array]) -> Sums:
     """Of one sample, for each tensor: sums of squares of the reference and of the difference.
 
     The difference is NaN for two lengths, infinite where one of the two alone is not finite.
@@ -52,7 +51,7 @@ def sums(
     return {name: signal_and_noise(values, test[name]) for name, values in reference.items()}
 
 
-def gathered(samples: Iterable[Mapping[str, tuple[float, float]]]) -> dict[str, Array]:
+def gathered(samples: Iterable[Sums]) -> dict[str, Array]:
     """The errors of all samples."""
     rows = list(samples)
     return {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
@@ -94,11 +93,34 @@ def worst_fall(before: Errors, after: Errors, scores: Collection[str] = ()) -> s
     return None
 
 
+def hopeless(before: Errors, after: Errors, scores: Collection[str] = ()) -> str | None:
+    """The tensor that speaks so clearly against going from `before` to `after` that more samples
+    would hardly outvote these few; None where they may.
+
+    One of `scores`, which must gain for certain, that gains nothing on the average; or any that
+    falls by more than `TOLERATED` for certain. Both argue against it in `worst_fall` too.
+    """
+    for name in before:
+        falls = _falls(before[name], after[name])
+        if len(falls) < 2:
+            continue
+        if name in scores and falls.mean() >= 0:
+            return name
+        if falls.mean() - _spread(falls) > TOLERATED:
+            return name
+    return None
+
+
 def _gains(falls: Array) -> bool:
     """Whether samples agree that the SQNR rises."""
     if len(falls) < 2:
         return bool((falls < 0).all())
-    return float(falls.mean()) < -CERTAIN * float(falls.std(ddof=1)) / math.sqrt(len(falls))
+    return float(falls.mean()) < -_spread(falls)
+
+
+def _spread(falls: Array) -> float:
+    """By how much the mean of samples may be another for all samples there are."""
+    return CERTAIN * float(falls.std(ddof=1)) / math.sqrt(len(falls))
 
 
 def _falls(before: Array, after: Array) -> Array:

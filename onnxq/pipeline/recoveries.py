@@ -1,10 +1,9 @@
-"""The recoveries as steps of `quantize`, by the configuration: before the calibration, with ranges,
-and on the Q/DQ graph."""
+"""The recoveries as steps of `quantize`, by the configuration: before the calibration, and with
+ranges."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -13,23 +12,20 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.methods import Auto, parse_method
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.errors import ModelError
 from onnxq.model.graph import Graph, constant_of
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
 from onnxq.pipeline.steps import insert_options, read, runtime_of
 from onnxq.plan import Plan
 from onnxq.progress import Progress, silent
-from onnxq.recover import pipeline
-from onnxq.recover.bias import Corrections, correct_biases
+from onnxq.recover import bias, pipeline
 from onnxq.recover.channel_scales import offers_of
 from onnxq.recover.choice import chosen, parse
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.sites import shift_biases
+from onnxq.run.replay import with_float_weights
 
 LEFT = "the statistics are of the model as it is, whose channels stay as they are"
-
-log = logging.getLogger(__name__)
 
 
 def reshape(
@@ -47,13 +43,13 @@ def reshape(
     the constants that changed. Where saved statistics are of the model as it is, what runs unasked
     does not change it.
     """
-    names = chosen(config.recover, plan)
-    if not dataset or not set(names) & set(pipeline.RESHAPING):
+    recoveries = pipeline.asked(chosen(config.recover, plan), reshaping=True)
+    if not dataset or not recoveries:
         return source, []
     bench = _bench(source, plan, dataset, config, progress)
     if stats is not None and stats.model == source.sha256 and parse(config.recover) is None:
         return source, _left(bench)
-    draft, outcomes = pipeline.run(pipeline.RESHAPING, names, bench, Draft(source.graph))
+    draft, outcomes = pipeline.run(recoveries, bench, Draft(source.graph))
     outcomes = [o for o in outcomes if o.gains or o.undone or o.notes]
     if draft.graph is source.graph:
         return source, outcomes
@@ -88,14 +84,14 @@ def refine(
     config: Config,
     progress: Progress = silent,
 ) -> tuple[Draft, list[Outcome]]:
-    """Ranges and weights after `scales` and `round`, if the configuration asks for them; what each
-    brought."""
-    names = chosen(config.recover, plan)
+    """Ranges, weights and biases after `scales`, `round` and `bias`, as far as the configuration
+    asks for them; what each brought."""
+    recoveries = pipeline.asked(chosen(config.recover, plan), reshaping=False)
     draft = Draft(source.graph, ranges)
-    if not dataset or not set(names) & set(pipeline.REFINING):
+    if not dataset or not recoveries:
         return draft, []
     bench = _bench(source, plan, dataset, config, progress)
-    return pipeline.run(pipeline.REFINING, names, bench, draft)
+    return pipeline.run(recoveries, bench, draft)
 
 
 def _bench(
@@ -122,23 +118,19 @@ def recover(
     dataset: Dataset,
     config: Config,
     progress: Progress = silent,
-) -> Corrections:
+) -> Outcome:
     """Correct the biases of a Q/DQ graph in float32, in place, if the configuration says so; they
-    stay where the model cannot be run piece by piece."""
+    stay where the model cannot be run piece by piece. `refine` does the same before Q/DQ stands."""
     if "bias" not in chosen(config.recover, plan) or not dataset:
-        return Corrections()
-    try:
-        found = correct_biases(
-            source.graph,
-            quantized,
-            plan,
-            dataset,
-            runtime=runtime_of(config),
-            workers=config.workers,
-            progress=lambda done, total: progress("recover", done, total),
-        )
-    except ModelError as e:
-        log.warning("bias correction is left out: %s", e)
-        return Corrections(undone=dict.fromkeys(plan.nodes, f"left out: {e}"))
-    shift_biases(quantized, found.sites, found.shifts)
-    return found
+        return Outcome(bias.TITLE)
+    bench = _bench(source, plan, dataset, config, progress)
+
+    def corrected(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
+        made = with_float_weights(quantized)
+        shifts, outcome = bias.corrections(bench, draft.graph, made)
+        return replace(draft, shifts=shifts), outcome
+
+    recovery = pipeline.Recovery("bias", bias.TITLE, corrected)
+    draft, (outcome,) = pipeline.run([recovery], bench, Draft(source.graph))
+    shift_biases(quantized, draft.shifts)
+    return outcome

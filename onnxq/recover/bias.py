@@ -11,7 +11,8 @@ the activation instead, depthwise networks get worse.
 Half of the samples are not fitted to: they judge. An op is left alone if its shift hardly brings
 their means closer: late in a network, where a sample has few positions, most shifts are chance.
 Where an output is worse in the end, first the shifts that reach it alone are taken back, and then
-the last half of all; where that is not enough, all of them.
+the last half of all; where that is not enough, all of them. A few judges come first: where they
+leave no hope, the others are not asked.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
 (2019), section 4.2 and appendix D; there in data-free form, before the activation function.
@@ -19,114 +20,88 @@ Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
-from onnxq.arrays import Array
-from onnxq.calib.data import Dataset
-from onnxq.calib.holdout import content_order
+from onnxq.arrays import Array, Samples
 from onnxq.errors import ModelError
-from onnxq.judge.jury import Jury, each
-from onnxq.judge.parts import judged_tensors, score_parts
-from onnxq.judge.verdict import Errors, gathered, reached, sqnr, sums
+from onnxq.judge.jury import Jury
+from onnxq.judge.parts import score_parts
+from onnxq.judge.verdict import Errors, Sums, gathered, reached, sqnr
+from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
-from onnxq.plan import Plan
-from onnxq.progress import Count
 from onnxq.recover.channel_means import float_means
-from onnxq.recover.draft import FEWEST, SAMPLES
-from onnxq.recover.shifts import Batch, Found, correct
+from onnxq.recover.draft import FEWEST, Bench, Draft, Outcome
+from onnxq.recover.keeping import Kept, keep
+from onnxq.recover.shifts import Batch, Corrector, Found
 from onnxq.recover.sites import Site, find_sites, shift_biases
+from onnxq.run import over, segments
 from onnxq.run import runtime as ort
-from onnxq.run import segments
-from onnxq.run.replay import Replay, with_float_weights
+from onnxq.run.over import Outputs
+from onnxq.run.replay import Replay
 
 HELD_OUT = 2  # every other sample judges: class scores scatter by several dB from image to image
 KEPT_BYTES = 24 << 20  # of tensors kept between two ops, of all samples together
 TRIALS = 2  # of shifts, all and then fewer, before none is left
-LOWERS = "does not raise the SQNR of an output"
+TITLE = "bias correction"
+
+Shifts = Mapping[Site, Array]
 
 
-@dataclass(frozen=True)
-class Corrections:
-    """What is added to the biases.
+def correct_biases(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
+    """The draft with shifts of the biases that bring the channel means of its Q/DQ form back to
+    those of its float graph, and what they brought.
 
-    sites: where a bias could be corrected. shifts: node -> one float32 value a channel. gains: node
-    -> by how many dB the square of the gap between the means falls, on samples that judge. undone:
-    node -> why it has no shift. before, after: output, or part of one -> SQNR in dB on judging
-    samples. samples: used to fit.
+    Raises ModelError for a model that cannot be run.
     """
-
-    sites: tuple[Site, ...] = ()
-    shifts: Mapping[str, Array] = field(default_factory=dict)
-    gains: Mapping[str, float] = field(default_factory=dict)
-    undone: Mapping[str, str] = field(default_factory=dict)
-    before: Mapping[str, float] = field(default_factory=dict)
-    after: Mapping[str, float] = field(default_factory=dict)
-    samples: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but the sites and the shifts themselves, rounded for a report."""
-        return {
-            "algorithm": "bias correction",
-            "samples": self.samples,
-            "gain_db": {name: round(g, 2) for name, g in self.gains.items()},
-            "undone": dict(self.undone),
-            "largest_shift": {n: float(f"{np.abs(s).max():.4g}") for n, s in self.shifts.items()},
-            "sqnr_db": {
-                name: {"before": round(self.before[name], 3), "after": round(after, 3)}
-                for name, after in self.after.items()
-            },
-        }
+    shifts, outcome = corrections(bench, draft.graph, bench.quantized(draft))
+    return (replace(draft, shifts=shifts) if shifts else draft), outcome
 
 
-def correct_biases(
-    graph: Graph,
-    quantized: Graph,
-    plan: Plan,
-    data: Dataset,
-    *,
-    runtime: ort.Runtime | None = None,
-    workers: int = 2,
-    progress: Count | None = None,
-) -> Corrections:
-    """The shifts that bring the channel means of `quantized` (the Q/DQ form of `graph` by `plan`,
-    in float32) back to those of `graph`; neither is changed.
-
-    The samples are chosen by what they hold: the result does not depend on their order, nor on
-    `workers`. Raises ModelError for a model that cannot be run.
-    """
-    judged = judged_tensors(graph)
-    if not judged or not len(data):
-        return Corrections()
-    part = segments.restrict(with_float_weights(quantized), judged)
-    sites = find_sites(graph, plan, [node.name for node in part.nodes])
+def corrections(bench: Bench, graph: Graph, quantized: Graph) -> tuple[Shifts, Outcome]:
+    """The shifts that bring the channel means of `quantized`, the Q/DQ form of `graph` in float32
+    with weights as floats, back to those of `graph`, and what they bring."""
+    if not bench.judged or not len(bench.data):
+        return {}, Outcome(TITLE)
+    part = segments.restrict(quantized, bench.judged)
+    sites = find_sites(graph, bench.plan, [node.name for node in part.nodes])
     if not sites:
-        return Corrections()
+        return {}, Outcome(TITLE)
     try:
-        replay = Replay(part, [site.biased for site in sites], judged, runtime or ort.Runtime())
+        replay = Replay(part, [site.biased for site in sites], bench.judged, bench.runtime)
     except ModelError as e:
-        return Corrections(tuple(sites), undone={site.node: str(e) for site in sites})
-    chosen = data.select(content_order(data)[:SAMPLES])
-    with ThreadPoolExecutor(workers, "correct") as pool:
-        means, jury = _float_side(graph, sites, judged, chosen, replay.runtime, workers)
-        ort.release_free_memory()
-        found = Found()
-        replay.start(chosen)
-        for k, count in enumerate(_counts(replay, chosen)[: len(sites)]):
-            correct(replay, k, sites[k], means[k], _first(count, len(chosen)), found, pool)
-            if progress is not None:
-                progress(k + 1, len(sites))
-        held = range(_judges(len(chosen)))
-        after = gathered(replay.finish(held, pool, lambda i, x: sums(jury.reference[i], x)))
-        replay.live.clear()
-        replay.sessions.clear()
-        ort.release_free_memory()
-    return _settled(part, sites, found, after, jury, len(_first(len(chosen), len(chosen)).fit))
+        return {}, Outcome(TITLE, undone={site.node: str(e) for site in sites})
+    total = len(bench.chosen)
+    batches = [_first(k, total) for k in _counts(replay, bench.chosen)[: len(sites)]]
+    judges = range(_judges(total))
+    floats = _FloatSide(bench, float_means(graph, sites, bench.judged), judges)
+    floats.read({*judges[:FEWEST], *(i for b in batches for i in (*b.held, *b.fit))})
+    jury = Jury(bench.chosen, floats.outputs, score_parts(graph), bench.runtime, bench.workers)
+    ort.release_free_memory()
+    with ThreadPoolExecutor(bench.workers, "correct") as pool:
+        corrector = Corrector(replay, pool)
+        replay.start(bench.chosen)
+        for k, (site, batch) in enumerate(zip(sites, batches, strict=True)):
+            wanted = {i: floats.means[i][k] for i in (*batch.held, *batch.fit)}
+            corrector.correct(k, site, wanted, batch)
+            bench.progress(k + 1, len(sites))
+
+        def finished(samples: Sequence[int]) -> list[Sums]:
+            floats.read(samples)
+            sums = replay.finish(samples, pool, jury.sums)
+            if judges[-1] in samples:
+                replay.clear()
+            return sums
+
+        trials = _Trials(part, corrector.found, jury, finished)
+        kept, notes = trials.search(judges)
+    ort.release_free_memory()
+    shifts = {site: corrector.found.shifts[site] for site in kept.items}
+    return shifts, trials.outcome(kept, notes, len(_first(total, total).fit))
 
 
 def _first(count: int, total: int) -> Batch:
@@ -141,7 +116,7 @@ def _judges(count: int) -> int:
     return max(1, count // HELD_OUT)
 
 
-def _counts(replay: Replay, data: Dataset) -> list[int]:
+def _counts(replay: Replay, data: Samples) -> list[int]:
     """For each segment how many samples: as many as fit into `KEPT_BYTES` from there on.
 
     Large tensors have many positions, and so need few samples; the others catch up later.
@@ -151,53 +126,93 @@ def _counts(replay: Replay, data: Dataset) -> list[int]:
     return [min(len(data), max(FEWEST, KEPT_BYTES // max(1, size))) for size in ahead]
 
 
-def _float_side(
-    graph: Graph,
-    sites: Sequence[Site],
-    judged: Sequence[str],
-    data: Dataset,
-    runtime: ort.Runtime,
-    workers: int,
-) -> tuple[list[Array], Jury]:
-    """Of the float model: the means that each site compares, shape (samples, C), and the jury."""
-    held = range(_judges(len(data)))
-    model = float_means(graph, sites, judged)
-    means = [t.name for t in model.outputs][len(judged) :]
+class _FloatSide:
+    """What the float model gives, sample by sample as it is asked for.
 
-    def read(i: int, values: Mapping[str, Array]) -> tuple[list[Array], dict[str, Array]]:
-        return [values[m] for m in means], {n: values[n] for n in judged} if i in held else {}
+    means: those that each site compares. outputs: the judged tensors, of samples that judge.
+    """
 
-    rows = each(model, data, read, runtime, workers)
-    stacked = [np.stack([row[k] for row, _ in rows]).astype(np.float64) for k in range(len(sites))]
-    reference = [values for _, values in rows[: len(held)]]
-    samples = data.select(list(held))
-    return stacked, Jury(samples, reference, score_parts(graph), runtime, workers)
+    def __init__(self, bench: Bench, model: Graph, judges: Collection[int]) -> None:
+        self.bench, self.model, self.judges = bench, model, judges
+        self.means: dict[int, list[Array]] = {}
+        self.outputs: dict[int, Outputs] = {}
 
+    def read(self, samples: Iterable[int]) -> None:
+        """Run the model for those of the samples that it has not seen."""
+        missing = sorted(set(samples) - self.means.keys())
+        names = self.bench.judged
 
-def _settled(
-    part: Graph, sites: Sequence[Site], found: Found, after: Errors, jury: Jury, fitted: int
-) -> Corrections:
-    """The corrections that hurt no output. `after` are the errors with all of them."""
-    before = jury.errors(part) if found.shifts else after
-    biased = {s.node: s.biased for s in sites if s.node in found.shifts}
-    ahead = reached(part, biased.values(), list(after))
-    reach = {node: ahead[name] for node, name in biased.items()}
-    kept, undone, trials = list(found.shifts), dict(found.undone), 0
-    while kept and (worse := jury.worst_fall(before, after)):
-        trials += 1
-        fewer = _fewer(kept, reach, worse) if trials < TRIALS else []
-        undone |= {name: f"{LOWERS}: '{worse}'" for name in kept if name not in fewer}
-        kept = fewer
-        trial = part.copy()
-        shift_biases(trial, sites, {name: found.shifts[name] for name in kept})
-        after = jury.errors(trial) if kept else before
-    shifts = {name: found.shifts[name] for name in kept}
-    gains = {name: found.gains[name] for name in kept}
-    return Corrections(tuple(sites), shifts, gains, undone, sqnr(before), sqnr(after), fitted)
+        def read(k: int, values: Outputs) -> None:
+            i = missing[k]
+            self.means[i] = [x for name, x in values.items() if name not in names]
+            self.outputs[i] = {n: values[n] for n in names} if i in self.judges else {}
+
+        if missing:
+            model, data = graphs.to_proto(self.model), self.bench.chosen.select(missing)
+            over.each(model, data, read, self.bench.runtime, self.bench.workers)
 
 
-def _fewer(kept: Sequence[str], reach: Mapping[str, Collection[str]], worse: str) -> list[str]:
-    """Without the ops that reach the output `worse` alone, such as a detector's class head; where
-    all do or none does, without the last half: each was corrected with those before it in place."""
-    shared = [name for name in kept if reach[name] != {worse}]
-    return shared if 0 < len(shared) < len(kept) else list(kept[: len(kept) // 2])
+@dataclass
+class _Trials:
+    """Shifts that are tried at the outputs, and what each judge said of which."""
+
+    part: Graph
+    found: Found
+    jury: Jury
+    finished: Callable[[Sequence[int]], list[Sums]]
+    said: dict[tuple[Site, ...], dict[int, Sums]] = field(default_factory=dict)
+    opened: dict[tuple[Site, ...], Callable[[Sequence[int]], list[Sums]]] = field(
+        default_factory=dict
+    )
+
+    def search(self, judges: Sequence[int]) -> tuple[Kept[Site], tuple[str, ...]]:
+        """The shifts that no output argues against, and what there is to say of that."""
+        few = judges[:FEWEST]
+        kept = self._kept(few, self.jury.hopeless)
+        if kept.items:
+            return self._kept(judges, self.jury.worst_fall), ()
+        said = f"given up after {len(few)} of {len(judges)} judging samples"
+        return kept, (said,) if kept.refused and few != judges else ()
+
+    def _kept(
+        self, judges: Sequence[int], worse: Callable[[Errors, Errors], str | None]
+    ) -> Kept[Site]:
+        shifts = tuple(self.found.shifts)
+        self._errors(shifts, judges)  # before any other model takes memory beside the replay
+        before = self._errors((), judges)
+        return keep([shifts], before, lambda s: self._errors(s, judges), worse, self._fewer, TRIALS)
+
+    def _errors(self, sites: Sequence[Site], judges: Sequence[int]) -> Errors:
+        """How far the outputs are off with the shifts of these sites alone."""
+        said = self.said.setdefault(tuple(sites), {})
+        if missing := [i for i in judges if i not in said]:
+            said |= zip(missing, self._judged(tuple(sites))(missing), strict=True)
+        return gathered(said[i] for i in judges)
+
+    def _judged(self, sites: tuple[Site, ...]) -> Callable[[Sequence[int]], list[Sums]]:
+        if len(sites) == len(self.found.shifts):
+            return self.finished
+        if sites not in self.opened:
+            trial = self.part.copy()
+            shift_biases(trial, {site: self.found.shifts[site] for site in sites})
+            self.opened[sites] = self.jury.opened(trial)
+        return self.opened[sites]
+
+    def _fewer(self, sites: Sequence[Site], worse: str) -> list[Sequence[Site]]:
+        """Without the ops that reach the output `worse` alone, such as a detector's class head;
+        where all do or none does, without the last half: each was corrected with those before it
+        in place."""
+        reach = reached(self.part, [site.biased for site in sites], self.jury.names)
+        shared = [site for site in sites if reach[site.biased] != {worse}]
+        return [shared if 0 < len(shared) < len(sites) else sites[: len(sites) // 2]]
+
+    def outcome(self, kept: Kept[Site], notes: tuple[str, ...], fitted: int) -> Outcome:
+        """What the shifts that are kept bring."""
+        nodes = [site.node for site in kept.items]
+        undone = self.found.undone | kept.reasons(lambda site: [site.node])
+        gains = {node: self.found.gains[node] for node in nodes}
+        sizes = {site.node: np.abs(self.found.shifts[site]).max() for site in kept.items}
+        largest = {node: float(f"{size:.4g}") for node, size in sizes.items()}
+        facts = {"samples": fitted, "largest_shift": largest}
+        scores = sqnr(kept.before), sqnr(kept.after)
+        return Outcome(TITLE, gains, undone, *scores, notes, facts)

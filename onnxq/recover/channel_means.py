@@ -16,7 +16,7 @@ from onnxq.model.graph import Graph, Node, Tensor
 from onnxq.recover.sites import Site
 from onnxq.run import segments
 
-TENSOR, SHIFT, MEAN = "onnxq_tensor", "onnxq_shift", "onnxq_mean"
+TENSOR, SHIFT, MEAN, OTHER = "onnxq_tensor", "onnxq_shift", "onnxq_mean", "onnxq_other"
 
 
 def float_means(graph: Graph, sites: Sequence[Site], outputs: Sequence[str]) -> Graph:
@@ -36,20 +36,24 @@ def float_means(graph: Graph, sites: Sequence[Site], outputs: Sequence[str]) -> 
 def probe(graph: Graph, nodes: Mapping[str, Node], site: Site) -> onnx.ModelProto:
     """A model (tensor, shift, ...) -> the means of what `site` compares if its channels shift.
 
-    `nodes` are those of the graph by name.
-
-    Its further inputs are the tensors that the region reads from outside, under their own names.
+    `nodes` are those of the graph by name. Its further inputs are the tensors of `outside`, in that
+    order, as `OTHER` 0, 1, ... No name is that of the graph: sites alike have the same model.
     """
     rank = site.rank if site.axis == 1 else None
     tensor = gs.Variable(TENSOR, np.float32, None if rank is None else [None] * rank)
-    shift = gs.Variable(SHIFT, np.float32, [site.channels])
+    shift = gs.Variable(SHIFT, np.float32, [None])
     out = gs.Graph(inputs=[tensor, shift], opset=graph.opset, ir_version=graph.ir_version)
     moved: Tensor = gs.Variable("onnxq_shifted", np.float32)
     out.nodes.append(gs.Node("Add", "onnxq_add", {}, [tensor, _spread(out, shift, site)], [moved]))
     made: dict[str, Tensor] = {site.biased: moved}
+    for k, name in enumerate(outside(nodes, site)):
+        made[name] = gs.Variable(f"{OTHER}_{k}", np.float32)
+        out.inputs.append(made[name])
     for name in site.region:
-        out.nodes.append(_copied(nodes[name], made, out))
-    out.outputs = [_mean(out, made[site.compared], site, MEAN)]
+        out.nodes.append(_copied(nodes[name], made))
+    mean = _mean(out, made[site.compared], site, MEAN)
+    mean.shape = None
+    out.outputs = [mean]
     return graphs.to_proto(out)
 
 
@@ -76,21 +80,16 @@ def _spread(graph: Graph, shift: Tensor, site: Site) -> Tensor:
     return shaped
 
 
-def _copied(node: Node, made: dict[str, Tensor], graph: Graph) -> Node:
-    inputs = []
+def _copied(node: Node, made: dict[str, Tensor]) -> Node:
+    """The node with inputs that are `made`, or made here: its constants, and its output."""
     for t in node.inputs:
         if t.name and t.name not in made:
-            if isinstance(t, gs.Constant):
-                made[t.name] = gs.Constant(t.name, t.values)
-            else:
-                made[t.name] = gs.Variable(t.name, t.dtype, t.shape)
-                graph.inputs.append(made[t.name])
-        inputs.append(made[t.name] if t.name else gs.Variable.empty())
-    made[node.outputs[0].name] = gs.Variable(node.outputs[0].name, np.float32)
-    copy = gs.Node(
-        node.op, node.name, dict(node.attrs), inputs, [made[node.outputs[0].name]], node.domain
-    )
-    return copy
+            made[t.name] = gs.Constant(f"onnxq_inner_{len(made)}", t.values)
+    inputs = [made[t.name] if t.name else gs.Variable.empty() for t in node.inputs]
+    name = f"onnxq_inner_{len(made)}"
+    made[node.outputs[0].name] = gs.Variable(name, np.float32)
+    outputs = [made[node.outputs[0].name]]
+    return gs.Node(node.op, f"{name}_node", dict(node.attrs), inputs, outputs, node.domain)
 
 
 def _mean(graph: Graph, x: Tensor, site: Site, name: str) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from onnxq.errors import PlanError
 from onnxq.plan import Plan
+from onnxq.recover.pipeline import RECOVERIES
 
-ALGORITHMS = ("channels", "equalize", "smooth", "scales", "round", "bias")
-# Bits of weights from which on an algorithm runs unasked. To nearest, 4 bits are rarely of use:
-# EfficientNet-Lite0 has 76% top-1 with bias correction alone, 85% with rounding too, float 90%.
-AUTO_BITS = {"channels": 8, "round": 4, "bias": 8}
+ALGORITHMS = tuple(recovery.name for recovery in RECOVERIES)
 
 
 def parse(text: str) -> tuple[str, ...] | None:
@@ -36,7 +36,5 @@ def chosen(text: str, plan: Plan) -> tuple[str, ...]:
     named = parse(text)
     if named is not None:
         return named
-    least = min(
-        (spec.row.bits for spec in plan.edges.values()), default=max(AUTO_BITS.values()) + 1
-    )
-    return tuple(name for name in ALGORITHMS if least <= AUTO_BITS.get(name, 0))
+    least = min((spec.row.bits for spec in plan.edges.values()), default=math.inf)
+    return tuple(recovery.name for recovery in RECOVERIES if least <= recovery.auto_bits)

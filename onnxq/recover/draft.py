@@ -13,21 +13,24 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from onnxq.arrays import Array
 from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import content_order
 from onnxq.calib.observed import observed
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.judge.jury import Jury, each
+from onnxq.judge.jury import Jury
 from onnxq.judge.parts import judged_tensors, score_parts
 from onnxq.judge.verdict import Errors
+from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.plan import Plan
 from onnxq.progress import Count
+from onnxq.recover.sites import Site
+from onnxq.run import over, segments
 from onnxq.run import runtime as ort
-from onnxq.run import segments
 from onnxq.run.replay import with_float_weights
 
 SAMPLES, HELD_OUT, FEWEST = 32, 4, 4  # at most so many samples; one in four judges, four at least
@@ -38,12 +41,13 @@ class Draft:
     """A float graph that computes what the source does, and how it is quantized so far.
 
     ranges: of its activations, None before they are read. codes: of weights that are not simply
-    rounded to nearest.
+    rounded to nearest. shifts: what is added to its biases once it is quantized.
     """
 
     graph: Graph
     ranges: Ranges | None = None
     codes: Mapping[Weight, Codes] = field(default_factory=dict)
+    shifts: Mapping[Site, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Outcome:
 
     gains: node (or group of nodes) -> dB at the node. undone: node -> why it was left as it was.
     before, after: judged output -> SQNR in dB on samples that judge. notes: what else to say.
+    facts: what this algorithm alone has to report.
     """
 
     algorithm: str
@@ -60,6 +65,7 @@ class Outcome:
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The same, rounded for a report."""
@@ -72,6 +78,7 @@ class Outcome:
                 for name, after in self.after.items()
             },
             "notes": list(self.notes),
+            **self.facts,
         }
 
 
@@ -120,7 +127,8 @@ class Bench:
         """The samples that judge, with what the float graph gives for them."""
         samples = self.chosen.select(list(self.held))
         part = segments.restrict(self.graph, self.judged)
-        reference = each(part, samples, lambda _, values: values, self.runtime, self.workers)
+        model = graphs.to_proto(part)
+        reference = over.each(model, samples, lambda _, v: v, self.runtime, self.workers)
         return Jury(samples, reference, score_parts(self.graph), self.runtime, self.workers)
 
     def ranges(self, graph: Graph) -> Ranges:

@@ -16,16 +16,19 @@ Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 
 from onnxq.arrays import Array
+from onnxq.judge.verdict import Errors
 from onnxq.model.graph import Graph, Node, node_by_name
 from onnxq.plan import Plan
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.groups import WIDEST, Group, find_groups, scale_group
+from onnxq.recover.keeping import halves, keep
 from onnxq.recover.linear import input_amax, output_amax, scale_before
 from onnxq.recover.rescale import absorb
 from onnxq.recover.trials import NOTHING, Choice, Table, judge, searching, tabulate
@@ -132,21 +135,19 @@ def _scale(nodes: Mapping[str, Node], pair: Pair) -> Array:
 def _search(table: Table, groups: Sequence[Group]) -> Choice:
     """The groups that raise the SQNR: added together, halved again and again where they hurt, and
     then those taken out that it is better without."""
-    bench, best, done = table.bench, table.run({}), 0
-    waiting = [groups]
-    while waiting and done < TRIALS:
-        part = waiting.pop(0)
-        trial = table.run({**best.choice, **dict.fromkeys(part, FULL)})
-        done += 1
-        bench.progress(done, TRIALS)
-        if bench.jury.worst_fall(best.errors, trial.errors) is None:
-            best = trial
-        elif len(part) > 1:
-            waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
-    for group in list(best.choice)[: TRIALS - done] if len(best.choice) > 1 else ():
-        trial = table.run({g: s for g, s in best.choice.items() if g is not group})
-        done += 1
-        bench.progress(done, TRIALS)
-        if bench.jury.worst_fall(best.errors, trial.errors) is None:
-            best = trial
-    return best.choice
+    fallen, trials = table.bench.jury.worst_fall, count(1)
+
+    def run(chosen: Iterable[Group]) -> Errors:
+        errors = table.run(dict.fromkeys(chosen, FULL)).errors
+        table.bench.progress(next(trials), TRIALS)
+        return errors
+
+    kept = keep([groups], table.run({}).errors, run, fallen, halves, TRIALS)
+    best, now = list(kept.items), kept.after
+    left = TRIALS - (next(trials) - 1)
+    for group in list(best)[:left] if len(best) > 1 else ():
+        without = [g for g in best if g is not group]
+        errors = run(without)
+        if fallen(now, errors) is None:
+            best, now = without, errors
+    return dict.fromkeys(best, FULL)

@@ -28,12 +28,12 @@ from onnxq.passes.insert_qdq import Codes, Weight, weight_scale
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.feedback import error, factors_of, rounded, rounder_of
 from onnxq.recover.gram import Grams
+from onnxq.recover.keeping import keep
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 NARROW = 4  # bits up to which clipping is tried
 NO_GAIN = "rounds to nearest as well on other samples"
 NO_JUDGE = "no weight was rounded: the model has no float32 output to judge by"
-LOWERS = "does not raise the SQNR of an output"
 
 
 @dataclass(frozen=True)
@@ -133,25 +133,22 @@ def _settled(
 ) -> tuple[Draft, Outcome]:
     """The draft with the codes of the first n, n/2, n/4 ... weights that gain most: the most that
     no output argues against."""
-    before = bench.errors(draft)
     ranked = sorted(found, key=lambda weight: -found[weight].gain)
-    kept, after, worst = len(ranked), before, ""
-    while kept:
-        codes = {weight: found[weight].codes for weight in ranked[:kept]}
-        tried = replace(draft, codes={**draft.codes, **codes})
-        after = bench.errors(tried)
-        fall = bench.jury.worst_fall(before, after)
-        if fall is None:
-            draft = tried
-            break
-        kept, after, worst = kept // 2, before, worst or fall
-    chosen = set(ranked[:kept])
-    gains: dict[str, float] = {}
-    for product in products:
-        if product.weight in chosen:
-            gains |= dict.fromkeys(product.nodes, found[product.weight].gain)
-        elif product.weight in found:
-            undone |= dict.fromkeys(product.nodes, f"{LOWERS}: '{worst}'")
-        else:
-            undone = dict.fromkeys(product.nodes, NO_GAIN) | undone
-    return draft, Outcome("rounding", gains, undone, sqnr(before), sqnr(after))
+
+    def better(weights: Sequence[Weight]) -> Draft:
+        codes = {weight: found[weight].codes for weight in weights}
+        return replace(draft, codes={**draft.codes, **codes})
+
+    kept = keep(
+        [ranked],
+        bench.errors(draft),
+        lambda weights: bench.errors(better(weights)),
+        bench.jury.worst_fall,
+        lambda batch, _: [batch[: len(batch) // 2]],
+    )
+    nodes = {product.weight: product.nodes for product in products}
+    gains = {node: found[w].gain for w in kept.items for node in nodes[w]}
+    undone = {n: NO_GAIN for w, its in nodes.items() if w not in found for n in its} | undone
+    undone |= kept.reasons(lambda weight: nodes[weight])
+    outcome = Outcome("rounding", gains, undone, sqnr(kept.before), sqnr(kept.after))
+    return (better(kept.items) if kept.items else draft), outcome

@@ -9,23 +9,22 @@ the proposals are divided, those that promise most first, and the halves tried o
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from onnxq.calib.collect import collect
 from onnxq.calib.observed import activation_specs
 from onnxq.calib.ranges import Range, Ranges, range_of
-from onnxq.judge.verdict import sqnr
+from onnxq.judge.verdict import Errors, sqnr
 from onnxq.numerics import magnitude_of
 from onnxq.passes.insert_qdq import Codes, Weight
 from onnxq.recover import range_scales, weight_scales
 from onnxq.recover.draft import Bench, Draft, Outcome
+from onnxq.recover.keeping import Kept, halves, keep
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 LEAST = 0.1  # dB at the op: less cannot show at an output
 TRIALS = 10  # of proposals at the outputs
-LOWERS = "does not raise the SQNR of an output"
 NO_JUDGE = "no scale was refined: the model has no float32 output to judge by"
 NO_GAIN = "its scales are the best for its output"
 
@@ -87,31 +86,21 @@ def _settled(
     bench: Bench, draft: Draft, kinds: Sequence[list[_Proposal]], undone: dict[str, str]
 ) -> tuple[Draft, Outcome]:
     """The draft with the proposals that no output argues against."""
-    before = bench.errors(draft)
-    now, better, kept = before, draft, list[_Proposal]()
-    queue = deque(batch for batch in kinds if batch)
-    refused: dict[str, str] = {}
-    for _ in range(TRIALS):
-        if not queue:
-            break
-        batch = queue.popleft()
-        tried = _with(better, batch)
-        after = bench.errors(tried)
-        worse = bench.jury.worst_fall(now, after)
-        if worse is None:
-            now, better = after, tried
-            kept += batch
-            continue
-        refused |= {node: f"{LOWERS}: '{worse}'" for p in batch for node in p.nodes}
-        if half := len(batch) // 2:
-            queue += [batch[:half], batch[half:]]
-    if kept and bench.jury.worst_fall(before, now) is not None:
-        now, better, kept = before, draft, []
-    gains = {node: p.gain for p in reversed(kept) for node in p.nodes}
-    undone = {node: why for node, why in {**undone, **refused}.items() if node not in gains}
-    better = _described(bench, better, [p for p in kept if p.tensors])
-    notes = tuple(_note(p) for p in kept if p.tensors)
-    return better, Outcome("scales", gains, undone, sqnr(before), sqnr(now), notes)
+    before, fallen = bench.errors(draft), bench.jury.worst_fall
+
+    def errors_of(proposals: Sequence[_Proposal]) -> Errors:
+        return bench.errors(_with(draft, proposals))
+
+    kept = keep(kinds, before, errors_of, fallen, halves, TRIALS)
+    undone = undone | kept.reasons(lambda p: p.nodes)
+    if kept.items and fallen(before, kept.after) is not None:  # each step lost a little
+        kept = Kept((), before, before)
+    gains = {node: p.gain for p in reversed(kept.items) for node in p.nodes}
+    undone = {node: why for node, why in undone.items() if node not in gains}
+    ranges = [p for p in kept.items if p.tensors]
+    notes = tuple(_note(p) for p in ranges)
+    better = _described(bench, _with(draft, kept.items) if kept.items else draft, ranges)
+    return better, Outcome("scales", gains, undone, sqnr(before), sqnr(kept.after), notes)
 
 
 def _with(draft: Draft, proposals: Iterable[_Proposal]) -> Draft:

@@ -12,6 +12,7 @@ channels that the samples only seem to show; p, one for the op, those that other
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.judge.verdict import CEILING
 from onnxq.numerics import decibels
-from onnxq.recover.channel_means import MEAN, SHIFT, TENSOR, outside, probe
+from onnxq.recover.channel_means import MEAN, OTHER, SHIFT, TENSOR, outside, probe
 from onnxq.recover.sites import Site
 from onnxq.run import runtime as ort
 from onnxq.run.replay import Replay
@@ -40,58 +41,74 @@ class Batch:
 
 @dataclass
 class Found:
-    """What is found site by site: node -> shift, gain in dB at the node, why it has no shift."""
+    """What is found site by site: the shift, one float32 value a channel; the gain in dB at the
+    node; why a node has no shift."""
 
-    shifts: dict[str, Array] = field(default_factory=dict)
+    shifts: dict[Site, Array] = field(default_factory=dict)
     gains: dict[str, float] = field(default_factory=dict)
     undone: dict[str, str] = field(default_factory=dict)
 
 
-def correct(
-    replay: Replay,
-    k: int,
-    site: Site,
-    wanted: Array,
-    batch: Batch,
-    found: Found,
-    pool: ThreadPoolExecutor,
-) -> None:
-    """Bring the samples to stop `k`, find its shift, note it in `found` and make it.
+class Corrector:
+    """Finds the shifts of a graph that samples run through piece by piece, op by op."""
 
-    wanted: the means of the float model, shape (samples, C).
-    """
-    replay.bring(k, (*batch.held, *batch.fit), pool)
-    session = ort.session(probe(replay.graph, replay.nodes, site), replay.runtime, threads=1)
-    extra = outside(replay.nodes, site)
+    def __init__(self, replay: Replay, pool: ThreadPoolExecutor) -> None:
+        self.replay, self.pool, self.found = replay, pool, Found()
+        self._probes: dict[bytes, ort.Session] = {}  # many sites are alike
 
-    def gaps(shift: Array, samples: list[int]) -> Array:
-        def mean(i: int) -> Array:
-            live = replay.live[i]
-            feeds = {TENSOR: live[site.biased], SHIFT: shift} | {n: live[n] for n in extra}
+    def correct(self, k: int, site: Site, wanted: Mapping[int, Array], batch: Batch) -> None:
+        """Bring the samples to stop `k`, find its shift, note it and make it.
+
+        wanted: of each sample the means of the float model, shape (C,).
+        """
+        replay, found = self.replay, self.found
+        replay.bring(k, (*batch.held, *batch.fit), self.pool)
+        # a sample whose tensor is empty has no mean
+        fitted, held = ([i for i in part if replay.live[i][site.biased].size]
+                        for part in (batch.fit, batch.held))  # fmt: skip
+        if not fitted or not held:
+            found.undone[site.node] = NO_EFFECT
+            return
+        none = np.zeros(site.channels, np.float32)
+        gaps = self._gaps(site, wanted)
+        fit, before = gaps(none, fitted), gaps(none, held)
+        moved = fit - gaps(fit.mean(axis=0).astype(np.float32), fitted) if site.region else None
+        shift = solve(fit, moved).astype(np.float32)
+        part, gain = confirmed(before, before - gaps(shift, held))
+        if gain < LEAST_GAIN:
+            found.undone[site.node] = NO_EFFECT
+            return
+        shift = np.float32(part) * shift
+        found.shifts[site] = shift
+        found.gains[site.node] = gain
+        replay.shift(k, shift.reshape(-1, *[1] * (site.rank - 2)) if site.axis == 1 else shift)
+
+    def _gaps(
+        self, site: Site, wanted: Mapping[int, Array]
+    ) -> Callable[[Array, Sequence[int]], Array]:
+        """What says how far the means of samples are from those wanted with a shift."""
+        session, extra = self._probe(site), outside(self.replay.nodes, site)
+
+        def mean(i: int, shift: Array) -> Array:
+            live = self.replay.live[i]
+            feeds = {TENSOR: live[site.biased], SHIFT: shift}
+            feeds |= {f"{OTHER}_{k}": live[name] for k, name in enumerate(extra)}
             return ort.run(session, [MEAN], feeds)[0]
 
-        means: Array = np.stack(list(pool.map(mean, samples)))
-        with np.errstate(invalid="ignore"):  # of infinities: no shift brings those nearer
-            return np.asarray(wanted[samples] - means)
+        def gaps(shift: Array, samples: Sequence[int]) -> Array:
+            means = np.stack(list(self.pool.map(lambda i: mean(i, shift), samples)))
+            floats = np.stack([wanted[i] for i in samples]).astype(np.float64)
+            with np.errstate(invalid="ignore"):  # of infinities: no shift brings those nearer
+                return np.asarray(floats - means)
 
-    # a sample whose tensor is empty has no mean
-    fitted, held = ([i for i in part if replay.live[i][site.biased].size]
-                    for part in (batch.fit, batch.held))  # fmt: skip
-    if not fitted or not held:
-        found.undone[site.node] = NO_EFFECT
-        return
-    none = np.zeros(site.channels, np.float32)
-    fit, before = gaps(none, fitted), gaps(none, held)
-    moved = fit - gaps(fit.mean(axis=0).astype(np.float32), fitted) if site.region else None
-    shift = solve(fit, moved).astype(np.float32)
-    part, gain = confirmed(before, before - gaps(shift, held))
-    if gain < LEAST_GAIN:
-        found.undone[site.node] = NO_EFFECT
-        return
-    shift = np.float32(part) * shift
-    found.shifts[site.node] = shift
-    found.gains[site.node] = gain
-    replay.shift(k, shift.reshape(-1, *[1] * (site.rank - 2)) if site.axis == 1 else shift)
+        return gaps
+
+    def _probe(self, site: Site) -> ort.Session:
+        model = probe(self.replay.graph, self.replay.nodes, site)
+        key = model.SerializeToString(deterministic=True)
+        if key not in self._probes:
+            self._probes[key] = ort.session(model, self.replay.runtime, threads=1)
+        return self._probes[key]
 
 
 def confirmed(gaps: Array, moved: Array) -> tuple[float, float]:

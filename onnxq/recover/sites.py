@@ -11,7 +11,7 @@ before `t` (the skip branch of a residual sum).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,26 +90,25 @@ def find_sites(graph: Graph, plan: Plan, order: Sequence[str]) -> list[Site]:
     return found
 
 
-def shift_biases(graph: Graph, sites: Iterable[Site], shifts: Mapping[str, Array]) -> int:
-    """Add `shifts` (node -> one value a channel) to the biases of `graph`, in place; how many.
+def shift_biases(graph: Graph, shifts: Mapping[Site, Array]) -> int:
+    """Add `shifts` (one value a channel) to the biases of `graph`, in place; how many.
 
     A bias that is missing is made. Constants are never written into: they may be shared.
     """
     nodes = node_by_name(graph)
     taken = names_of(graph)
-    places = {site.node: (nodes[site.holder], site.slot) for site in sites if site.node in shifts}
-    for name, (holder, slot) in places.items():
-        shift = shifts[name]
+    for site, shift in shifts.items():
+        holder = nodes[site.holder]
         scale = holder.attrs.get("beta", 1.0) if holder.op == "Gemm" else 1.0
-        old = constant_of(holder.inputs[slot]) if slot < len(holder.inputs) else None
+        old = constant_of(holder.inputs[site.slot]) if site.slot < len(holder.inputs) else None
         new = np.asarray(shift, np.float64) / scale + (0.0 if old is None else old)
         dtype = np.float32 if old is None else old.dtype
-        constant = gs.Constant(new_name(f"{name}_bias", taken), np.asarray(new, dtype))
-        if slot < len(holder.inputs):
-            holder.inputs[slot] = constant
+        constant = gs.Constant(new_name(f"{site.node}_bias", taken), np.asarray(new, dtype))
+        if site.slot < len(holder.inputs):
+            holder.inputs[site.slot] = constant
         else:
             holder.inputs.append(constant)
-    return len(places)
+    return len(shifts)
 
 
 def _holder(graph: Graph, node: Node) -> Node | None:

@@ -140,6 +140,11 @@ class Replay:
 
         return list(pool.map(one, samples))
 
+    def clear(self) -> None:
+        """Let go of what is held of all samples, and of the sessions."""
+        self.live.clear()
+        self.sessions.clear()
+
     def _open(self, k: int) -> None:
         if k not in self.sessions:
             self.sessions[k] = over.opened(self.graph, self.segments[k], self.runtime)

@@ -27,6 +27,7 @@ from onnxq.pipeline import original, steps
 from onnxq.pipeline import recoveries as stages
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
+from onnxq.recover.sites import shift_biases
 from onnxq.run import runtime
 from onnxq.sensitivity.analysis import Judge, jackknife
 
@@ -83,8 +84,7 @@ class Meter:
         plan, _ = settle(source.graph, plan, ranges)
         draft, _ = stages.refine(source, plan, ranges, self.rest, self.config)
         graph = steps.insert(source, plan, draft.ranges or ranges, self.config, draft.codes)
-        if plan.edges:
-            stages.recover(source, graph, plan, self.rest, self.config)
+        shift_biases(graph, draft.shifts)
         if self.config.high_precision == "fp16":
             steps.to_high_precision(source, graph, self.rest, self.config)
         steps.write_biases(graph, self.config)

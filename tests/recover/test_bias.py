@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from onnxq.numerics import sqnr_db
 from onnxq.recover import bias
-from onnxq.recover.bias import LOWERS, correct_biases
+from onnxq.recover.bias import corrections
+from onnxq.recover.keeping import LOWERS
 from onnxq.recover.shifts import LEAST_SLOPE, NO_EFFECT, confirmed, solve
 from onnxq.recover.sites import shift_biases
+from onnxq.run.replay import with_float_weights
 
 LOST = 0.4 / 127  # rounds to zero beside a weight of 1
 
@@ -48,24 +52,39 @@ def inputs(samples, seed=0):
     return np.random.default_rng(seed).uniform(0, 1, (samples, 16, 12, 12)).astype(np.float32)
 
 
-def corrected(graph, found):
+def corrected(graph, shifts):
     copy = graph.copy()
-    shift_biases(copy, found.sites, found.shifts)
+    shift_biases(copy, shifts)
     return copy
 
 
+@pytest.fixture
+def correct_biases(bench_of):
+    """The shifts of a Q/DQ graph's biases, and what they bring."""
+
+    def make(graph, int8, plan, data, workers=2):
+        bench = replace(bench_of(graph, plan, data), workers=workers)
+        return corrections(bench, graph, with_float_weights(int8))
+
+    return make
+
+
+def nodes_of(shifts):
+    return {site.node for site in shifts}
+
+
 def test_a_depthwise_network_gains_on_samples_it_was_not_fitted_to(
-    depthwise, dataset, quantized, run_graph
+    depthwise, dataset, quantized, run_graph, correct_biases
 ):
     graph, plan = depthwise
     data = dataset(inputs(16))
     int8 = quantized(graph, plan, data)
-    found = correct_biases(graph, int8, plan, data)
-    assert len(found.shifts) == 3
+    shifts, found = correct_biases(graph, int8, plan, data)
+    assert len(shifts) == 3
     assert not found.undone
     fresh = {"x": inputs(4, seed=9)}
     (ref,), (plain,) = run_graph(graph, fresh), run_graph(int8, fresh)
-    (better,) = run_graph(corrected(int8, found), fresh)
+    (better,) = run_graph(corrected(int8, shifts), fresh)
     # rounding loses about 24 * 0.4 / 127 = 7.6 % of the sums, nearly all of it a constant shift
     assert sqnr_db(ref, better) > sqnr_db(ref, plain) + 6
     assert found.after["y"] > found.before["y"] + 6
@@ -74,20 +93,24 @@ def test_a_depthwise_network_gains_on_samples_it_was_not_fitted_to(
     assert np.abs(gap).max() < 0.2 * np.abs((plain - ref).mean(axis=(0, 2, 3))).max()
 
 
-def test_a_half_network_of_the_same_shifts_is_a_value(depthwise, dataset, quantized):
+def test_a_half_network_of_the_same_shifts_is_a_value(
+    depthwise, dataset, quantized, correct_biases
+):
     graph, plan = depthwise
     data = dataset(inputs(8))
     int8 = quantized(graph, plan, data)
     before = {name: t.values.copy() for name, t in int8.tensors().items() if hasattr(t, "values")}
-    found = correct_biases(graph, int8, plan, data)
+    shifts, found = correct_biases(graph, int8, plan, data)
     after = {name: t.values for name, t in int8.tensors().items() if hasattr(t, "values")}
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert all(s.dtype == np.float32 and s.shape == (16,) for s in found.shifts.values())
+    assert all(s.dtype == np.float32 and s.shape == (16,) for s in shifts.values())
     assert found.as_dict()["sqnr_db"]["y"]["after"] == round(found.after["y"], 3)
 
 
-def test_nothing_is_shifted_where_quantization_is_exact(planned, dataset, quantized):
+def test_nothing_is_shifted_where_quantization_is_exact(
+    planned, dataset, quantized, correct_biases
+):
     rng = np.random.default_rng(0)
     w = rng.integers(-127, 128, (16, 16, 3, 3)).astype(np.float32)
     w[:, 0, 0, 0] = 127
@@ -97,13 +120,13 @@ def test_nothing_is_shifted_where_quantization_is_exact(planned, dataset, quanti
         "(float[N,16,6,6] x) => (float[N,16,4,4] y) {[op] t = Conv(x, w) y = Relu(t)}", {"w": w}
     )
     data = dataset(x)
-    found = correct_biases(graph, quantized(graph, plan, data), plan, data)
-    assert found.shifts == {}
+    shifts, found = correct_biases(graph, quantized(graph, plan, data), plan, data)
+    assert shifts == {}
     assert found.undone == {"op": NO_EFFECT}
     assert found.before == found.after
 
 
-def test_a_shift_that_hurts_the_output_is_undone(planned, dataset, quantized):
+def test_a_shift_that_hurts_the_output_is_undone(planned, dataset, quantized, correct_biases):
     """The output reads one position, where the lost weights meet a sum near zero."""
     w = np.full((16, 16, 3, 3), LOST, np.float32)
     w[range(16), range(16), 1, 1] = 1
@@ -115,14 +138,16 @@ def test_a_shift_that_hurts_the_output_is_undone(planned, dataset, quantized):
     x = np.random.default_rng(0).uniform(0, 1, (16, 16, 9, 9)).astype(np.float32)
     x[:, 1::2, :3, :3] = -x[:, ::2, :3, :3]
     data = dataset(x)
-    found = correct_biases(graph, quantized(graph, plan, data), plan, data)
-    assert found.shifts == {}
+    shifts, found = correct_biases(graph, quantized(graph, plan, data), plan, data)
+    assert shifts == {}
     assert found.gains == {}
     assert found.undone == {"op": f"{LOWERS}: 'y'"}
     assert found.before == found.after
 
 
-def test_a_head_whose_shift_hurts_does_not_cost_the_other_head_its_own(planned, dataset, quantized):
+def test_a_head_whose_shift_hurts_does_not_cost_the_other_head_its_own(
+    planned, dataset, quantized, correct_biases
+):
     """The judged position of `c` is the one above; `b` reads all, and gains."""
     w = np.full((16, 16, 3, 3), LOST, np.float32)
     w[range(16), range(16), 1, 1] = 1
@@ -135,47 +160,49 @@ def test_a_head_whose_shift_hurts_does_not_cost_the_other_head_its_own(planned, 
     x = np.random.default_rng(0).uniform(0, 1, (16, 16, 9, 9)).astype(np.float32)
     x[:, 1::2, :3, :3] = -x[:, ::2, :3, :3]
     data = dataset(x)
-    found = correct_biases(graph, quantized(graph, plan, data), plan, data)
-    assert set(found.shifts) == {"boxes"}
+    shifts, found = correct_biases(graph, quantized(graph, plan, data), plan, data)
+    assert nodes_of(shifts) == {"boxes"}
     assert found.undone == {"classes": f"{LOWERS}: 'c'"}
     assert found.after["b"] > found.before["b"] + 3
     assert found.after["c"] == found.before["c"]
 
 
 def test_the_shifts_do_not_depend_on_the_order_of_samples_or_on_workers(
-    depthwise, dataset, quantized
+    depthwise, dataset, quantized, correct_biases
 ):
     graph, plan = depthwise
     x = inputs(12)
     int8 = quantized(graph, plan, dataset(x))
-    one = correct_biases(graph, int8, plan, dataset(x), workers=1)
-    other = correct_biases(graph, int8, plan, dataset(x[::-1].copy()), workers=3)
-    assert one.shifts.keys() == other.shifts.keys()
-    assert all(np.array_equal(one.shifts[n], other.shifts[n]) for n in one.shifts)
-    assert one.as_dict() == other.as_dict()
+    one, said = correct_biases(graph, int8, plan, dataset(x), workers=1)
+    other, said_too = correct_biases(graph, int8, plan, dataset(x[::-1].copy()), workers=3)
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[n], other[n]) for n in one)
+    assert said.as_dict() == said_too.as_dict()
 
 
-def test_with_little_memory_fewer_samples_still_correct(depthwise, dataset, quantized, monkeypatch):
+def test_with_little_memory_fewer_samples_still_correct(
+    depthwise, dataset, quantized, monkeypatch, correct_biases
+):
     graph, plan = depthwise
     data = dataset(inputs(16))
     int8 = quantized(graph, plan, data)
     monkeypatch.setattr(bias, "KEPT_BYTES", 1)
-    found = correct_biases(graph, int8, plan, data)
+    _, found = correct_biases(graph, int8, plan, data)
     assert found.after["y"] > found.before["y"] + 6
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3])
-def test_a_single_sample_is_enough_to_run(depthwise, dataset, quantized, samples):
+def test_a_single_sample_is_enough_to_run(depthwise, dataset, quantized, samples, correct_biases):
     graph, plan = depthwise
     data = dataset(inputs(samples))
-    found = correct_biases(graph, quantized(graph, plan, data), plan, data)
+    _, found = correct_biases(graph, quantized(graph, plan, data), plan, data)
     assert found.after["y"] >= found.before["y"]
 
 
-def test_a_model_without_anything_to_correct_has_no_corrections(planned, dataset):
+def test_a_model_without_anything_to_correct_has_no_corrections(planned, dataset, correct_biases):
     graph, plan = planned("(float[1,16] x) => (float[1,16] y) {y = Relu(x)}")
-    found = correct_biases(graph, graph, plan, dataset(np.ones((4, 16), np.float32)))
-    assert (found.sites, found.shifts) == ((), {})
+    shifts, found = correct_biases(graph, graph, plan, dataset(np.ones((4, 16), np.float32)))
+    assert (found.undone, shifts) == ({}, {})
 
 
 def test_solving_divides_by_the_share_of_active_positions():

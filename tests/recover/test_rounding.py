@@ -11,7 +11,8 @@ from onnxq.numerics import dequantize, sqnr_db
 from onnxq.passes.insert_qdq import Codes, InsertOptions, weight_scale
 from onnxq.plan import Plan
 from onnxq.recover.draft import Bench, Draft
-from onnxq.recover.rounding import LOWERS, NO_GAIN, NO_JUDGE, round_weights
+from onnxq.recover.keeping import LOWERS
+from onnxq.recover.rounding import NO_GAIN, NO_JUDGE, round_weights
 from onnxq.spec import Edge, QuantSpec
 
 BODY = """(float[N,16,12,12] x) => (float[N,64] y) {

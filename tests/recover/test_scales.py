@@ -14,7 +14,8 @@ from onnxq.numerics import amax_of, dequantize, scale_of, sqnr_db
 from onnxq.passes.insert_qdq import Codes
 from onnxq.plan import Plan
 from onnxq.recover.draft import Draft
-from onnxq.recover.scales import LOWERS, NO_GAIN, scales
+from onnxq.recover.keeping import LOWERS
+from onnxq.recover.scales import NO_GAIN, scales
 from onnxq.spec import Edge, QuantSpec
 
 LINEAR = "(float[N,32] x) => (float[N,24] y) {[op] y = MatMul(x, w)}"

@@ -68,7 +68,7 @@ def test_a_shift_arrives_at_every_channel_of_the_output(planned, run_graph, name
     x = floats(*graph.inputs[0].shape, seed=3)
     (before,) = run_graph(graph, {"x": x})
     copy = graph.copy()
-    assert shift_biases(copy, [site], {site.node: shift}) == 1
+    assert shift_biases(copy, {site: shift}) == 1
     (after,) = run_graph(copy, {"x": x})
     # float32 sums of at most 145 terms near 1, in another order: well under 1e-4
     np.testing.assert_allclose(after - before, np.broadcast_to(shift.reshape(shape), after.shape),
@@ -84,7 +84,8 @@ def test_a_bias_that_two_ops_share_is_shifted_for_one_of_them(planned, run_graph
     )
     x = {"x": floats(1, 16, 5, 5)}
     before = run_graph(graph, x)
-    shift_biases(graph, sites_of(graph, plan), {"one": np.ones(16, np.float32)})
+    (site,) = (s for s in sites_of(graph, plan) if s.node == "one")
+    shift_biases(graph, {site: np.ones(16, np.float32)})
     y, z = run_graph(graph, x)
     np.testing.assert_allclose(y - before[0], 1, atol=1e-4)  # sums of 145 float32 terms
     np.testing.assert_array_equal(z, before[1])

@@ -1,0 +1,78 @@
+"""What is kept is what no output argues against, whoever asks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxq.judge.verdict import hopeless, worst_fall
+from onnxq.recover.keeping import LOWERS, halves, keep
+
+
+def errors_without(bad):
+    """Errors that grow with each item of `bad` and shrink with any other."""
+
+    def errors_of(items):
+        noise = 2.0 ** sum(1 if item in bad else -1 for item in items)
+        return {"y": np.array([[100.0, noise]] * 4)}
+
+    return errors_of
+
+
+def kept(batches, bad, divided=halves, trials=None):
+    errors = errors_without(bad)
+    return keep(batches, errors([]), errors, worst_fall, divided, trials)
+
+
+def test_all_is_kept_in_one_trial_where_nothing_hurts():
+    found = kept([[1, 2, 3]], set(), trials=1)
+    assert found.items == (1, 2, 3)
+    assert found.refused == ()
+    assert found.after["y"][0, 1] == found.before["y"][0, 1] / 8
+
+
+def test_a_batch_that_hurts_is_halved_until_what_hurts_stands_alone():
+    found = kept([[1, 2, 3, 4]], {3, 4})
+    assert found.items == (1, 2)
+    assert found.reasons(lambda item: [f"n{item}"]) == {
+        "n3": f"{LOWERS}: 'y'",
+        "n4": f"{LOWERS}: 'y'",
+    }
+
+
+def test_later_batches_are_tried_before_the_halves_of_an_earlier_one():
+    found = kept([[1, 2], [3]], {1}, trials=3)
+    assert found.items == (3,)  # 1 and 2 together, 3, then 1 alone
+    assert kept([[1, 2], [3]], {1}).items == (3, 2)
+
+
+@pytest.mark.parametrize("batches", [[], [[]]])
+def test_of_nothing_nothing_is_kept(batches):
+    found = kept(batches, set())
+    assert (found.items, found.after) == ((), found.before)
+
+
+def rows(noise):
+    return {"s": np.array([[100.0, n] for n in noise])}
+
+
+def test_few_judges_give_up_on_a_score_that_gains_nothing_on_the_average():
+    before, after = rows([1, 1, 1, 1]), rows([0.5, 2, 0.5, 2])
+    assert hopeless(before, after, {"s"}) == "s"
+    assert hopeless(before, after) is None  # others need no certain gain
+    assert hopeless(before, rows([0.5, 0.9, 0.5, 1.1]), {"s"}) is None
+
+
+def test_few_judges_give_up_where_an_output_falls_for_certain():
+    before = rows([1, 1, 1, 1])
+    assert hopeless(before, rows([2, 2.1, 1.9, 2])) == "s"
+    assert hopeless(before, rows([0.5, 4, 0.9, 3])) is None
+    assert hopeless(rows([1]), rows([2])) is None  # of one sample nothing is certain
+
+
+@pytest.mark.parametrize("scores", [(), ("s",)])
+def test_what_is_hopeless_argues_against_a_change_by_the_same_samples_too(rng, scores):
+    for _ in range(200):
+        before, after = (rows(np.exp(rng.normal(0, 1, 5))) for _ in range(2))
+        if hopeless(before, after, scores) is not None:
+            assert worst_fall(before, after, scores) == "s"
