@@ -48,7 +48,7 @@ def messages(path: Path) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Call) and node.args:
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             said = node.args[:1]
-            if name == "Form":  # of saved values: the messages are its templates
+            if name == "FileForm":  # of saved values: the messages are its templates
                 name = getattr(node.args[-1], "id", "")
                 said = [keyword.value for keyword in node.keywords]
             for text in (" ".join(template(part).split()) for part in said):

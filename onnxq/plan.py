@@ -17,13 +17,13 @@ import yaml
 
 from onnxq.errors import PlanError
 from onnxq.files import write_text
-from onnxq.saved import Form
+from onnxq.saved import FileForm
 from onnxq.schemes import BOTH
 from onnxq.spec import Edge, QuantSpec
 from onnxq.table import Table, page
 from onnxq.yaml_text import from_yaml
 
-FORM = Form(
+FORM = FileForm(
     "onnxq.plan", 1, PlanError,
     absent="no plan at '{path}'; 'onnxq plan MODEL -o plan.yaml' makes one",
     other="'{path}' is not a plan this version reads: {found}",

@@ -21,7 +21,7 @@ STUMBLES = (LookupError, ValueError, TypeError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True)
-class Form:
+class FileForm:
     """How values of a kind are saved, and what is said where one cannot be read.
 
     kind, version: what a file begins with. error: the class of what is raised.

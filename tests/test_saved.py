@@ -8,9 +8,9 @@ import pytest
 
 from onnxq.errors import DataError
 from onnxq.json_text import from_json, to_json
-from onnxq.saved import Form, csv_of, value_of
+from onnxq.saved import FileForm, csv_of, value_of
 
-FORM = Form(
+FORM = FileForm(
     "onnxq.thing",
     2,
     DataError,

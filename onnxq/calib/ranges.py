@@ -19,11 +19,11 @@ from onnxq.errors import DataError, PlanError
 from onnxq.files import write_text
 from onnxq.json_text import to_json
 from onnxq.numerics import Limit, magnitude_of
-from onnxq.saved import Form
+from onnxq.saved import FileForm
 from onnxq.spec import QuantSpec
 from onnxq.table import Table, page
 
-FORM = Form(
+FORM = FileForm(
     "onnxq.ranges", 1, DataError,
     absent="no ranges at '{path}'; 'onnxq calibrate -o ranges.json' writes them",
     other="'{path}' holds no ranges this version reads: {found}",

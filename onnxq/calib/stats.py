@@ -29,10 +29,10 @@ from onnxq.calib.histogram import Histogram
 from onnxq.errors import DataError
 from onnxq.files import replacing
 from onnxq.json_text import from_json
-from onnxq.saved import Form
+from onnxq.saved import FileForm
 from onnxq.table import Table, page
 
-FORM = Form(
+FORM = FileForm(
     "onnxq.stats", 1, DataError,
     absent="no statistics at '{path}'; 'onnxq calibrate --stats' writes them",
     other="'{path}' holds no statistics this version reads: {found}",

@@ -9,7 +9,7 @@ from typing import Any
 from onnxq.arrays import Array
 from onnxq.inspect.reading import NodeReading, Reading, is_integer_op
 from onnxq.inspect.reasons import Reasons
-from onnxq.inspect.tensors import Quantized
+from onnxq.inspect.tensors import QuantizedTensor
 
 Document = dict[str, Any]
 NAMED = 20  # tensors of the same scale: in fixed point all have one
@@ -103,7 +103,7 @@ def describe_tensor(
 
 def tensor_entry(
     reading: Reading,
-    tensor: Quantized,
+    tensor: QuantizedTensor,
     reasons: Reasons,
     clipped: Mapping[str, float] | None = None,
 ) -> Document:
@@ -154,14 +154,14 @@ def _row(node: NodeReading, reasons: Reasons, clipped: Mapping[str, float] | Non
 
 
 def _clipping(
-    tensor: Quantized, found: Mapping[str, Any] | None, clipped: Mapping[str, float] | None
+    tensor: QuantizedTensor, found: Mapping[str, Any] | None, clipped: Mapping[str, float] | None
 ) -> float | None:
     if tensor.kind == "activation" and clipped is not None and tensor.name in clipped:
         return clipped[tensor.name]
     return None if found is None else float(found["sat_ratio"])
 
 
-def _largest(tensor: Quantized) -> float | None:
+def _largest(tensor: QuantizedTensor) -> float | None:
     if tensor.scale is None or tensor.limits is None:
         return None
     if (ends := tensor.interval) is not None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxq.arrays import Array
 from onnxq.inspect.reading import NAMES, NodeReading, Read, Reading
-from onnxq.inspect.tensors import THROUGH, Quantized
+from onnxq.inspect.tensors import THROUGH, QuantizedTensor
 from onnxq.judge.accuracy import Agreements
 from onnxq.judge.plain import cannot
 from onnxq.model.graph import behind, constant_of
@@ -165,16 +165,16 @@ def _placement(a: NodeReading, b: NodeReading) -> Iterator[Placement]:
             yield Placement(a.name, a.op, mine.index, *specs)
 
 
-def _placed(tensor: Quantized | None) -> str:
+def _placed(tensor: QuantizedTensor | None) -> str:
     """How an input is quantized; a bias counts as a constant, not as a place."""
     return "float" if tensor is None or tensor.kind == "bias" else tensor.spec
 
 
 def _tensors(
     common: list[tuple[NodeReading, NodeReading]],
-) -> dict[tuple[Quantized, Quantized], list[str]]:
+) -> dict[tuple[QuantizedTensor, QuantizedTensor], list[str]]:
     """Tensors that both quantize alike -> the nodes that read them."""
-    found: dict[tuple[Quantized, Quantized], list[str]] = {}
+    found: dict[tuple[QuantizedTensor, QuantizedTensor], list[str]] = {}
     for a, b in common:
         for mine, theirs in _pairs(a, b):
             one, other = mine.quantized, theirs.quantized
@@ -185,7 +185,7 @@ def _tensors(
     return found
 
 
-def _scale_change(a: Quantized, b: Quantized, nodes: list[str]) -> ScaleChange | None:
+def _scale_change(a: QuantizedTensor, b: QuantizedTensor, nodes: list[str]) -> ScaleChange | None:
     if a.scale is None or b.scale is None or a.scale.size != b.scale.size:
         return None
     before, after = (t.scale.astype(np.float64).reshape(-1) for t in (a, b) if t.scale is not None)
@@ -204,7 +204,7 @@ def _scale_change(a: Quantized, b: Quantized, nodes: list[str]) -> ScaleChange |
     )  # fmt: skip
 
 
-def _zero_points(a: Quantized, b: Quantized) -> tuple[float, float] | None:
+def _zero_points(a: QuantizedTensor, b: QuantizedTensor) -> tuple[float, float] | None:
     """The first pair of zero points that is not equal."""
     zeros = [np.zeros(1) if t.zero_point is None else t.zero_point.reshape(-1).astype(np.float64)
              for t in (a, b)]  # fmt: skip
@@ -214,7 +214,7 @@ def _zero_points(a: Quantized, b: Quantized) -> tuple[float, float] | None:
     return float(mine[different[0]]), float(theirs[different[0]])
 
 
-def _codes_changed(a: Quantized, b: Quantized) -> float | None:
+def _codes_changed(a: QuantizedTensor, b: QuantizedTensor) -> float | None:
     mine, theirs = a.codes, b.codes
     if mine is None or theirs is None or mine.shape != theirs.shape:
         return None

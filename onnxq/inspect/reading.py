@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from onnxq.errors import ModelError
-from onnxq.inspect.tensors import LIMITS, THROUGH, Quantized, between, quantized_by
+from onnxq.inspect.tensors import LIMITS, THROUGH, QuantizedTensor, between, quantized_by
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, Node, Tensor, producer
 from onnxq.model.qdq import QUANTIZED_OPS, Qdq, is_constant, read_qdq
@@ -31,7 +31,7 @@ class Read:
     tensor: str
     type: str
     constant: bool
-    quantized: Quantized | None
+    quantized: QuantizedTensor | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class NodeReading:
         return is_integer_op(self.op) or bool(self.grids)
 
     @property
-    def grids(self) -> list[Quantized]:
+    def grids(self) -> list[QuantizedTensor]:
         """The quantized tensors that it reads, biases left out."""
         return [r.quantized for r in self.inputs if r.quantized and r.quantized.kind != "bias"]
 
@@ -73,7 +73,7 @@ class Reading:
     producer: str
     metadata: Mapping[str, str]
     nodes: tuple[NodeReading, ...]
-    tensors: tuple[Quantized, ...]
+    tensors: tuple[QuantizedTensor, ...]
 
     @cached_property
     def by_name(self) -> Mapping[str, NodeReading]:
@@ -95,14 +95,14 @@ class Reading:
         return {name: node.name for node in self.nodes for name in node.outputs}
 
     @cached_property
-    def grids(self) -> Mapping[str, tuple[Quantized, ...]]:
+    def grids(self) -> Mapping[str, tuple[QuantizedTensor, ...]]:
         """Tensor name -> how it is quantized; twice where two nodes read it in two ways."""
-        found: dict[str, list[Quantized]] = {}
+        found: dict[str, list[QuantizedTensor]] = {}
         for tensor in self.tensors:
             found.setdefault(tensor.name, []).append(tensor)
         return {name: tuple(tensors) for name, tensors in found.items()}
 
-    def sharing(self, tensor: Quantized) -> list[str]:
+    def sharing(self, tensor: QuantizedTensor) -> list[str]:
         """Names of the other activations with the same type, scale and zero point."""
         if tensor.kind != "activation":
             return []
@@ -157,8 +157,8 @@ class _Reader:
 
     def __init__(self, qdq: Qdq) -> None:
         self.qdq = qdq
-        self._by_node: dict[int, Quantized] = {}
-        self._by_key: dict[tuple[object, ...], Quantized] = {}
+        self._by_node: dict[int, QuantizedTensor] = {}
+        self._by_key: dict[tuple[object, ...], QuantizedTensor] = {}
 
     def node(self, node: Node, glue: set[int]) -> NodeReading:
         """One node."""
@@ -186,7 +186,7 @@ class _Reader:
         kind = self.qdq.type_of(tensor) or "unknown"
         return Read(index, name, NAMES.get(kind, kind), is_constant(source), quantized)
 
-    def _quantized(self, tensor: Tensor) -> Quantized | None:
+    def _quantized(self, tensor: Tensor) -> QuantizedTensor | None:
         found = self.qdq.dequantizer(tensor, THROUGH)
         if found is None:
             found = self.qdq.dequantizer(tensor, MOVES)

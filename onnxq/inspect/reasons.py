@@ -16,7 +16,7 @@ from typing import Any, Literal
 from onnxq.calib.methods import method_name
 from onnxq.errors import DataError, OnnxqError
 from onnxq.inspect.reading import NodeReading, Reading
-from onnxq.inspect.tensors import Quantized
+from onnxq.inspect.tensors import QuantizedTensor
 from onnxq.json_text import from_json
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.manifest import FORM, TIMES, hash_of
@@ -80,11 +80,11 @@ class Reasons:
                 f"by its tool; onnxq would not: {reason or nothing}")  # fmt: skip
         return f"onnxq would quantize it: {said}" if rule else reason or nothing
 
-    def range_of(self, tensor: Quantized) -> Mapping[str, Any] | None:
+    def range_of(self, tensor: QuantizedTensor) -> Mapping[str, Any] | None:
         """The manifest's entry of an activation: amax, method, sat_ratio, expected_error."""
         return self.ranges.get(self.same_values.get(tensor.name, tensor.name))
 
-    def origin(self, tensor: Quantized) -> str:
+    def origin(self, tensor: QuantizedTensor) -> str:
         """Where the scale of a tensor came from, in a line."""
         if tensor.kind == "bias":
             return "scale of the activation x scale of the weight, as integer kernels add it"
@@ -102,7 +102,7 @@ class Reasons:
         others = [name for name in group if name != (source or tensor.name)]
         return origin + (f", tied with {', '.join(map(repr, others))}" if others else "")
 
-    def _weight_origin(self, tensor: Quantized) -> str:
+    def _weight_origin(self, tensor: QuantizedTensor) -> str:
         if self.source == "manifest":
             return f"the weights, --weight-method {self.config.get('weight_method', 'max')}"
         return "the weights"

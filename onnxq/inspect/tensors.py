@@ -37,7 +37,7 @@ FOUR_BITS = LIMITS["INT4"]
 
 
 @dataclass(frozen=True, eq=False)
-class Quantized:
+class QuantizedTensor:
     """One quantized tensor.
 
     name: of the float tensor. storage: ONNX type of its codes. scale: None where it is computed;
@@ -156,7 +156,7 @@ class Quantized:
         return inside and bool(np.all(codes == np.rint(codes)))
 
 
-def quantized_by(qdq: Qdq, dequantizer: Quantizer) -> Quantized:
+def quantized_by(qdq: Qdq, dequantizer: Quantizer) -> QuantizedTensor:
     """The tensor that a DequantizeLinear gives."""
     tensor, bounds = dequantizer.data, None
     node = producer(tensor)
@@ -178,7 +178,7 @@ def quantized_by(qdq: Qdq, dequantizer: Quantizer) -> Quantized:
     kind: Kind = "activation"
     if constant:
         kind = "bias" if storage == "INT32" else "weight"
-    return Quantized(
+    return QuantizedTensor(
         _plain(tensor.name) if stored else tensor.name, kind, storage, scale, zero_point,
         axis if several else None, dequantizer.block_size, stored, bounds, tensor,
         dequantizer.node,

@@ -27,11 +27,11 @@ from onnxq.model.input_shapes import InputShape
 from onnxq.model.model_file import ModelFile
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
-from onnxq.saved import Form
+from onnxq.saved import FileForm
 from onnxq.words import count
 
 TIMES = ("seconds",)  # of a manifest, what two equal runs do not share
-FORM = Form("onnxq.manifest", 1)
+FORM = FileForm("onnxq.manifest", 1)
 PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "numpy")
 
 Manifest = dict[str, Any]

@@ -32,7 +32,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Bars:
+class BarChart:
     """What is drawn: every unit, worst first, and (units left float, score) where measured."""
 
     title: str
@@ -41,7 +41,7 @@ class Bars:
     curve: tuple[tuple[int, float], ...] = ()
 
 
-def bars_of(ranking: Ranking) -> Bars:
+def bars_of(ranking: Ranking) -> BarChart:
     """The bars of a ranking."""
     done = "quantized alone" if ranking.mode == "one-on" else "alone left float"
     where = "" if ranking.at == "outputs" else " at the node"
@@ -49,7 +49,7 @@ def bars_of(ranking: Ranking) -> Bars:
         _bar(row.name, row.share, row.overall.damage, row.overall.stderr, row.overall.score)
         for row in ranking.rows
     )
-    return Bars(
+    return BarChart(
         f"Each {ranking.granularity} {done}{where}",
         label(ranking.metric),
         bars,
@@ -57,7 +57,7 @@ def bars_of(ranking: Ranking) -> Bars:
     )
 
 
-def read(path: Path) -> Bars:
+def read(path: Path) -> BarChart:
     """The bars of a ranking that `onnxq sensitivity` wrote, as .json or .csv.
 
     A .csv names neither its metric nor its mode and has no curve. Raises PlanError for a file that
@@ -75,7 +75,7 @@ def read(path: Path) -> Bars:
             f"'{path}' is not a ranking that can be read ({type(e).__name__}: {e}); "
             "'onnxq sensitivity -o ranking.csv' makes one"
         ) from e
-    return Bars("Sensitivity", "score", tuple(rows))
+    return BarChart("Sensitivity", "score", tuple(rows))
 
 
 def _from_csv(row: Mapping[str, str]) -> Bar:
@@ -90,7 +90,7 @@ def _bar(name: str, share: float, damage: float, stderr: float | None, score: fl
     return Bar(name, 100 * share, error, score)
 
 
-def draw(bars: Bars, top: int = SHOWN, look: Look | None = None) -> Figure:
+def draw(bars: BarChart, top: int = SHOWN, look: Look | None = None) -> Figure:
     """The figure, of the `top` worst units. Raises PlanError for a ranking of nothing."""
     look = look or Look()
     shown = bars.bars[:top]
@@ -134,7 +134,7 @@ def _draw_bars(axis: Axis, shown: Sequence[Bar], metric: str, look: Look) -> Non
     axis.set_xlabel(f"share of the damage, %\n(beside the bars: {metric})")
 
 
-def _draw_curve(axis: Axis, bars: Bars) -> None:
+def _draw_curve(axis: Axis, bars: BarChart) -> None:
     known = [(count, score) for count, score in bars.curve if math.isfinite(score)]
     axis.plot(*zip(*known, strict=True) if known else ([], []), color=ORANGE, marker="o",
               markersize=4)  # fmt: skip

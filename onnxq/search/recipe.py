@@ -16,7 +16,7 @@ from onnxq.pipeline import steps
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.progress import Progress, silent
-from onnxq.saved import Form, csv_of
+from onnxq.saved import FileForm, csv_of
 from onnxq.search.budget import Budget
 from onnxq.search.choices import given
 from onnxq.search.frontier import Frontier
@@ -25,7 +25,7 @@ from onnxq.search.result import Trial
 from onnxq.search.search import Samples, frontier_of, settled
 from onnxq.sensitivity import Ranking
 
-FORM = Form("onnxq.recipe", 1)
+FORM = FileForm("onnxq.recipe", 1)
 
 
 @dataclass(frozen=True)

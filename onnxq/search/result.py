@@ -11,11 +11,11 @@ from typing import Any
 from onnxq.errors import PlanError
 from onnxq.judge.units import label
 from onnxq.plan import Plan
-from onnxq.saved import Form, csv_of, value_of
+from onnxq.saved import FileForm, csv_of, value_of
 from onnxq.search.cost import Share
 from onnxq.table import Table, page
 
-FORM = Form(
+FORM = FileForm(
     "onnxq.search", 1, PlanError,
     absent="no search result at '{path}'; 'onnxq search --pareto result.json' makes one",
     other="'{path}' is not a search result that can be read (ValueError: kind '{kind}' version "

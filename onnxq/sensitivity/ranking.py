@@ -17,10 +17,10 @@ from onnxq.errors import PlanError
 from onnxq.files import write_text
 from onnxq.judge.units import label
 from onnxq.model.patterns import exactly
-from onnxq.saved import Form, csv_of, value_of
+from onnxq.saved import FileForm, csv_of, value_of
 from onnxq.table import Table, page
 
-FORM = Form(
+FORM = FileForm(
     "onnxq.ranking", 1, PlanError,
     absent="no ranking at '{path}'; 'onnxq sensitivity -o ranking.json' makes one",
     other="'{path}' is not a ranking that can be read: of another kind or version",

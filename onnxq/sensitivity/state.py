@@ -17,9 +17,9 @@ from onnxq.errors import PlanError
 from onnxq.files import write_text
 from onnxq.json_text import to_json
 from onnxq.judge.metrics import Sums
-from onnxq.saved import Form, value_of
+from onnxq.saved import FileForm, value_of
 
-FORM = Form(
+FORM = FileForm(
     "onnxq.sensitivity-state", 1, PlanError,
     other="'{path}' holds no sensitivity analysis to resume (kind '{kind}', version {version}); "
     "name another file",

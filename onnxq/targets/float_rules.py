@@ -24,7 +24,7 @@ FLOATS = (np.float32, np.float16)  # what ONNX Runtime can be calibrated in
 
 
 @dataclass(frozen=True)
-class Rule:
+class FloatRule:
     """One reason to leave a weighted op float; `reason` may quote {min_channels}, {high_precision}.
 
     kernel: whether it speaks of a kernel on quantized activations, not of weights alone.
@@ -140,33 +140,33 @@ def _wide_window(node: Node, options: PlanOptions) -> bool:
     return node.op in ("Conv", "ConvTranspose") and prod(_weight_shape(node)[2:]) > FP8_WINDOW
 
 
-FLOAT_RULES: tuple[Rule, ...] = (
-    Rule("not-float", "its inputs are not float32 or float16", _not_float),
-    Rule("computed-weight", "its weight is not constant", _no_constant_weight),
-    Rule(
+FLOAT_RULES: tuple[FloatRule, ...] = (
+    FloatRule("not-float", "its inputs are not float32 or float16", _not_float),
+    FloatRule("computed-weight", "its weight is not constant", _no_constant_weight),
+    FloatRule(
         "other-codes",
         "its weight is quantized already, and not as INT8 around zero with a scale "
         "a tensor or channel",
         _other_codes,
     ),
-    Rule("deconv", "TensorRT runs ConvTranspose in float anyway; --deconv to try", _deconv),
-    Rule("few-channels", "fewer than {min_channels} channels in or out", _few_channels),
-    Rule("ragged-groups", "channels per group are not a multiple of 4", _ragged_groups, True),
-    Rule(
+    FloatRule("deconv", "TensorRT runs ConvTranspose in float anyway; --deconv to try", _deconv),
+    FloatRule("few-channels", "fewer than {min_channels} channels in or out", _few_channels),
+    FloatRule("ragged-groups", "channels per group are not a multiple of 4", _ragged_groups, True),
+    FloatRule(
         "small-depthwise",
         "a depthwise Conv under 3 x 3 moves fewer bytes in {high_precision}",
         _small_depthwise,
         True,
     ),
-    Rule("matrix-vector", "a matrix-vector product gains nothing", _matrix_vector, True),
-    Rule("narrow-product", "K or N is under {min_channels}", _narrow_product),
+    FloatRule("matrix-vector", "a matrix-vector product gains nothing", _matrix_vector, True),
+    FloatRule("narrow-product", "K or N is under {min_channels}", _narrow_product),
 )
-FP8_RULES: tuple[Rule, ...] = (
-    Rule("fp8-channels", "a Conv of under 16 channels in, or in a group, has no FP8 kernel; "
-         "--scheme-for to give it INT8", _thin_groups),
-    Rule("fp8-padding", "a Conv whose channels in and out differ modulo 16 has no FP8 kernel; "
-         "--scheme-for to give it INT8", _unlike_channels),
-    Rule("fp8-window", "FP8 has no kernel for a Conv window of over 32 values", _wide_window),
+FP8_RULES: tuple[FloatRule, ...] = (
+    FloatRule("fp8-channels", "a Conv of under 16 channels in, or in a group, has no FP8 kernel; "
+              "--scheme-for to give it INT8", _thin_groups),
+    FloatRule("fp8-padding", "a Conv whose channels in and out differ modulo 16 has no FP8 kernel; "
+              "--scheme-for to give it INT8", _unlike_channels),
+    FloatRule("fp8-window", "FP8 has no kernel for a Conv window of over 32 values", _wide_window),
 )  # fmt: skip
 
 

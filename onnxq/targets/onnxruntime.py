@@ -15,7 +15,7 @@ Evidence for each rule: docs/onnxruntime.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -37,6 +37,7 @@ from onnxq.schemes import Scheme
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets import tensorrt
 from onnxq.targets.concat import shared
+from onnxq.targets.float_rules import FloatRule
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, stored_weight, weight_input
 from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
 
@@ -50,49 +51,45 @@ MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpac
          "Tile", "MaxPool", "Slice", "Split", "Resize", "Gather")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One reason to leave a weighted op float."""
-
-    name: str
-    reason: str
-    holds: Callable[[Node], bool]
+def _deconv(node: Node, options: PlanOptions) -> bool:
+    return bool(node.op == "ConvTranspose")
 
 
-def _not_float32(node: Node) -> bool:
+def _not_float32(node: Node, options: PlanOptions) -> bool:
     return any(t.dtype is not None and t.dtype != np.float32 for t in node.inputs[:2])
 
 
-def _quantized_weight(node: Node) -> bool:
+def _quantized_weight(node: Node, options: PlanOptions) -> bool:
     return stored_weight(node) is not None
 
 
-def _no_constant_weight(node: Node) -> bool:
+def _no_constant_weight(node: Node, options: PlanOptions) -> bool:
     if node.op == "MatMul":
         return all(constant_of(t) is not None for t in node.inputs)
     return weight_input(node) != 1
 
 
-def _scaled_gemm(node: Node) -> bool:
+def _scaled_gemm(node: Node, options: PlanOptions) -> bool:
     if node.op != "Gemm":
         return False
     factors = (float(node.attrs.get(name, 1.0)) for name in ("alpha", "beta"))
     return bool(node.attrs.get("transA", 0)) or any(f != 1.0 for f in factors)
 
 
-def _expectation(node: Node) -> bool:
+def _expectation(node: Node, options: PlanOptions) -> bool:
     before = producer(same_source(node.inputs[0]))
     return node.op == "Conv" and before is not None and before.op == "Softmax"
 
 
-RULES: tuple[Rule, ...] = (
-    Rule("deconv", "ONNX Runtime has no ConvTranspose on codes", lambda n: n.op == "ConvTranspose"),
-    Rule("not-float32", "its inputs are not float32", _not_float32),
-    Rule("quantized-weight", "its weight is quantized already", _quantized_weight),
-    Rule("computed-weight", "its weight is not constant", _no_constant_weight),
-    Rule("scaled-gemm", "ONNX Runtime has no Gemm on codes with transA or factors", _scaled_gemm),
-    Rule("expectation", "a Conv over a Softmax decodes coordinates, which 8 bits ruin",
-         _expectation),
+RULES: tuple[FloatRule, ...] = (
+    FloatRule("deconv", "ONNX Runtime has no ConvTranspose on codes", _deconv),
+    FloatRule("not-float32", "its inputs are not float32", _not_float32),
+    FloatRule("quantized-weight", "its weight is quantized already", _quantized_weight),
+    FloatRule("computed-weight", "its weight is not constant", _no_constant_weight),
+    FloatRule("scaled-gemm", "ONNX Runtime has no Gemm on codes with transA or factors",
+              _scaled_gemm),
+    FloatRule("expectation", "a Conv over a Softmax decodes coordinates, which 8 bits ruin",
+              _expectation),
 )  # fmt: skip
 
 
@@ -107,7 +104,7 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
         return _everything(graph, options, plan) if scheme.name in FIXED_POINT else plan
     asked, own = left_float(graph, options), schemes_of(graph, options)
     others = {name: s for name, s in own.items() if s.name != KERNEL_SCHEME}
-    skipped = _left_float(graph, asked)
+    skipped = _left_float(graph, options, asked)
     chain = Chain.of(graph, options, {*asked, *skipped, *others})
     edges: dict[Edge, QuantSpec] = {}
     rules: dict[str, str] = {}
@@ -137,11 +134,11 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
     return Plan(model, "onnxruntime", edges, rules, skipped, source, tied)
 
 
-def _left_float(graph: Graph, asked: Mapping[str, str]) -> dict[str, str]:
+def _left_float(graph: Graph, options: PlanOptions, asked: Mapping[str, str]) -> dict[str, str]:
     """Weighted ops that stay float, by the user's words or the first rule that holds."""
     reasons = {}
     for node in filter(is_weighted, graph.nodes):
-        rule = next((r for r in RULES if r.holds(node)), None)
+        rule = next((r for r in RULES if r.holds(node, options)), None)
         if node.name in asked:
             reasons[node.name] = asked[node.name]
         elif rule is not None:

@@ -24,7 +24,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Folded:
+class FoldedGraph:
     """Folders, outer ones first; of each node its folder (-1: none) and its short name."""
 
     folders: tuple[Folder, ...]
@@ -58,7 +58,7 @@ class _Branch:
 Thing = _Branch | tuple[str, int]
 
 
-def fold(names: Sequence[str], edges: Iterable[tuple[int, int]]) -> Folded:
+def fold(names: Sequence[str], edges: Iterable[tuple[int, int]]) -> FoldedGraph:
     """Folders for nodes of these names, given in graph order, with `edges` between them."""
     root = _Branch("", "")
     for i, name in enumerate(names):
@@ -74,7 +74,7 @@ def fold(names: Sequence[str], edges: Iterable[tuple[int, int]]) -> Folded:
     folders: list[Folder] = []
     folder_of, labels = [-1] * len(names), list(names)
     _number(root, -1, folders, folder_of, labels)
-    return Folded(tuple(folders), tuple(folder_of), tuple(labels))
+    return FoldedGraph(tuple(folders), tuple(folder_of), tuple(labels))
 
 
 def _collapse(branch: _Branch) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxq.inspect.reading import NodeReading, Read
-from onnxq.inspect.tensors import Quantized
+from onnxq.inspect.tensors import QuantizedTensor
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.numbers import brief, finite
 from onnxq.report.html.tensors import Known
@@ -18,7 +18,7 @@ FLOAT, NONE = "float", "none"  # left float although it could be quantized; noth
 
 
 @dataclass(frozen=True)
-class Facts:
+class NodeFacts:
     """What is known of nodes by name.
 
     shares: of the damage, an equal part of its unit's where a unit has several nodes. units: of
@@ -32,12 +32,12 @@ class Facts:
     engine: Mapping[str, Mapping[str, Any]]
 
 
-def facts_of(evidence: Evidence) -> Facts:
+def facts_of(evidence: Evidence) -> NodeFacts:
     """What rankings, comparisons and engines say of nodes and tensors."""
     rows = evidence.ranking.rows if evidence.ranking else ()
     compared = evidence.comparison or {}
     tensors = {**compared.get("tensors", {}), **compared.get("outputs", {})}
-    return Facts(
+    return NodeFacts(
         {name: row.share / len(row.nodes) for row in rows for name in row.nodes},
         {name: row.name for row in rows for name in row.nodes if len(row.nodes) > 1},
         {row.nodes[0]: row.overall.score for row in rows if len(row.nodes) == 1},
@@ -46,12 +46,12 @@ def facts_of(evidence: Evidence) -> Facts:
     )
 
 
-def node_rows(evidence: Evidence, facts: Facts, known: Known) -> list[Row]:
+def node_rows(evidence: Evidence, facts: NodeFacts, known: Known) -> list[Row]:
     """A row for every node, in graph order; what is not known is left out of it."""
     return [_row(node, evidence, facts, known) for node in evidence.reading.nodes]
 
 
-def _row(node: NodeReading, evidence: Evidence, facts: Facts, known: Known) -> Row:
+def _row(node: NodeReading, evidence: Evidence, facts: NodeFacts, known: Known) -> Row:
     grids = [g for g in node.grids if g.kind == "activation"]
     places = [p for g in grids if (p := known.place(g)) is not None]
     quality = [known.sqnr[p] for p in places if p in known.sqnr]
@@ -103,7 +103,7 @@ def _has_attributes(node: NodeReading, evidence: Evidence) -> bool:
     return evidence.reasons.source == "manifest" and rule.startswith("attribute")
 
 
-def _scale(grids: list[Quantized]) -> list[float] | None:
+def _scale(grids: list[QuantizedTensor]) -> list[float] | None:
     """Least and largest scale."""
     scales = [g.scale for g in grids if g.scale is not None and g.scale.size]
     if not scales:
@@ -111,7 +111,7 @@ def _scale(grids: list[Quantized]) -> list[float] | None:
     return [brief(min(float(s.min()) for s in scales)), brief(max(float(s.max()) for s in scales))]
 
 
-def _read(read: Read, grid: Quantized, known: Known) -> dict[str, Any]:
+def _read(read: Read, grid: QuantizedTensor, known: Known) -> dict[str, Any]:
     found = {
         "input": read.index,
         "tensor": grid.name,

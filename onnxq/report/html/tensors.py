@@ -15,7 +15,7 @@ from onnxq.calib.methods import Auto, Method, method_name, parse_method
 from onnxq.calib.quant_error import mean_square
 from onnxq.calib.ranges import Range, read_ranges
 from onnxq.calib.stats import Stats
-from onnxq.inspect.tensors import Quantized
+from onnxq.inspect.tensors import QuantizedTensor
 from onnxq.numerics import decibels
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.numbers import brief, finite
@@ -46,7 +46,7 @@ class Known:
         """Name -> its place in `names`."""
         return {name: i for i, name in enumerate(self.names)}
 
-    def place(self, grid: Quantized) -> int | None:
+    def place(self, grid: QuantizedTensor) -> int | None:
         """The place in `names` of a quantized tensor; None where nothing is known of it."""
         return self.places.get(self.same_values.get(grid.name, grid.name))
 
