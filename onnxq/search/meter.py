@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from onnxq.judge import accuracy
 from onnxq.judge.metrics import AnyMetric, FunctionMetric, Sums, Top1, sums_of
 from onnxq.judge.parts import Part
 from onnxq.judge.plain import plainly
+from onnxq.judge.spread import scores, stderr, worst
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.pipeline import original, steps
@@ -29,7 +30,6 @@ from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.recover.sites import shift_biases
 from onnxq.run import runtime
-from onnxq.sensitivity.analysis import Judge, jackknife
 
 Outputs = Mapping[str, Array]
 TIMED_RUNS, TIMED_SAMPLES = 9, 2
@@ -176,18 +176,9 @@ class Meter:
             raise ModelError("no scored output has a finite value in any sample: there is nothing "
                              "to measure by; score other outputs with --output")  # fmt: skip
         totals = {n: np.array(rows, np.float64) for n, rows in sums.items() if n in told}
-        judge = Judge(self.metric)
         return Measured(
-            judge.worst(totals), _stderr(self.metric.score, totals), judge.scores(totals)
+            worst(self.metric, totals), stderr(self.metric, totals), scores(self.metric, totals)
         )
-
-
-def _stderr(score: Callable[[Array], Array], totals: Mapping[str, Array]) -> float | None:
-    """Standard error of the score at the worst part, by the jackknife; None if it is not known."""
-    with np.errstate(invalid="ignore"):
-        spread = [score(rows.sum(axis=0) - rows) for rows in totals.values()]
-        errors = [jackknife(one) for one in spread]
-    return max((e for e in errors if e is not None), default=None)
 
 
 def _typed(session: runtime.Session, feed: Outputs) -> dict[str, Array]:

@@ -1,143 +1,219 @@
-"""From sums to a ranking: scores, damage, spread, order.
-
-    one-on    damage = damage(unit alone quantized)
-    one-off   damage = damage(all quantized) - damage(all but the unit)
-
-at the output where it is largest.
-"""
+"""What is ranked: the one value that says all of an analysis, here and on a worker."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
-import numpy as np
+from onnxq.calib.data import Dataset
+from onnxq.calib.observed import settle
+from onnxq.calib.ranges import Ranges
+from onnxq.errors import DataError, ModelError, PlanError
+from onnxq.judge.lengths import comparable, varying
+from onnxq.judge.metrics import LABEL_FREE, AnyMetric, FunctionMetric
+from onnxq.judge.parts import written_outputs
+from onnxq.model.graph import Graph, Node, constant_of, node_by_name, within
+from onnxq.passes.insert_qdq import insert_qdq
+from onnxq.pipeline import original
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.source import Source as FileSource
+from onnxq.pipeline.steps import insert_options, runtime_of
+from onnxq.plan import Plan
+from onnxq.run.runtime import Runtime
+from onnxq.run.segments import shapes_at
+from onnxq.sensitivity import cost
+from onnxq.sensitivity.options import Options, metric_of
+from onnxq.sensitivity.ranking import Row
+from onnxq.sensitivity.readings import Readings, ranked
+from onnxq.sensitivity.toggles import (
+    ALL,
+    FLOAT,
+    PARTS,
+    Part,
+    Toggle,
+    Unit,
+    toggle_name,
+    toggled,
+    units_of,
+)
+from onnxq.spec import Edge
 
-from onnxq.arrays import Array
-from onnxq.judge.metrics import AnyMetric, FunctionMetric
-from onnxq.judge.verdict import CERTAIN
-from onnxq.sensitivity.ranking import Row, Score
 
-Totals = Mapping[str, Array]  # scored tensor -> sums [samples, K]
+class Source(Protocol):
+    """A prepared graph and the hash of its model file."""
+
+    @property
+    def graph(self) -> Graph: ...
+
+    @property
+    def sha256(self) -> str: ...
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A score, and its damage with each sample left out [samples].
+class Analysis:
+    """A prepared graph with its settled plan and ranges, the samples, the units to rank and the
+    metric, and where and how models run."""
 
-    few: the same of the samples that all units are scored on, where these are more.
-    """
-
-    score: Score
-    spread: Array
-    few: Reading | None = None
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Reads scores and damage off sums.
-
-    reference: the sums of the float model, where the metric takes them. quantized: those of the
-    model with everything quantized, for "one-off"; else None.
-    """
-
+    source: Source
+    plan: Plan
+    ranges: Ranges
+    dataset: Dataset
+    options: Options
+    config: Config
+    units: tuple[Unit, ...]
     metric: AnyMetric
-    reference: Totals | None = None
-    quantized: Totals | None = None
 
-    def scores(self, found: Totals) -> dict[str, float]:
-        """The score at each tensor."""
-        return {name: float(self.metric.score(sums.sum(axis=0))) for name, sums in found.items()}
+    @property
+    def graph(self) -> Graph:
+        """The prepared graph."""
+        return self.source.graph
 
-    def worst(self, found: Totals) -> float:
-        """The score at the worst tensor."""
-        scores = self.scores(found).values()
-        return min(scores) if self.metric.higher_is_better else max(scores)
+    @cached_property
+    def runtime(self) -> Runtime:
+        """Where models run."""
+        return runtime_of(self.config)
 
-    def damage(self, found: Totals) -> tuple[float, Array]:
-        """(the damage, the same with each sample left out in turn [samples])."""
-        whole, spread = [], []
-        for name, sums in found.items():
-            totals = [sums, *(t[name] for t in (self.reference, self.quantized) if t is not None)]
-            everything = [t.sum(axis=0) for t in totals]
-            whole.append(self._damage(everything))
-            spread.append(self._damage([e - t for e, t in zip(everything, totals, strict=True)]))
-        return float(np.max(whole)), np.max(spread, axis=0)
+    @property
+    def room(self) -> int:
+        """Bytes that cached tensors may take."""
+        return self.options.max_memory
 
-    def _damage(self, totals: Sequence[Array]) -> Array:
-        float_sums = totals[0] if self.reference is None else totals[1]
-        found = self.metric.damage(totals[0], float_sums)
-        if self.quantized is None:
-            return found
-        return np.asarray(self.metric.damage(totals[-1], float_sums) - found)
+    def quantized(self, graph: Graph, plan: Plan) -> Graph:
+        """A copy of `graph`, all or part of this graph, with the edges of `plan` quantized."""
+        copy = graph.copy()
+        if plan.edges:
+            insert_qdq(copy, plan, self.ranges.limits, insert_options(self.config))
+        return copy
 
-    def stderr(self, found: Totals, spread: Array) -> float | None:
-        """Standard error of a damage; None for a single sample."""
+    def file_with(self, tensors: Collection[str]) -> Path | None:
+        """The model file, if it has these tensors as outputs."""
+        if not isinstance(self.source, FileSource):
+            return None
+        return original.file_with(self.source, tensors)
+
+    def kept(self, samples: Sequence[int]) -> Sequence[int]:
+        """The samples that sums over `samples` are kept under: a function has one result."""
+        return [0] if isinstance(self.metric, FunctionMetric) else samples
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The model's outputs that are scored, or what stands in for them where they cannot be
+        compared; raises PlanError where the options fit none."""
+        written = written_outputs(self.graph, self.options.outputs)
+        names = self.options.outputs or tuple(written)
         if isinstance(self.metric, FunctionMetric):
-            return self._function_stderr(found)
-        return jackknife(spread)
+            return names
+        floats = comparable([written[name] for name in names], varying(self.graph))
+        if not floats:
+            raise ModelError(
+                "no scored output is floating point and of a length that values do not change; "
+                "use a metric module:function"
+            )
+        scored = tuple(t.name for t in floats)
+        if self.options.metric == "top1" and len(scored) > 1:
+            raise PlanError(
+                f"metric 'top1' looks at one output; name it with --output: {', '.join(scored)}"
+            )
+        return scored
 
-    def _function_stderr(self, found: Totals) -> float | None:
-        error = float(found[""][0, 1])
-        return error if math.isfinite(error) else None
+    @cached_property
+    def scored(self) -> tuple[str, ...]:
+        """Every tensor that some toggle is scored at."""
+        if self.options.at == "outputs":
+            return self.outputs
+        return tuple(dict.fromkeys(name for unit in self.units for name in self._written(unit)))
 
-    def read(self, found: Totals) -> Reading:
-        """The score of a toggle."""
-        damage, spread = self.damage(found)
-        return Reading(Score(self.worst(found), damage, self.stderr(found, spread)), spread)
+    def _written(self, unit: Unit) -> tuple[str, ...]:
+        written = (self._holders[name].outputs[0].name for name in unit.nodes)
+        return tuple(dict.fromkeys(written))
+
+    @cached_property
+    def _holders(self) -> Mapping[str, Node]:
+        """The node of the main graph that each node is, or is in a body of."""
+        return {n.name: node for node in self.graph.nodes for n in within([node])}
+
+    @cached_property
+    def toggles(self) -> Mapping[str, Toggle]:
+        """Everything to measure for the ranking, by name."""
+        whole = []
+        if self.options.metric not in LABEL_FREE:
+            whole.append(Toggle(FLOAT, self.plan.only(), self.scored))
+        if self.options.mode == "one-off":
+            whole.append(Toggle(ALL, self.plan, self.scored))
+        toggles = [*whole, *(toggle for unit in self.units for toggle in self._toggles(unit))]
+        return {toggle.name: toggle for toggle in toggles}
+
+    def _toggles(self, unit: Unit) -> list[Toggle]:
+        tensors = self.scored if self.options.at == "outputs" else self._written(unit)
+        parts: tuple[Part, ...] = ("both", *PARTS) if self.options.split else ("both",)
+        plans = {part: toggled(self.graph, self.plan, unit, part, self.options) for part in parts}
+        return [
+            Toggle(toggle_name(unit, part), plan, tensors, unit.name)
+            for part, plan in plans.items()
+            if plan is not None
+        ]
+
+    def rows(self, readings: Readings) -> tuple[Row, ...]:
+        """A row for each unit, ranked."""
+        shapes = shapes_at(self.graph, {n: x.shape for n, x in self.dataset.sample(0).items()})
+        nodes = node_by_name(self.graph)
+        rows, scores = [], []
+        for unit in self.units:
+            reading, its = readings.reading(unit), [nodes[name] for name in unit.nodes]
+            row = Row(
+                rank=0,
+                tied=False,
+                name=unit.name,
+                op=_op(its),
+                nodes=unit.nodes,
+                overall=reading.score,
+                outputs=readings.outputs(unit),
+                share=0.0,
+                parts=readings.parts(unit),
+                sat_ratio=max((self._sat_ratio(node) for node in its), default=0.0),
+                parameters=sum(cost.parameters(node) for node in its),
+                macs=sum(cost.macs(node, shapes) for node in its),
+                samples=len(readings.screen.of(unit.name)),
+            )
+            rows.append(row)
+            scores.append(reading)
+        return ranked(rows, scores)
+
+    def _sat_ratio(self, node: Node) -> float:
+        """The largest among the node's quantized activations."""
+        names = [
+            self.plan.source.get(t.name, t.name)
+            for i, t in enumerate(node.inputs)
+            if Edge(node.name, i) in self.plan.edges and constant_of(t) is None
+        ]
+        return max((self.ranges[name].sat_ratio for name in names), default=0.0)
 
 
-def jackknife(spread: Array) -> float | None:
-    """Standard error from estimates with one sample left out each; None for a single sample."""
-    n = len(spread)
-    if n < 2 or not np.isfinite(spread).all():
-        return None
-    return float(np.sqrt((n - 1) / n * ((spread - spread.mean()) ** 2).sum()))
+def _op(nodes: Sequence[Node]) -> str:
+    counts = Counter(node.op for node in nodes)
+    if len(nodes) == 1:
+        return str(nodes[0].op)
+    return " + ".join(f"{count} {op}" for op, count in counts.most_common())
 
 
-def ranked(rows: Sequence[Row], readings: Sequence[Reading]) -> tuple[Row, ...]:
-    """The rows with the worst first, with ranks, ties and shares of the damage.
-
-    A row is tied with the first of its rank where the difference of their damage is less than twice
-    its standard error, or is nothing. Rows of different samples are compared on those of both.
-    """
-    order = sorted(range(len(rows)), key=lambda i: -rows[i].overall.damage)
-    total = sum(max(row.overall.damage, 0.0) for row in rows)
-    leaders: dict[int, int] = {}
-    leader = order[0] if order else 0
-    for i in order:
-        if i != leader and not _same(readings[leader], readings[i]):
-            leader = i
-        leaders[i] = leader
-    followers = list(leaders.values())
-    place = {i: position for position, i in enumerate(order, 1)}
-    return tuple(
-        replace(
-            rows[i],
-            rank=place[leaders[i]],
-            tied=followers.count(leaders[i]) > 1,
-            share=_share(rows[i].overall.damage, total),
-        )
-        for i in order
-    )
-
-
-def _share(damage: float, total: float) -> float:
-    if math.isinf(total):
-        return float(math.isinf(damage))
-    return max(damage, 0.0) / total if total > 0 else 0.0
-
-
-def _same(a: Reading, b: Reading) -> bool:
-    if len(a.spread) != len(b.spread):
-        a, b = a.few or a, b.few or b
-    gap = a.score.damage - b.score.damage
-    if gap == 0:
-        return True
-    if a.score.stderr is None or b.score.stderr is None:
-        return False
-    error = jackknife(a.spread - b.spread)
-    if error is None:  # a function's own errors
-        error = math.hypot(a.score.stderr, b.score.stderr)
-    return bool(abs(gap) < CERTAIN * error)
+def analysis_of(
+    source: Source, dataset: Dataset, plan: Plan, ranges: Ranges, options: Options, config: Config
+) -> Analysis:
+    """The analysis; raises as `sensitivity` does."""
+    plan.check_model(source.sha256)
+    ranges.check_model(source.sha256)
+    plan, _ = settle(source.graph, plan, ranges)
+    if not plan.edges:
+        raise PlanError("the plan quantizes nothing: there is nothing to rank")
+    if not len(dataset):
+        raise DataError("there are no samples to score; give at least one")
+    units = tuple(units_of(source.graph, plan, options))
+    metric = metric_of(options, len(dataset))
+    analysis = Analysis(source, plan, ranges, dataset, options, config, units, metric)
+    if isinstance(source, FileSource):
+        original.hold(source, dataset, analysis.runtime)
+    return analysis

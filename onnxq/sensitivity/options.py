@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy.typing as npt
 
-from onnxq.calib.weights import weight_mse
 from onnxq.errors import PlanError
 from onnxq.judge import metrics
 from onnxq.judge.metrics import LABEL_FREE, AnyMetric
-from onnxq.numerics import amax_of
 from onnxq.option import choices_of, hints_of, option
-from onnxq.passes.insert_qdq import InsertOptions
-from onnxq.pipeline.config import Config
-from onnxq.run.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -93,24 +88,6 @@ class Options:
                 f"metric '{self.metric}' looks at the model's outputs; at a node choose one of "
                 f"{', '.join(LABEL_FREE)}"
             )
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Where and how wide models run, and how Q/DQ is written into them."""
-
-    runtime: Runtime = field(default_factory=Runtime)
-    workers: int = 2
-    insert: InsertOptions = field(default_factory=InsertOptions)
-
-
-def execution_of(config: Config) -> Execution:
-    """Where and how this configuration runs and quantizes."""
-    library = Path(config.ort_library) if config.ort_library else None
-    where = Runtime(config.provider, library, config.ort_extension)
-    weight_range = weight_mse if config.weight_method == "mse" else amax_of
-    insert = InsertOptions(config.stored_as, config.scale_dtype, weight_range)
-    return Execution(where, config.workers, insert)
 
 
 def metric_of(options: Options, samples: int) -> AnyMetric:

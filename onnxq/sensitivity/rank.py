@@ -15,27 +15,22 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.ranges import Ranges
 from onnxq.errors import ModelError
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.steps import insert_options
 from onnxq.plan import Plan
 from onnxq.progress import Progress
-from onnxq.sensitivity.options import Execution, Options
+from onnxq.sensitivity.analysis import Analysis, analysis_of
+from onnxq.sensitivity.analysis import Source as Source
+from onnxq.sensitivity.measure import Measure
+from onnxq.sensitivity.options import Options
 from onnxq.sensitivity.ranking import Ranking
 from onnxq.sensitivity.readings import Readings
-from onnxq.sensitivity.remote import Measure, workers_of
+from onnxq.sensitivity.remote import measure_of
 from onnxq.sensitivity.screen import Screen, confirm, screen_of
-from onnxq.sensitivity.setup import Setup, setup_of
-from onnxq.sensitivity.setup import Source as Source
 from onnxq.sensitivity.state import State
 from onnxq.sensitivity.toggles import Toggle
-from onnxq.sensitivity.work import Work
 
-FREE = (
-    "resume",
-    "max_memory",
-    "curve",
-    "screen",
-    "top",
-    "labels",
-)  # options that leave every sum as it is
+# Options that leave every sum as it is.
+FREE = ("resume", "max_memory", "curve", "screen", "top", "labels")
 
 
 def sensitivity(
@@ -58,81 +53,73 @@ def sensitivity(
     where a score is not a number, WorkerError where workers fail.
     """
     options, config = options or Options(), config or Config()
-    setup = setup_of(source, plan, ranges, dataset, options, config)
-    work, metric = setup.work, setup.metric
-    state = State(options.resume, _key(work, dataset, setup.execution) if options.resume else "")
-    measure = setup.measure
-    if executor is not None:
-        measure = workers_of(executor, source, setup).measure
-    found = _measured(setup, measure, state, screen_of(options, len(dataset)), progress)
-    if not found.tells(work.units):
+    analysis = analysis_of(source, dataset, plan, ranges, options, config)
+    state = State(options.resume, _key(analysis) if options.resume else "")
+    measure = measure_of(analysis, executor)
+    readings = _measured(analysis, measure, state, progress)
+    if not readings.tells(analysis.units):
         raise ModelError(
             f"no scored output has a value that '{options.metric}' can compare in any "
             "sample: there is nothing to rank by; score other outputs with --output"
         )
-    judge = found.judge()
-    first = {name: x.shape for name, x in dataset.sample(0).items()}
+    judge = readings.judge()
     ranking = Ranking(
         model=source.sha256,
         mode=options.mode,
         granularity=options.granularity,
         metric=options.metric,
-        higher_is_better=metric.higher_is_better,
+        higher_is_better=analysis.metric.higher_is_better,
         at=options.at,
         samples=len(dataset),
-        rows=work.rows(found, first),
+        rows=analysis.rows(readings),
         float_score=judge.worst(judge.reference) if judge.reference is not None else None,
         quantized_score=judge.worst(judge.quantized) if judge.quantized is not None else None,
     )
     if not options.curve:
         return ranking
-    steps, everything = _curve(ranking, work), range(len(dataset))
-    measure(list(steps.values()), everything, state, lambda i, n: progress("curve", i, n))
-    scores = {k: judge.worst(found.totals(t.name, everything)) for k, t in steps.items()}
+    curve, everything = _curve(ranking, analysis), range(len(dataset))
+    measure(list(curve.values()), everything, state, lambda i, n: progress("curve", i, n))
+    scores = {k: judge.worst(readings.totals(t.name, everything)) for k, t in curve.items()}
     quantized = ranking.quantized_score if ranking.quantized_score is not None else scores.get(0)
     return replace(ranking, curve=tuple(scores.items()), quantized_score=quantized)
 
 
-def _measured(
-    setup: Setup, measure: Measure, state: State, screen: Screen, progress: Progress
-) -> Readings:
+def _measured(analysis: Analysis, measure: Measure, state: State, progress: Progress) -> Readings:
     """Every unit on the screen's few samples, and what is to be confirmed on the rest."""
+    toggles = list(analysis.toggles.values())
+    screen = screen_of(analysis.options, len(analysis.dataset))
 
     def damage(screen: Screen) -> dict[str, float]:
-        found = Readings(state, setup.metric, screen)
-        return {unit.name: found.damage(unit) for unit in work.units}
+        readings = Readings(state, analysis.metric, screen)
+        return {unit.name: readings.damage(unit) for unit in analysis.units}
 
     def confirmed(units: Collection[str]) -> None:
-        rest = screen.rest
-        measure(work.toggles(units), rest, state, lambda i, n: progress("confirm", i, n))
+        some = [toggle for toggle in toggles if toggle.unit in ("", *units)]
+        measure(some, screen.rest, state, lambda i, n: progress("confirm", i, n))
 
-    work = setup.work
-    measure(work.toggles(), screen.few, state, lambda i, n: progress("sensitivity", i, n))
-    screen = confirm(screen, work.options, damage, confirmed)
-    return Readings(state, setup.metric, screen)
+    measure(toggles, screen.few, state, lambda i, n: progress("sensitivity", i, n))
+    return Readings(state, analysis.metric, confirm(screen, analysis.options, damage, confirmed))
 
 
-def _curve(ranking: Ranking, work: Work) -> dict[int, Toggle]:
+def _curve(ranking: Ranking, analysis: Analysis) -> dict[int, Toggle]:
     """How many of the worst units stay float -> the toggle that measures it."""
-    counts = sorted({min(k, len(ranking.rows)) for k in work.options.curve})
-    return {
-        k: Toggle(f"(curve {k})", work.plan.without(*ranking.worst(k)), work.outputs())
-        for k in counts
-    }
+    counts = sorted({min(k, len(ranking.rows)) for k in analysis.options.curve})
+    plans = {k: analysis.plan.without(*ranking.worst(k)) for k in counts}
+    return {k: Toggle(f"(curve {k})", plan, analysis.outputs) for k, plan in plans.items()}
 
 
-def _key(work: Work, dataset: Dataset, execution: Execution) -> str:
+def _key(analysis: Analysis) -> str:
     """A digest of everything that the measured sums depend on."""
-    options = work.options
-    labels = options.labels
+    options, labels = analysis.options, analysis.options.labels
+    insert = insert_options(analysis.config)
     said: list[Any] = [
-        work.plan.model,
-        work.plan.to_yaml(),
-        work.ranges.to_json(),
+        analysis.plan.model,
+        analysis.plan.to_yaml(),
+        analysis.ranges.to_json(),
         {f.name: getattr(options, f.name) for f in fields(options) if f.name not in FREE},
         None if labels is None else np.asarray(labels).tolist(),
-        (execution.runtime.provider, execution.insert.weights_as, execution.insert.scale_dtype,
-         execution.insert.weight_range.__qualname__),
-        [facts.digest for facts in dataset.facts()],
+        (analysis.runtime.provider, insert.weights_as, insert.scale_dtype,
+         insert.weight_range.__qualname__),
+        [facts.digest for facts in analysis.dataset.facts()],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import cached_property
 from typing import Protocol
 
-import numpy as np
-
-from onnxq.arrays import Array, Samples
+from onnxq.arrays import Array
 from onnxq.model import graph as graphs
-from onnxq.model.graph import Graph, within
-from onnxq.numerics import Limit
-from onnxq.passes.insert_qdq import insert_qdq
+from onnxq.model.graph import within
 from onnxq.plan import Plan
 from onnxq.run import over, segments
-from onnxq.run import runtime as ort
-from onnxq.sensitivity.options import Execution
+from onnxq.run.over import Loaded
+from onnxq.sensitivity.analysis import Analysis
 from onnxq.sensitivity.toggles import Toggle
 
 Outputs = Mapping[str, Array]
@@ -32,6 +28,7 @@ Variant = Callable[[Sequence[int]], list[Outputs]]  # held samples -> their tens
 class Runner(Protocol):
     """Runs samples under the plans of toggles."""
 
+    @property
     def footprint(self) -> int:
         """Bytes that holding one sample takes."""
         ...
@@ -50,60 +47,38 @@ class Runner(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is analyzed: a prepared graph, the ranges of its tensors, the samples, and the names of
-    all tensors that are scored; the file of the graph, whose outputs these are, if they are."""
-
-    graph: Graph
-    limits: Mapping[str, Limit]
-    data: Samples
-    tensors: tuple[str, ...]
-    file: Path | None = None
-
-    def quantized(self, graph: Graph, plan: Plan, execution: Execution) -> Graph:
-        """A copy of `graph`, all or part of this graph, with the edges of `plan` quantized."""
-        copy = graph.copy()
-        if plan.edges:
-            insert_qdq(copy, plan, self.limits, execution.insert)
-        return copy
-
-    def feed(self, i: int) -> dict[str, Array]:
-        """Sample `i`, contiguous."""
-        return {name: np.ascontiguousarray(x) for name, x in self.data.sample(i).items()}
-
-
 class Whole:
-    """A new session over the whole model for every toggle."""
+    """A new session over the whole model for every toggle; `tensors` are all that is scored."""
 
-    def __init__(self, subject: Subject, execution: Execution) -> None:
-        self.subject, self.execution = subject, execution
+    def __init__(self, analysis: Analysis, tensors: tuple[str, ...]) -> None:
+        self.analysis = analysis
         self._held: dict[int, Outputs] = {}
-        if subject.file is None:
-            self._float = self._model(Plan("", "", {}), subject.tensors)
+        file = analysis.file_with(tensors)
+        if file is None:
+            self._float = self._under(Plan("", "", {}), tensors)
         else:
-            self._float = self._run_of(subject.file, subject.tensors)
+            self._float = over.loaded(file, analysis.runtime, 1, tensors)
 
-    def _model(self, plan: Plan, tensors: tuple[str, ...]) -> Callable[[int], Outputs]:
-        part = segments.restrict(self.subject.graph, tensors)
-        plan = restricted(plan, {node.name for node in within(part.nodes)})
-        graph = self.subject.quantized(part, plan, self.execution)
-        return self._run_of(graphs.to_proto(graph), tensors)
+    def _under(self, plan: Plan, tensors: tuple[str, ...]) -> Loaded:
+        part = segments.restrict(self.analysis.graph, tensors)
+        there = restricted(plan, {node.name for node in within(part.nodes)})
+        model = graphs.to_proto(self.analysis.quantized(part, there))
+        return over.loaded(model, self.analysis.runtime, 1, tensors)
 
-    def _run_of(self, model: ort.Model, tensors: tuple[str, ...]) -> Callable[[int], Outputs]:
-        run = over.loaded(model, self.execution.runtime, 1, tensors)
-        return lambda i: run(self.subject.data.sample(i))
+    def _run(self, i: int) -> Outputs:
+        return self._float(self.analysis.dataset.sample(i))
 
+    @cached_property
     def footprint(self) -> int:
         """Bytes of the scored tensors of the first sample."""
-        return sum(x.nbytes for x in self._float(0).values())
+        return sum(x.nbytes for x in self._run(0).values())
 
     def hold(self, samples: Sequence[int], pool: Executor) -> None:
         """Keep the float model's scored tensors for these samples."""
         if list(self._held) == list(samples):
             return
         self._held.clear()
-        self._held.update(zip(samples, pool.map(self._float, samples), strict=True))
+        self._held.update(zip(samples, pool.map(self._run, samples), strict=True))
 
     def reference(self, i: int) -> Outputs:
         """The float model's scored tensors."""
@@ -111,8 +86,8 @@ class Whole:
 
     def variant(self, toggle: Toggle) -> Variant:
         """A session over the whole graph with the toggle's Q/DQ."""
-        run = self._model(toggle.plan, toggle.tensors)
-        return lambda samples: [run(i) for i in samples]
+        run = self._under(toggle.plan, toggle.tensors)
+        return lambda samples: [run(self.analysis.dataset.sample(i)) for i in samples]
 
 
 def restricted(plan: Plan, nodes: set[str]) -> Plan:

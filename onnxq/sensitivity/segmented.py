@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 from collections import ChainMap
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cached_property
 
 from onnxq.arrays import Array
 from onnxq.model.graph import Graph, within
@@ -20,48 +21,49 @@ from onnxq.run import over, segments
 from onnxq.run import runtime as ort
 from onnxq.run.magnitudes import Magnitudes
 from onnxq.run.segments import Segment
+from onnxq.sensitivity.analysis import Analysis
 from onnxq.sensitivity.cuts import cut
-from onnxq.sensitivity.options import Execution
-from onnxq.sensitivity.runner import Outputs, Runner, Subject, Variant, Whole, restricted
+from onnxq.sensitivity.runner import Outputs, Runner, Variant, Whole, restricted
 from onnxq.sensitivity.toggles import Toggle
 
 log = logging.getLogger(__name__)
 
 
-def segmented(subject: Subject, base: Plan, whole: Plan, execution: Execution) -> Runner:
+def segmented(analysis: Analysis) -> Runner:
     """The fast runner; the plain one, with a line in the log, where the fast one cannot be built,
     does not run the first sample or computes something else there."""
-    plain = Whole(subject, execution)
+    plain = Whole(analysis, analysis.scored)
+    base = analysis.plan.only() if analysis.options.mode == "one-on" else analysis.plan
     try:
-        found = Segmented(subject, base, whole, execution)
-        (expected,) = plain.variant(Toggle("", base, subject.tensors))([0])
-        unlike = found.unlike(expected)
+        with ThreadPoolExecutor(2, "sensitivity") as pool:
+            expected = pool.submit(lambda: plain.variant(Toggle("", base, analysis.scored))([0]))
+            fast = Segmented(analysis, base, plain, pool)
+            unlike = fast.unlike(expected.result()[0])
     except Exception as e:  # of foreign libraries too: the plain way knows whether it matters
         log.info("the model is run as a whole, not in segments: %s", " ".join(str(e).split()))
         return plain
     if unlike is not None:
         log.info("the model is run as a whole: '%s' is another tensor in segments", unlike)
         return plain
-    return found
+    return fast
 
 
 class Segmented:
     """Sessions of the segments under the untoggled plan `base`, and what they write."""
 
-    def __init__(self, subject: Subject, base: Plan, whole: Plan, execution: Execution) -> None:
-        """`whole` is the plan whose nodes are toggled."""
-        self.subject, self.base, self.execution = subject, base, execution
-        part = _in_order(subject.graph, segments.restrict(subject.graph, subject.tensors))
-        first = {name: x.shape for name, x in subject.data.sample(0).items()}
-        shapes = segments.shapes_at(part, first)
-        self._part = part
-        self._order = cut(
-            part, set(whole.nodes), set(subject.tensors), shapes, len(subject.data)
-        )  # fmt: skip
-        self._sessions = [self._session(segment, base) for segment in self._order]
+    def __init__(self, analysis: Analysis, base: Plan, plain: Whole, pool: Executor) -> None:
+        """`plain` runs the float model, where the untoggled one is another; sessions are built in
+        `pool`."""
+        self.analysis, self.base = analysis, base
+        scored, data = analysis.scored, analysis.dataset
+        self._part = part = _in_order(analysis.graph, segments.restrict(analysis.graph, scored))
+        shapes = segments.shapes_at(part, {name: x.shape for name, x in data.sample(0).items()})
+        self._order = cut(part, set(analysis.plan.nodes), set(scored), shapes, len(data))
+        sessions = pool.map(lambda segment: self._session(segment, base), self._order)
+        self._sessions = list(sessions)
         ort.release_free_memory()
-        apart = bool(base.edges) or subject.file is not None
-        self._float = Whole(subject, execution) if apart else None
+        apart = bool(base.edges) or analysis.file_with(scored) is not None
+        self._float = plain if apart else None
         self._held: dict[int, dict[str, Array]] = {}
 
     def _session(self, segment: Segment, plan: Plan) -> ort.Session:
@@ -69,17 +71,12 @@ class Segmented:
         # kernels look for keeps its weight from being folded: a depthwise Conv runs up to four
         # times as fast without. Where more are, rounding decides codes: kernels as in `Whole`.
         optimize = "float" if len(plan.nodes) == 1 else "all"
-        there = _at(plan, segment)
-        return over.opened(
-            self._part,
-            segment,
-            self.execution.runtime,
-            optimize,
-            lambda part: self.subject.quantized(part, there, self.execution),
-        )
+        there, runtime = _at(plan, segment), self.analysis.runtime
+        return over.opened(self._part, segment, runtime, optimize,
+                           lambda part: self.analysis.quantized(part, there))  # fmt: skip
 
     def _run(self, i: int) -> dict[str, Array]:
-        live = self.subject.feed(i)
+        live = dict(self.analysis.dataset.sample(i))
         for segment, session in zip(self._order, self._sessions, strict=True):
             live |= over.written(segment, session, live)
         return live
@@ -91,10 +88,11 @@ class Segmented:
         seen(self._run(0))
         return next((n for n in expected if not wanted.alike(n, seen.of[n])), None)
 
+    @cached_property
     def footprint(self) -> int:
         """Bytes of the first sample's inputs, boundaries and scored tensors."""
         kept = sum(x.nbytes for x in self._run(0).values())
-        return kept + (self._float.footprint() if self._float else 0)
+        return kept + (self._float.footprint if self._float else 0)
 
     def hold(self, samples: Sequence[int], pool: Executor) -> None:
         """Run the untoggled model over these samples and keep what crosses the cuts."""
@@ -134,20 +132,20 @@ class Segmented:
 
     def _needed(self, toggle: Toggle) -> list[tuple[Segment, ort.Session, bool]]:
         """The segments to run: (segment, its session, whether the toggle changes its Q/DQ)."""
-        found = []
+        reached = []
         fresh: set[str] = set()
         for segment, session in zip(self._order, self._sessions, strict=True):
             changed = _at(self.base, segment).edges != _at(toggle.plan, segment).edges
             if changed or fresh.intersection(segment.inputs):
-                found.append((segment, session, changed))
+                reached.append((segment, session, changed))
                 fresh.update(segment.outputs)
         read = set(toggle.tensors)
-        kept = []
-        for step in reversed(found):
+        needed = []
+        for step in reversed(reached):
             if read.intersection(step[0].outputs):
-                kept.append(step)
+                needed.append(step)
                 read.update(step[0].inputs)
-        return kept[::-1]
+        return needed[::-1]
 
 
 def _at(plan: Plan, segment: Segment) -> Plan:

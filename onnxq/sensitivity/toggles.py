@@ -33,11 +33,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Toggle:
-    """One thing to measure: the model under `plan`, scored at `tensors`."""
+    """One thing to measure: the model under `plan`, scored at `tensors`; of a unit, if it has a
+    name."""
 
     name: str
     plan: Plan
     tensors: tuple[str, ...]
+    unit: str = ""
 
 
 def toggle_name(unit: Unit, part: Part) -> str:

@@ -11,9 +11,10 @@ import pytest
 
 from onnxq.errors import PlanError, RuntimeMissing
 from onnxq.judge.metrics import Mse, Sqnr
+from onnxq.judge.spread import jackknife
 from onnxq.report import ranking as report
-from onnxq.sensitivity.analysis import Judge, jackknife, ranked
 from onnxq.sensitivity.ranking import Ranking, Row
+from onnxq.sensitivity.readings import Judge, ranked
 
 
 def judged(judge, **noises):

@@ -10,8 +10,8 @@ from onnxq.errors import PlanError
 from onnxq.judge.metrics import Mse
 from onnxq.pipeline.config import Config
 from onnxq.sensitivity import Options
-from onnxq.sensitivity.analysis import Judge, ranked
 from onnxq.sensitivity.ranking import Row
+from onnxq.sensitivity.readings import Judge, ranked
 from onnxq.sensitivity.screen import confirm, screen_of
 
 SAMPLES = 8
