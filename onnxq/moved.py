@@ -35,6 +35,8 @@ MOVED = {  # within onnxq
     "segments": "run.segments",
     "sensitivity.metric_function": "judge.metrics.function",
     "sensitivity.metrics": "judge.metrics",
+    "sensitivity.setup": "sensitivity.analysis",
+    "sensitivity.work": "sensitivity.analysis",
     "source": "pipeline.source",
     "steps": "pipeline.steps",
     "stored": "model.stored",

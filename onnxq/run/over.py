@@ -44,11 +44,19 @@ class Loaded:
     at_once: int = 1
 
     def __call__(self, sample: Sample) -> dict[str, Array]:
-        feed = {name: self._typed(name, sample[name]) for name in self.inputs if name in sample}
-        return dict(zip(self.outputs, ort.run(self.session, self.outputs, feed), strict=True))
+        return self.run(self.feed(sample))
 
-    def _typed(self, name: str, x: Array) -> Array:
-        return np.asarray(x, np.float16 if name in self.halves else None, order="C")
+    def feed(self, sample: Sample) -> dict[str, Array]:
+        """What the model reads of a sample, contiguous and in its types."""
+        return {
+            name: np.asarray(sample[name], np.float16 if name in self.halves else None, order="C")
+            for name in self.inputs
+            if name in sample
+        }
+
+    def run(self, feed: Sample) -> dict[str, Array]:
+        """The outputs for what `feed` gave."""
+        return dict(zip(self.outputs, ort.run(self.session, self.outputs, feed), strict=True))
 
 
 def loaded(

@@ -11,7 +11,6 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
 from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Ranges
@@ -29,9 +28,9 @@ from onnxq.pipeline import recoveries as stages
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
 from onnxq.recover.sites import shift_biases
-from onnxq.run import runtime
+from onnxq.run.over import Outputs, loaded
+from onnxq.run.runtime import Model
 
-Outputs = Mapping[str, Array]
 TIMED_RUNS, TIMED_SAMPLES = 9, 2
 
 
@@ -102,30 +101,25 @@ class Meter:
     @cached_property
     def reference(self) -> float:
         """The score of the float file."""
-        return self._read(self._float()).score
+        return self._read(self._kept if self._compares else self._float()).score
 
     def latency(self, graph: Graph) -> float:
         """Seconds a run through ONNX Runtime, as a share of the float file's; the medians of runs
         that take turns.
         """
-        where = steps.runtime_of(self.config)
         models = (self._reference(), graphs.to_proto(graph))
-        sessions, _ = plainly(lambda r: [runtime.session(m, r) for m in models], where)
-        names = [o.name for o in sessions[0].get_outputs()]
-        feeds = [self.check.sample(i) for i in range(min(TIMED_SAMPLES, len(self.check)))]
+        pair, _ = plainly(lambda r: [loaded(m, r) for m in models], steps.runtime_of(self.config))
+        samples = [self.check.sample(i) for i in range(min(TIMED_SAMPLES, len(self.check)))]
         seconds: list[list[float]] = [[], []]
         for _ in range(1 + TIMED_RUNS):
-            for one, found in zip(sessions, seconds, strict=True):
-                typed = [_typed(one, feed) for feed in feeds]
+            for model, taken in zip(pair, seconds, strict=True):
+                feeds = [model.feed(sample) for sample in samples]
                 start = time.perf_counter()
-                for feed in typed:
-                    runtime.run(one, names, feed)
-                found.append(time.perf_counter() - start)
-        plain, test = (statistics.median(found[1:]) for found in seconds)  # the first warms up
+                for feed in feeds:
+                    model.run(feed)
+                taken.append(time.perf_counter() - start)
+        plain, test = (statistics.median(taken[1:]) for taken in seconds)  # the first warms up
         return test / plain
-
-    def _float(self) -> Iterable[Outputs]:
-        return self._kept if self._compares else self._run_float()
 
     @property
     def _compares(self) -> bool:
@@ -134,13 +128,13 @@ class Meter:
     @cached_property
     def _kept(self) -> list[Outputs]:
         wanted = {part.output for part in self.parts}
-        return [{n: x for n, x in row.items() if n in wanted} for row in self._run_float()]
+        return [{n: x for n, x in row.items() if n in wanted} for row in self._float()]
 
-    def _run_float(self) -> Iterator[Outputs]:
-        model = self._reference()
-        return accuracy.outputs(model, self.check, runtime=steps.runtime_of(self.config))
+    def _float(self) -> Iterator[Outputs]:
+        where = steps.runtime_of(self.config)
+        return accuracy.outputs(self._reference(), self.check, runtime=where)
 
-    def _reference(self) -> runtime.Model:
+    def _reference(self) -> Model:
         """The float model that scores and times are against: the prepared graph where the file has
         no such output, as of what stands in for boxes."""
         original.hold(self.source, self.check, steps.runtime_of(self.config))
@@ -179,8 +173,3 @@ class Meter:
         return Measured(
             worst(self.metric, totals), stderr(self.metric, totals), scores(self.metric, totals)
         )
-
-
-def _typed(session: runtime.Session, feed: Outputs) -> dict[str, Array]:
-    halves = {i.name for i in session.get_inputs() if i.type == "tensor(float16)"}
-    return {k: x.astype(np.float16) if k in halves else x for k, x in feed.items()}

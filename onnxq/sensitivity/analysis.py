@@ -77,11 +77,6 @@ class Analysis:
         """Where models run."""
         return runtime_of(self.config)
 
-    @property
-    def room(self) -> int:
-        """Bytes that cached tensors may take."""
-        return self.options.max_memory
-
     def quantized(self, graph: Graph, plan: Plan) -> Graph:
         """A copy of `graph`, all or part of this graph, with the edges of `plan` quantized."""
         copy = graph.copy()
@@ -150,12 +145,21 @@ class Analysis:
     def _toggles(self, unit: Unit) -> list[Toggle]:
         tensors = self.scored if self.options.at == "outputs" else self._written(unit)
         parts: tuple[Part, ...] = ("both", *PARTS) if self.options.split else ("both",)
-        plans = {part: toggled(self.graph, self.plan, unit, part, self.options) for part in parts}
+        mode, weights = self.options.mode, self._weights
+        plans = {part: toggled(self.plan, unit, part, mode, weights) for part in parts}
         return [
             Toggle(toggle_name(unit, part), plan, tensors, unit.name)
             for part, plan in plans.items()
             if plan is not None
         ]
+
+    @cached_property
+    def _weights(self) -> frozenset[Edge]:
+        """The edges of the plan at constants."""
+        inputs = {name: node.inputs for name, node in node_by_name(self.graph).items()}
+        return frozenset(
+            e for e in self.plan.edges if constant_of(inputs[e.node][e.input]) is not None
+        )
 
     def rows(self, readings: Readings) -> tuple[Row, ...]:
         """A row for each unit, ranked."""

@@ -83,7 +83,7 @@ class Measuring:
         missing = [toggle for toggle in toggles if not state.has(toggle.name, kept)]
         if not missing:
             return
-        together = max(1, self.analysis.room // max(runner.footprint, 1))
+        together = max(1, self.analysis.options.max_memory // max(runner.footprint, 1))
         chunks = [samples[k : k + together] for k in range(0, len(samples), together)]
         workers = self.analysis.config.workers
         with ThreadPoolExecutor(workers, "sensitivity") as pool:

@@ -6,22 +6,21 @@ It is what a user of `quantize` gets, and what the fast way is checked against.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
-from onnxq.arrays import Array
 from onnxq.model import graph as graphs
 from onnxq.model.graph import within
 from onnxq.plan import Plan
 from onnxq.run import over, segments
 from onnxq.run.over import Loaded
+from onnxq.run.over import Outputs as Outputs
 from onnxq.sensitivity.analysis import Analysis
 from onnxq.sensitivity.toggles import Toggle
 
-Outputs = Mapping[str, Array]
 Variant = Callable[[Sequence[int]], list[Outputs]]  # held samples -> their tensors
 
 

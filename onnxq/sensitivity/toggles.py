@@ -6,12 +6,12 @@ one-off   plan.without(*unit)    everything else quantized
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnxq.errors import PlanError
-from onnxq.model.graph import Graph, constant_of, node_by_name, within
+from onnxq.model.graph import Graph, within
 from onnxq.model.patterns import select
 from onnxq.plan import Plan
 from onnxq.sensitivity.options import Options
@@ -85,19 +85,20 @@ def _blocks(names: Sequence[str]) -> list[Unit]:
     return [Unit(name, tuple(nodes)) for name, nodes in groups.items()]
 
 
-def toggled(graph: Graph, plan: Plan, unit: Unit, part: Part, options: Options) -> Plan | None:
-    """The plan with `part` of a unit toggled; None where it has no such part."""
-    nodes = node_by_name(graph)
-
-    def chosen(edge: Edge) -> bool:
-        constant = constant_of(nodes[edge.node].inputs[edge.input]) is not None
-        return edge.node in own and (part == "both" or constant == (part == "weight"))
-
+def toggled(
+    plan: Plan, unit: Unit, part: Part, mode: str, weights: Collection[Edge]
+) -> Plan | None:
+    """The plan with `part` of a unit toggled; None where it has no such part. `weights` are the
+    edges at constants."""
     own = set(unit.nodes)
-    edges = {edge for edge in plan.edges if chosen(edge)}
+    edges = {
+        edge
+        for edge in plan.edges
+        if edge.node in own and (part == "both" or (edge in weights) == (part == "weight"))
+    }
     if not edges:
         return None
-    if options.mode == "one-on":
+    if mode == "one-on":
         alone = plan.only(*unit.nodes)
         return replace(alone, edges={e: s for e, s in alone.edges.items() if e in edges})
     if part == "both":
