@@ -26,7 +26,7 @@ AREAS = {  # heading -> where its errors are made; the longest of all that fit c
     "Clusters": ("cluster",),
     "TensorRT": ("trt",),
     "Inspect, reports and plots": ("inspect", "report"),
-    "The command line": ("onnxq_cli",),
+    "The command line": ("onnxq_cli", "verbs"),
 }  # fmt: skip
 
 

@@ -3,32 +3,101 @@
     result = onnxq.quantize("model.onnx", ["calib.npy"])
     onnxq.write(result, "model.int8.onnx")
 
-All verbs live in `onnxq.api`; these two are loaded when first used, so `import onnxq` is fast.
+What commands do are functions here, those of `onnxq.api`; each is loaded when first used, so
+`import onnxq` is fast. No name here is that of a module: the verbs of `onnxq plan`, `sensitivity`,
+`search`, `inspect` and `report` are called make_plan, rank_nodes, search_plan, inspect_model and
+write_report.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onnxq.moved import OldNames
 
-__version__ = "0.2.0.dev0"
+if TYPE_CHECKING:
+    from onnxq.api import (
+        Built,
+        Calibrated,
+        Evaluation,
+        Inspection,
+        Linted,
+        Quantized,
+        Ranked,
+        Searched,
+        Source,
+        build,
+        calibrate,
+        calibrate_model,
+        compare,
+        compare_models,
+        data,
+        diff,
+        doctor,
+        insert,
+        inspect_model,
+        lint,
+        make_plan,
+        mend,
+        merge_stats,
+        open_model,
+        plot_histogram,
+        plot_pareto,
+        plot_ranking,
+        prepare,
+        quantize,
+        rank_nodes,
+        read_ranges,
+        recipe,
+        runtime_of,
+        search_plan,
+        to_high_precision,
+        write,
+        write_data,
+        write_prepared,
+        write_report,
+    )
+    from onnxq.pipeline.config import Config
+    from onnxq.search.budget import Budget, budget_of
+    from onnxq.search.options import SearchOptions
+    from onnxq.sensitivity.options import Options as RankOptions
+    from onnxq.targets.options import PlanOptions
+    from onnxq.trt.build import BuildOptions
+    from onnxq.trt.compare import Thresholds
 
-_VERBS = ("quantize", "write")  # not `plan`: that is a module of this package
-_VALUES = {"Config": "onnxq.pipeline.config", "PlanOptions": "onnxq.targets.options"}
+__version__ = "0.2.0.dev0"
+__all__ = [
+    "Budget", "BuildOptions", "Built", "Calibrated", "Config", "Evaluation", "Inspection",
+    "Linted", "PlanOptions", "Quantized", "RankOptions", "Ranked", "SearchOptions", "Searched",
+    "Source", "Thresholds", "budget_of", "build", "calibrate", "calibrate_model", "compare",
+    "compare_models", "data", "diff", "doctor", "insert", "inspect_model", "lint", "make_plan",
+    "mend", "merge_stats", "open_model", "plot_histogram", "plot_pareto", "plot_ranking",
+    "prepare", "quantize", "rank_nodes", "read_ranges", "recipe", "runtime_of", "search_plan",
+    "to_high_precision", "write", "write_data", "write_prepared", "write_report",
+]  # fmt: skip
+_ELSEWHERE = {  # what is no verb -> its module, and its name there where that is another
+    "Budget": "onnxq.search.budget",
+    "BuildOptions": "onnxq.trt.build",
+    "Config": "onnxq.pipeline.config",
+    "PlanOptions": "onnxq.targets.options",
+    "RankOptions": "onnxq.sensitivity.options:Options",
+    "SearchOptions": "onnxq.search.options",
+    "Thresholds": "onnxq.trt.compare",
+    "budget_of": "onnxq.search.budget",
+}
 
 sys.meta_path.append(OldNames())
 
+if not TYPE_CHECKING:  # else every name would be one that there is
 
-def __getattr__(name: str) -> Any:
-    if name in _VERBS:
-        return getattr(importlib.import_module("onnxq.api"), name)
-    if name in _VALUES:
-        return getattr(importlib.import_module(_VALUES[name]), name)
-    raise AttributeError(f"module 'onnxq' has no attribute '{name}'")
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'onnxq' has no attribute '{name}'")
+        module, _, renamed = _ELSEWHERE.get(name, "onnxq.api").partition(":")
+        return getattr(importlib.import_module(module), renamed or name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_VERBS, *_VALUES]
+    return [*globals(), *__all__]

@@ -53,25 +53,63 @@ from onnxq.recover.sites import shift_biases
 from onnxq.run.runtime import release_free_memory
 from onnxq.sensitivity import sensitivity as sensitivity
 from onnxq.table import Folded, page
+from onnxq.verbs.calibrating import Calibrated, calibrate_model
+from onnxq.verbs.doctor import doctor
+from onnxq.verbs.engines import Built, Linted, build, lint, mend
+from onnxq.verbs.evaluation import Evaluation
+from onnxq.verbs.models import Inspection, compare_models, diff, inspect_model
+from onnxq.verbs.plots import plot_histogram, plot_pareto, plot_ranking
+from onnxq.verbs.ranking import Ranked, rank_nodes
+from onnxq.verbs.saving import merge_stats, write_data, write_prepared, write_report
+from onnxq.verbs.searching import Searched, recipe, search_plan
 
 __all__ = [
+    "Built",
+    "Calibrated",
+    "Evaluation",
+    "Inspection",
+    "Linted",
     "Quantized",
+    "Ranked",
+    "Searched",
     "Source",
+    "build",
     "calibrate",
+    "calibrate_model",
     "compare",
+    "compare_models",
     "data",
+    "diff",
+    "doctor",
     "insert",
+    "inspect_model",
+    "lint",
+    "make_plan",
+    "mend",
+    "merge_stats",
     "open_model",
     "plan",
+    "plot_histogram",
+    "plot_pareto",
+    "plot_ranking",
     "prepare",
     "quantize",
+    "rank_nodes",
     "read",
+    "read_ranges",
+    "recipe",
     "recover",
     "runtime_of",
+    "search_plan",
     "sensitivity",
     "to_high_precision",
     "write",
+    "write_data",
+    "write_prepared",
+    "write_report",
 ]
+
+make_plan, read_ranges = plan, read  # the names of these verbs where others are in the way
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ FLOORS = {
     "trt": "lint, build, engines",
     "inspect": "what was quantized, how and why",
     "report": "what a run says: text, Markdown, HTML, plots",
-    "surface": "every verb, typed: what `onnxq.*` and the commands call",
+    "verbs": "every verb, typed: what `onnxq.*` and the commands call",
 }
 GROUND = ("arrays", "errors", "escaping", "files", "imports", "json_text", "moved", "numerics",
           "option", "plan", "progress", "saved", "schemes", "spec", "table", "terminal",
@@ -57,7 +57,7 @@ def floor_of(module: str) -> str:
     if module in GROUND:
         return "ground"
     if module in SURFACE:
-        return "surface"
+        return "verbs"
     package = module.partition(".")[0]
     if package not in FLOORS:
         raise KeyError(f"module 'onnxq.{module}' stands on no floor; add it to tests/layers.py")

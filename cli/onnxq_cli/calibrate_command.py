@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from onnxq.calib.data import Dataset
-from onnxq.errors import DataError, PlanError
+from onnxq.errors import DataError
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
 from onnxq_cli.options import (
@@ -17,6 +16,7 @@ from onnxq_cli.options import (
     config_option,
     counting_options,
     dask_option,
+    json_option,
     placement_options,
     plan_option,
 )
@@ -32,15 +32,6 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
         raise DataError(f"--shard '{text}': write K/N with K from 1 to N, such as 2/8")
     return int(k), int(n)
-
-
-def _shard(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
-    if part is None:
-        return dataset
-    k, n = part
-    if k > len(dataset):
-        raise DataError(f"--shard {k}/{n}: there are {len(dataset)} samples; use fewer shards")
-    return dataset.select(list(range(k - 1, len(dataset), n)))
 
 
 @verb(
@@ -76,7 +67,7 @@ def _shard(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
     help="Read a method off saved statistics; no model is run.",
 )
 @option("-o", "--out", type=OUT, required=True, help="Where ranges.json goes.")
-@option("--json", "as_json", is_flag=True, help="Print the ranges as JSON, not as a table.")
+@json_option("Print the ranges as JSON, not as a table.")
 def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Run MODEL over calibration data once and read the range of every tensor that needs one."""
     from onnxq import api
@@ -85,33 +76,22 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     from onnxq.plan import Plan
     from onnxq.report import text
 
-    calib, from_stats = options.pop("calib"), options["from_stats"]
-    if bool(calib) == bool(from_stats):
-        raise DataError("give either --calib DATA or --from-stats stats.npz")
-    config = config_of(options)
-    if config.method.strip().lower() == "auto":
-        raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
     given = Plan.load(options["plan_path"]) if options["plan_path"] else None
-    source = api.prepare(model, config, given)
-    plan = given or api.plan(source, config)
-    plan.check_model(source.sha256)
-    if from_stats:
-        stats = Stats.load(from_stats)
-        stats.check_model(source.sha256)
-    else:
-        with Bars() as bars:
-            dataset = api.data(source, calib, config)
-            dataset = _shard(dataset, options["shard"])
-            kept, executor = options["stats_path"], options["executor"]
-            stats = api.calibrate(source, plan, dataset, config, bars, kept, executor)
-    ranges = api.read(source, plan, stats, config.method)
+    counted = Stats.load(options["from_stats"]) if options["from_stats"] else None
+    with Bars() as bars:
+        found = api.calibrate_model(
+            model, options["calib"], config_of(options), shard=options["shard"], plan_from=given,
+            stats_from=counted, checkpoint=options["stats_path"], progress=bars,
+            executor=options["executor"],
+        )  # fmt: skip
+    ranges = found.ranges
     with together():
         if options["stats_path"]:
-            stats.save(options["stats_path"])
+            found.stats.save(options["stats_path"])
         ranges.save(out)
     if as_json:
         streams.out(ranges.to_json().rstrip("\n"))
     else:
-        text.show(text.ranges_table(ranges, stats.samples))
+        text.show(text.ranges_table(ranges, found.stats.samples))
         streams.out(f"written to {out}")
     return 0

@@ -52,7 +52,7 @@ from onnxq_cli.sections import verb
     help="Least share of equal top classes, 0 to 1.",
 )
 @report_option
-@json_option
+@json_option()
 def command(reference: Path, quantized: Path, **options: Any) -> int:
     """Compare QUANTIZED (a model or an engine) with FLOAT over DATA, sample by sample.
 
@@ -60,26 +60,23 @@ def command(reference: Path, quantized: Path, **options: Any) -> int:
     """
     from onnxq import api
     from onnxq.report import comparison, text
-    from onnxq.trt import compare as trt
+    from onnxq.trt.compare import Thresholds
 
-    calib, as_json = options.pop("calib"), options["as_json"]
-    page: Path | None = options.pop("report")
-    config = config_of(options)
-    dataset = api.data(api.open_model(reference), calib, config)
-    thresholds = trt.Thresholds(
+    thresholds = Thresholds(
         **{k: options[k] for k in ("tolerance", "error_stat", "atol", "min_sqnr", "min_cosine",
                                    "min_agreement")}
     )  # fmt: skip
     with Bars() as bars:
-        found = trt.compare(
-            reference, quantized, dataset, thresholds, per_tensor=options["per_tensor"],
-            runtime=api.runtime_of(config), progress=bars,
+        found = api.compare_models(
+            reference, quantized, options["calib"], thresholds, config_of(options),
+            per_tensor=options["per_tensor"], progress=bars,
         )  # fmt: skip
-    if page is not None:
+    if options["report"] is not None:
         from onnxq.report.html import verbs, write_page
 
-        write_page(verbs.compared(reference, quantized, found, command_line()), page)
-    if as_json:
+        page = verbs.compared(reference, quantized, found, command_line())
+        write_page(page, options["report"])
+    if options["as_json"]:
         streams.out(to_json(found.as_dict()))
     else:
         text.show(comparison.render(found.as_dict(), options["top"]))

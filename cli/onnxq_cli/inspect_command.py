@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,11 @@ from onnxq_cli.fields import IN, option
 from onnxq_cli.options import calib_option, config_of, json_option, running_options
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from onnxq.verbs.models import Inspection
 
 
 @verb(
@@ -29,7 +34,7 @@ from onnxq_cli.sections import verb
         "beside MODEL.")  # fmt: skip
 @calib_option(required=False)
 @running_options
-@json_option
+@json_option()
 def command(
     model: Path,
     pattern: str | None,
@@ -46,43 +51,31 @@ def command(
     and say what onnxq would do. --calib measures what the scales clip.
     """
     from onnxq import api
-    from onnxq.inspect import describe as documents
-    from onnxq.inspect.choose import choose
-    from onnxq.inspect.clipping import clipping
-    from onnxq.inspect.reading import read, readable
-    from onnxq.inspect.reasons import reasons_of
-    from onnxq.report import inspection, text
+    from onnxq.inspect.reading import readable
+    from onnxq.report import text
 
-    reading = read(model)
-    nodes, tensors = choose(reading, pattern) if pattern is not None else ([], [])
-    reasons = reasons_of(reading, manifest)
-    clipped = None
-    if options["calib"]:
-        config = config_of({k: v for k, v in options.items() if k != "calib"})
-        dataset = api.data(api.open_model(model), options["calib"], config)
-        with Bars() as bars:
-            clipped = clipping(reading, dataset, config, bars)
+    config, calib = config_of(options), options["calib"]
+    with Bars() as bars:
+        found = api.inspect_model(
+            model, pattern, manifest=manifest, calib=calib, config=config, progress=bars
+        )
     with readable(model):
-        if pattern is None:
-            found = documents.describe(reading, reasons, clipped)
-            shown = inspection.model_text(found, everything)
-        elif len(nodes) == 1:
-            found = documents.describe_node(reading, nodes[0], reasons, clipped)
-            shown = inspection.node_text(found)
-        elif len(tensors) == 1:
-            found = documents.describe_tensor(reading, tensors[0], reasons, clipped)
-            shown = inspection.tensor_text(found)
-        elif nodes:
-            found = {
-                "nodes": [documents.describe_node(reading, n, reasons, clipped) for n in nodes]
-            }
-            shown = inspection.nodes_text(found["nodes"])
-        else:
-            all_of = [documents.describe_tensor(reading, t, reasons, clipped) for t in tensors]
-            found = {"tensors": all_of}
-            shown = inspection.tensors_text(all_of)
+        document = found.as_dict()
+        shown = _text(found, document, everything)
     if as_json:
-        streams.out(to_json(found))
+        streams.out(to_json(document))
     else:
         text.show(shown)
     return 0
+
+
+def _text(found: Inspection, document: dict[str, Any], everything: bool) -> RenderableType:
+    from onnxq.report import inspection
+
+    if found.nodes is None:
+        return inspection.model_text(document, everything)
+    if "nodes" in document:
+        return inspection.nodes_text(document["nodes"])
+    if "tensors" in document:
+        return inspection.tensors_text(document["tensors"])
+    return inspection.node_text(document) if found.nodes else inspection.tensor_text(document)

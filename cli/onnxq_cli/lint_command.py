@@ -9,14 +9,11 @@ import click
 from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.options import json_option
 from onnxq_cli.sections import verb
 
-SAMPLES = 16  # whose shapes are looked at
 
-
-@verb(
-    "onnxq lint quantized.onnx --fix -o mended.onnx --sarif lint.sarif",
-)
+@verb("onnxq lint quantized.onnx --fix -o mended.onnx --sarif lint.sarif")
 @click.argument("model", type=IN)
 @option(
     "--backend",
@@ -40,7 +37,7 @@ SAMPLES = 16  # whose shapes are looked at
     metavar="DATA",
     help="Samples, as of 'onnxq quantize': their shapes tell axes of one name apart.",
 )
-@option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option("Print JSON instead of text.")
 @option("--sarif", type=OUT, help="Also write SARIF 2.1.0, which code hosts show.")
 def command(
     model: Path,
@@ -56,39 +53,23 @@ def command(
 
     Reads the graph alone: no TensorRT is needed. Exits with 1 if something will be refused.
     """
+    from onnxq import api
     from onnxq.files import together, write_text
-    from onnxq.model import graph as graphs
     from onnxq.report import findings as report
     from onnxq.report.text import show
-    from onnxq.trt.fixes import fix
-    from onnxq.trt.lint import RULES, at_least, is_refused, lint
+    from onnxq.trt.lint import RULES, at_least, is_refused
 
     if mend != (out is not None):
         raise click.UsageError("--fix and -o go together: say where the mended model goes")
-    graph, file = graphs.read(model)
-    samples = _shapes(model, calib) if calib else ()
-    fixed: dict[str, int] = {}
+    found = (api.mend if mend else api.lint)(model, backend, calib)
+    shown = at_least(found.findings, severity)
     with together():
         if out is not None:
-            graph, fixed = fix(graph, samples)
-            graphs.save(graph, out, metadata=file.metadata)
-            graph = graphs.from_proto(graphs.to_proto(graph))  # as it was written
-        found = lint(graph, backend, samples=samples)
-        shown = at_least(found, severity)
+            found.save(out)
         if sarif is not None:
-            document = report.findings_sarif(shown, RULES, out or model)
-            write_text(sarif, to_json(document))
+            write_text(sarif, to_json(report.findings_sarif(shown, RULES, out or model)))
     if as_json:
-        streams.out(to_json(report.findings_json(shown, fixed)))
+        streams.out(to_json(report.findings_json(shown, found.fixed)))
     else:
-        show(report.findings_text(shown, fixed))
-    return 1 if is_refused(found) else 0
-
-
-def _shapes(model: Path, calib: tuple[str, ...]) -> list[dict[str, tuple[int, ...]]]:
-    """The shapes of the inputs in the first samples."""
-    from onnxq import api
-
-    dataset = api.data(api.open_model(model), calib)
-    few = range(min(SAMPLES, len(dataset)))
-    return [{name: x.shape for name, x in dataset.sample(i).items()} for i in few]
+        show(report.findings_text(shown, found.fixed))
+    return 1 if is_refused(found.findings) else 0

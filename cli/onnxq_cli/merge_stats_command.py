@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from pathlib import Path
 
 import click
@@ -12,17 +11,15 @@ from onnxq_cli.fields import IN, OUT, option
 from onnxq_cli.sections import verb
 
 
-@verb(
-    "onnxq merge-stats a.npz b.npz -o all.npz",
-)
+@verb("onnxq merge-stats a.npz b.npz -o all.npz")
 @click.argument("stats", type=IN, nargs=-1, required=True)
 @option("-o", "--out", type=OUT, required=True, help="Where the sum goes.")
 def command(stats: tuple[Path, ...], out: Path) -> int:
     """Add up STATS of one model: exactly the statistics of one run over all the data."""
-    from onnxq.calib.stats import Stats, merge
+    from onnxq import api
     from onnxq.words import count
 
-    merged = reduce(merge, (Stats.load(path) for path in stats))
+    merged = api.merge_stats(stats)
     merged.save(out)
     found = {"file": len(stats), "sample": merged.samples, "tensor": len(merged.histograms)}
     counted = ", ".join(count(n, noun) for noun, n in found.items())

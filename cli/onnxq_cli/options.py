@@ -89,7 +89,8 @@ config_option = option(
     help="YAML mapping of these options, or the manifest of an earlier run; "
     "the command line wins.",
 )  # fmt: skip
-json_option = option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+labels_option = option("--labels", "labels_path", type=IN, section="Scoring",
+                       help="Labels for top1: .npy or .npz, one a sample.")  # fmt: skip
 report_option = option("--report", type=OUT, metavar="FILE.html",
                        help="Write what was found as one HTML page.")  # fmt: skip
 
@@ -106,6 +107,11 @@ def calib_option(required: bool = True) -> Callable[[Command], Command]:
         help=".npy, .npz, folder, Polygraphy JSON, test_data_set folder, module:function or "
         "'random'. Repeatable.",
     )  # fmt: skip
+
+
+def json_option(help: str = "Print JSON instead of tables.") -> Callable[[Command], Command]:
+    """Add `--json`, which a command gets as `as_json`."""
+    return option("--json", "as_json", is_flag=True, help=help)
 
 
 def plan_option(

@@ -10,7 +10,7 @@ import click
 from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
-from onnxq_cli.options import config_of, config_option, placement_options
+from onnxq_cli.options import config_of, config_option, json_option, placement_options
 from onnxq_cli.sections import verb
 
 
@@ -22,7 +22,7 @@ from onnxq_cli.sections import verb
 @placement_options
 @config_option
 @option("-o", "--out", type=OUT, required=True, help="Where plan.yaml goes.")
-@option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option("Print JSON instead of a table.")
 def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Decide where MODEL is quantized, and write why (and why not) to plan.yaml."""
     from onnxq import api

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onnxq_cli.fields import IN, OUT, option, together
+
+if TYPE_CHECKING:
+    from onnxq.report.figure import Look
 
 shared_options = together(
     option("-o", "--out", type=OUT, required=True, help="The plot, as .png, .svg or .pdf."),
@@ -47,22 +50,10 @@ def histogram(stats: Path, tensor: str, out: Path, **options: Any) -> None:
 
     STATS is what onnxq calibrate --stats writes. The error is that expected of the counted values.
     """
-    from onnxq.calib.ranges import Ranges
-    from onnxq.calib.stats import Stats
-    from onnxq.report import figure, plot_histogram
-    from onnxq.spec import QuantSpec
+    from onnxq import api
 
-    look = _look(out, options)
-    spec = QuantSpec(options["dtype"])
-    counted = Stats.load(stats)
-    plot_histogram.check_tensor(counted, tensor)
-    methods = options["methods"] or plot_histogram.methods_for(spec)
-    marks = plot_histogram.marks_of(counted, tensor, methods, spec)
-    if path := options["ranges_path"]:
-        ranges = Ranges.load(path)
-        ranges.check_model(counted.model)
-        marks.append(plot_histogram.mark(counted, tensor, path.name, ranges[tensor], spec))
-    figure.write(plot_histogram.draw(counted, tensor, marks, spec, look), out)
+    methods, ranges = options["methods"], options["ranges_path"]
+    api.plot_histogram(stats, tensor, out, methods, ranges, options["dtype"], _look(options))
 
 
 @command.command(
@@ -79,10 +70,9 @@ def sensitivity(ranking: Path, top: int, out: Path, **options: Any) -> None:
 
     A .json knows its metric, and its curve is drawn beside the bars; a .csv knows neither.
     """
-    from onnxq.report import figure, plot_ranking
+    from onnxq import api
 
-    look = _look(out, options)
-    figure.write(plot_ranking.draw(plot_ranking.read(ranking), top, look), out)
+    api.plot_ranking(ranking, out, top, _look(options))
 
 
 @command.command(
@@ -97,16 +87,13 @@ def pareto(result: Path, out: Path, **options: Any) -> None:
 
     Filled points keep to the budget.
     """
-    from onnxq.report import figure, plot_pareto
-    from onnxq.search.result import Result
+    from onnxq import api
 
-    look = _look(out, options)
-    figure.write(plot_pareto.draw(Result.load(result), look), out)
+    api.plot_pareto(result, out, _look(options))
 
 
-def _look(out: Path, options: dict[str, Any]) -> Any:
-    """Title and width; raises OnnxqError for a plot that cannot be written."""
-    from onnxq.report import figure
+def _look(options: dict[str, Any]) -> Look:
+    """Title and width."""
+    from onnxq.report.figure import Look
 
-    figure.check_path(out)
-    return figure.Look(options["title"], options["width"])
+    return Look(options["title"], options["width"])

@@ -10,16 +10,15 @@ import click
 from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.options import json_option
 from onnxq_cli.sections import verb
 
 
-@verb(
-    "onnxq prepare fixtures/classifier/classifier.onnx -o prepared.onnx",
-)
+@verb("onnxq prepare fixtures/classifier/classifier.onnx -o prepared.onnx")
 @click.argument("model", type=IN)
 @option("-o", "--out", type=OUT, required=True, help="Where the prepared model goes.")
 @option("--requantize", is_flag=True, help="Take out the Q/DQ of a quantized MODEL first.")
-@option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option("Print JSON instead of a table.")
 def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
     """Fold BatchNorm and constants, name every node, raise the opset: MODEL as it is planned."""
     from onnxq import api
@@ -30,7 +29,7 @@ def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
 
     before = graph.load(model)
     source = api.prepare(model, Config(requantize=requantize))
-    graph.save(source.graph, out, source.file.metadata)
+    api.write_prepared(source, out)
     ops = (Counter(n.op for n in before.nodes), Counter(n.op for n in source.graph.nodes))
     if as_json:
         document = {"before": dict(ops[0]), "after": dict(ops[1]), "notes": list(source.notes)}

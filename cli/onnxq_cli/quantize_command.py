@@ -17,6 +17,7 @@ from onnxq_cli.options import (
     command_line,
     config_of,
     config_option,
+    json_option,
     placement_options,
     plan_option,
     report_option,
@@ -28,6 +29,7 @@ from onnxq_cli.repeat import lines
 from onnxq_cli.sections import verb
 
 if TYPE_CHECKING:
+    from onnxq.api import Quantized
     from onnxq.plan import Plan
 
 SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
@@ -52,8 +54,7 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 @option("--save-config", type=OUT, help="Write the composed configuration (YAML).")
 @report_option
 @option("--dry-run", is_flag=True, help="Stop after the plan and print it.")
-@option("--json", "as_json", is_flag=True,
-        help="Print JSON: the manifest, or with --dry-run the plan.")  # fmt: skip
+@json_option("Print JSON: the manifest, or with --dry-run the plan.")
 def command(**options: Any) -> int:
     """Quantize MODEL to an ONNX model with Q/DQ that TensorRT builds.
 
@@ -62,25 +63,17 @@ def command(**options: Any) -> int:
     """
     from onnxq import api
     from onnxq.calib.stats import Stats
-    from onnxq.files import together
     from onnxq.plan import Plan
     from onnxq.report import text
 
-    model, calib = options.pop("model"), options.pop("calib")
-    config = config_of(options)
+    model, calib, config = options["model"], options["calib"], config_of(options)
     suffix = "int8" if config.placement.scheme == "w8a8" else config.placement.scheme
     out = options["out"] or model.with_name(f"{model.stem}.{suffix}.onnx")
-    saved = {key: options[key] for key in SAVED}
-    written = (out, options["report"], *saved.values())
+    written = (out, options["report"], *(options[key] for key in SAVED))
     keep_apart(written, (model, options["plan_path"], options["stats_path"], *calib))
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
     if options["dry_run"]:
-        source = api.prepare(model, config, plan)
-        made = plan or api.plan(source, config)
-        made.check_model(source.sha256)
-        _save(made, options["save_plan"])
-        streams.out(_plan_json(made) if options["as_json"] else made.to_yaml().rstrip("\n"))
-        return 0
+        return _planned(model, config, plan, options)
     if model.is_file():  # if it is not, that is what is said
         check_folder(out)
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
@@ -89,21 +82,40 @@ def command(**options: Any) -> int:
     if config.io == "keep" and result.manifest["agreement"]["session"] == "plain":
         result.manifest["repeat"] = lines(model, out, calib, config, result.agreement)
     result.manifest["notes"] += poor(model, out, calib, config, result.agreement)
-    with together():
-        api.write(result, out, config)
-        for key, value in zip(
-            SAVED, (result.plan, result.stats, result.ranges, config), strict=True
-        ):
-            _save(value, saved[key])
-        if options["report"] is not None:
-            from onnxq.report.html import verbs, write_page
-
-            write_page(verbs.quantized(result, out.name, command_line()), options["report"])
+    _write(result, out, config, options)
     if options["as_json"]:
         streams.out(to_json(result.manifest))
     else:
         text.show(text.summary(result.manifest))
     return 0
+
+
+def _planned(model: Path, config: Config, plan: Plan | None, options: dict[str, Any]) -> int:
+    """Stop after the plan: write it where that is asked for, and print it."""
+    from onnxq import api
+
+    source = api.prepare(model, config, plan)
+    made = plan or api.plan(source, config)
+    made.check_model(source.sha256)
+    _save(made, options["save_plan"])
+    streams.out(_plan_json(made) if options["as_json"] else made.to_yaml().rstrip("\n"))
+    return 0
+
+
+def _write(result: Quantized, out: Path, config: Config, options: dict[str, Any]) -> None:
+    """Write the model and all that was asked for beside it, all or none."""
+    from onnxq import api
+    from onnxq.files import together
+
+    with together():
+        api.write(result, out, config)
+        values = (result.plan, result.stats, result.ranges, config)
+        for key, value in zip(SAVED, values, strict=True):
+            _save(value, options[key])
+        if options["report"] is not None:
+            from onnxq.report.html import verbs, write_page
+
+            write_page(verbs.quantized(result, out.name, command_line()), options["report"])
 
 
 def _save(value: Any, path: Path | None) -> None:

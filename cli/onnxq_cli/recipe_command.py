@@ -15,6 +15,7 @@ import click
 from onnxq.errors import OnnxqError
 from onnxq.pipeline.config import Config
 from onnxq.search.options import SearchOptions
+from onnxq.verbs.searching import COUNTS
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, numbers, option, options_of
 from onnxq_cli.options import (
@@ -28,9 +29,9 @@ from onnxq_cli.paths import check_folder
 from onnxq_cli.progress import Bars
 from onnxq_cli.searching import (
     budget_options,
+    evaluation_of,
     measuring,
     measuring_options,
-    samples_of,
     search_config,
 )
 from onnxq_cli.sections import verb
@@ -38,9 +39,6 @@ from onnxq_cli.sections import verb
 if TYPE_CHECKING:
     from onnxq.api import Quantized
     from onnxq.search import Recipe
-
-
-TOP = (0, 1, 2, 3, 5, 8)
 
 
 @verb(
@@ -51,7 +49,7 @@ TOP = (0, 1, 2, 3, 5, 8)
 @click.argument("model", type=IN)
 @calib_option()
 @option("--top", callback=numbers, metavar="K,...", help="Leave the worst K nodes float, for each "
-        "K. Default: 0,1,2,3,5,8, as far as there are nodes.")  # fmt: skip
+        f"K. Default: {','.join(map(str, COUNTS))}, as far as there are nodes.")  # fmt: skip
 @budget_options
 @options_of(SearchOptions, besides=("trials", "points"))
 @measuring_options
@@ -61,7 +59,7 @@ TOP = (0, 1, 2, 3, 5, 8)
 @plan_option("Start from this plan.yaml.")
 @option("-o", "--out", "folder", type=click.Path(path_type=Path), required=True,
               metavar="FOLDER", help="Folder to make; it must not exist.")  # fmt: skip
-@json_option
+@json_option()
 def command(**options: Any) -> int:
     """Quantize MODEL with the worst nodes left float, as few as are needed.
 
@@ -74,7 +72,6 @@ def command(**options: Any) -> int:
     from onnxq.plan import Plan
     from onnxq.report import recipe as report
     from onnxq.report import text
-    from onnxq.search import recipe
     from onnxq.terminal import line
 
     model, folder = options["model"], options["folder"]
@@ -82,17 +79,13 @@ def command(**options: Any) -> int:
         raise OnnxqError(f"'{folder}' is there already; name a folder that does not exist")
     check_folder(folder)
     config, _ = search_config(options)
-    asked = measuring(options)
     start = Plan.load(options["plan_path"]) if options["plan_path"] else None
-    source = api.prepare(model, config, start)
-    plan = start or api.plan(source, config)
-    plan.check_model(source.sha256)
-    samples, asked = samples_of(source, config, asked, options)
     with Bars() as bars:
-        stats = api.calibrate(source, plan, samples.rest, config, bars)
-        top = options["top"] or tuple(k for k in TOP if k <= len(plan.nodes))
-        found = recipe(source, plan, stats, samples, top, asked, config, bars)
-        # not with these statistics: a recovery may change the graph
+        found = api.recipe(
+            model, options["calib"], measuring(options), config, evaluation_of(options),
+            counts=options["top"], plan_from=start, progress=bars,
+        )  # fmt: skip
+        # not with the recipe's statistics: a recovery may change the graph
         result = api.quantize(model, options["calib"], config, plan_from=found.plan, progress=bars)
     with _new_folder(folder) as unfinished:
         _write(unfinished, found, result, config, model)

@@ -14,9 +14,7 @@ from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.sections import verb
 
 
-@verb(
-    "onnxq report model.int8.onnx -o report.html",
-)
+@verb("onnxq report model.int8.onnx -o report.html")
 @click.argument("model", type=IN)
 @option("--manifest", type=IN, help="Default: MODEL.manifest.json, where there is one.")
 @option("--stats", type=IN, help="Statistics (npz): histograms, and every method's range.")
@@ -31,13 +29,13 @@ def command(model: Path, **options: Any) -> int:
     The graph, every node and tensor, and a section for whatever else is given. The page needs no
     network, and is readable on a phone and in print.
     """
-    from onnxq.report.html import write_page
-    from onnxq.report.html.gathering import Sources, gather
+    from onnxq import api
+    from onnxq.report.html.gathering import Sources
 
     out: Path = options.pop("out") or model.with_suffix(".html")
     keep_apart((out,), (model, *options.values()))
     if model.is_file():  # if it is not, that is what is said
         check_folder(out)
-    write_page(gather(model, Sources(**options), command_line()), out)
+    api.write_report(model, out, Sources(**options), command_line())
     streams.out(f"wrote {out}")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,14 +27,16 @@ from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.searching import (
     budget_options,
+    evaluation_of,
     measuring,
     measuring_options,
-    prepared,
     quantize_line,
-    samples_of,
     search_config,
 )
 from onnxq_cli.sections import verb
+
+if TYPE_CHECKING:
+    from onnxq.verbs.searching import Searched
 
 
 @verb(
@@ -73,7 +75,7 @@ from onnxq_cli.sections import verb
 @option("--pareto", type=OUT, multiple=True,
         help="What was measured: .csv, .json, .md, .png, .svg or .pdf.")  # fmt: skip
 @report_option
-@json_option
+@json_option()
 def command(**options: Any) -> int:
     """Choose how each node of MODEL is quantized, if at all: the cheapest plan that scores well.
 
@@ -82,54 +84,60 @@ def command(**options: Any) -> int:
     """
     from onnxq import api
     from onnxq.calib.stats import Stats
-    from onnxq.files import together
     from onnxq.plan import Plan
     from onnxq.report import pareto, text
-    from onnxq.search import given, palette_of, search
 
     model: Path = options["model"]
-    executor = options["executor"]
     out = options["out"] or model.with_name(f"{model.stem}.plan.yaml")
-    for path in options["pareto"]:
-        pareto.check_path(path)
-    keep_apart((out, *options["pareto"], options["report"]),
-               (model, options["plan_path"], options["stats_path"], options["labels_path"],
-                *options["calib"], *options["scored"]))  # fmt: skip
-    if model.is_file():  # if it is not, that is what is said
-        check_folder(out)
+    _check_paths(out, options)
     config, choices = search_config(options)
-    asked = measuring(options)
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
-    source = prepared(model, config, choices, plan)
-    palette = given(source.graph, plan) if plan else palette_of(source, config, choices)
-    palette.everything.check_model(source.sha256)
-    samples, asked = samples_of(source, config, asked, options)
+    stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     with Bars() as bars:
-        if options["stats_path"]:
-            stats = Stats.load(options["stats_path"])
-            stats.check_model(source.sha256)
-        else:
-            everything = palette.everything
-            stats = api.calibrate(source, everything, samples.rest, config, bars, executor=executor)
-        found = search(source, palette, stats, samples, asked, config, bars, executor)
-    with together():
-        for path in options["pareto"]:
-            pareto.save(found, path)
-        if found.plan is not None:
-            found.plan.save(out)
-        if options["report"] is not None:
-            from onnxq.report.html import verbs, write_page
-
-            shown = found.plan or palette.everything
-            evidence = verbs.foreseen(source, shown, stats, config, command_line())
-            write_page(replace(evidence, search=found), options["report"])
+        found = api.search_plan(
+            model, options["calib"], measuring(options), config, evaluation_of(options),
+            choices=choices, plan_from=plan, stats_from=stats, progress=bars,
+            executor=options["executor"],
+        )  # fmt: skip
+    _write(found, out, config, options)
+    result = found.result
     if options["as_json"]:
-        streams.out(found.to_json().rstrip("\n"))
+        streams.out(result.to_json().rstrip("\n"))
     else:
-        text.show(pareto.render(found))
-    if found.plan is None:
-        streams.err(f"onnxq: {pareto.summary(found)}")
+        text.show(pareto.render(result))
+    if result.plan is None:
+        streams.err(f"onnxq: {pareto.summary(result)}")
         return 1
     if not options["as_json"]:
         streams.out(f"\nnow: {quantize_line(out, config.high_precision)}")
     return 0
+
+
+def _check_paths(out: Path, options: dict[str, Any]) -> None:
+    """Raises OnnxqError for files that cannot be written, or that are read."""
+    from onnxq.report import pareto
+
+    for path in options["pareto"]:
+        pareto.check_path(path)
+    read = (options[key] for key in ("model", "plan_path", "stats_path", "labels_path"))
+    keep_apart((out, *options["pareto"], options["report"]),
+               (*read, *options["calib"], *options["scored"]))  # fmt: skip
+    if options["model"].is_file():  # if it is not, that is what is said
+        check_folder(out)
+
+
+def _write(found: Searched, out: Path, config: Config, options: dict[str, Any]) -> None:
+    """Write the plan, what was measured and the page, all or none."""
+    from onnxq.files import together
+    from onnxq.report import pareto
+
+    with together():
+        for path in options["pareto"]:
+            pareto.save(found.result, path)
+        if found.result.plan is not None:
+            found.result.plan.save(out)
+        if options["report"] is not None:
+            from onnxq.report.html import verbs, write_page
+
+            page = verbs.foreseen(found.source, found.plan, found.stats, config, command_line())
+            write_page(replace(page, search=found.result), options["report"])

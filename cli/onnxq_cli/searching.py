@@ -12,14 +12,12 @@ from click.core import ParameterSource
 from onnxq.errors import PlanError
 from onnxq.escaping import shell_line
 from onnxq.pipeline.config import Config
+from onnxq.verbs.evaluation import Evaluation
 from onnxq_cli.fields import option, together, value_of
-from onnxq_cli.labels import labels_of, labels_option
-from onnxq_cli.options import config_of
+from onnxq_cli.options import config_of, labels_option
 
 if TYPE_CHECKING:
-    from onnxq.api import Source
-    from onnxq.plan import Plan
-    from onnxq.search import Choices, Samples, SearchOptions
+    from onnxq.search import Choices, SearchOptions
 
 # what quantize has in common with a search, but is told anew
 NOT_SAID = {"out", "plan_path", "as_json", "stats_path", "report"}
@@ -62,19 +60,6 @@ def search_config(options: dict[str, Any]) -> tuple[Config, Choices]:
     return replace(config, high_precision=choices.high), choices  # type: ignore[arg-type]
 
 
-def prepared(model: Path, config: Config, choices: Choices, plan: Plan | None) -> Source:
-    """The model, in an opset that has the types of every choice, or of the plan in their place."""
-    from onnxq import api
-    from onnxq.targets.specs import opset_of
-
-    own = config.placement.scheme_for
-    wider = [
-        replace(config.placement, scheme_for=(*own, f"*={scheme.name}"))
-        for scheme in choices.quantized.values()
-    ]
-    return api.prepare(model, replace(config, placement=max(wider, key=opset_of)), plan)
-
-
 def quantize_line(plan: Path, high: str) -> str:
     """The command that quantizes by a searched plan: what was said of quantizing is said again."""
     from onnxq_cli.quantize_command import command
@@ -111,28 +96,6 @@ def measuring(options: dict[str, Any]) -> SearchOptions:
     return asked
 
 
-def samples_of(
-    source: Source, config: Config, asked: SearchOptions, options: dict[str, Any]
-) -> tuple[Samples, SearchOptions]:
-    """Which samples do what, and the options with the labels of those that are measured on.
-
-    Raises DataError for labels that do not fit, PlanError for a metric that cannot be imported.
-    """
-    from onnxq import api
-    from onnxq.calib.holdout import held_out
-    from onnxq.search import Samples
-    from onnxq.sensitivity import metric_of
-
-    full = api.data(source, options["calib"], config)
-    rest, held = held_out(full, config.check_samples)
-    check = held
-    if options["scored"]:
-        full = check = api.data(source, options["scored"], replace(config, samples=None))
-    elif asked.measured_by == "top1" or ":" in asked.measured_by:
-        check = full
-    if not len(check):
-        raise PlanError("--check-samples 0 holds out nothing to measure plans on; give --eval DATA")
-    if options["labels_path"] is not None:
-        asked = replace(asked, labels=labels_of(options["labels_path"], full, check))
-    metric_of(asked.judging(), len(check))  # refuses what does not fit before the model is run
-    return Samples(rest, held, check), asked
+def evaluation_of(options: dict[str, Any]) -> Evaluation:
+    """What plans are measured on."""
+    return Evaluation(options["scored"], labels=options["labels_path"])

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxq.sensitivity.options import Options
+from onnxq.verbs.evaluation import Evaluation
+from onnxq.verbs.ranking import FEW, Ranked
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of, value_of
-from onnxq_cli.labels import labels_of, labels_option
 from onnxq_cli.options import (
     calib_option,
     command_line,
@@ -20,6 +21,7 @@ from onnxq_cli.options import (
     counting_options,
     dask_option,
     json_option,
+    labels_option,
     placement_options,
     plan_option,
     report_option,
@@ -29,11 +31,7 @@ from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
 if TYPE_CHECKING:
-    from onnxq.api import Source
-    from onnxq.calib.data import Dataset
     from onnxq.pipeline.config import Config
-
-FEW = 32  # samples that rank as many do, where no labels are scored
 
 
 @verb(
@@ -60,7 +58,7 @@ FEW = 32  # samples that rank as many do, where no labels are scored
 @option("-o", "--out", "outs", type=OUT, multiple=True,
         help="Ranking as .csv, .json, .md, .png, .svg or .pdf. Repeatable.")  # fmt: skip
 @report_option
-@json_option
+@json_option()
 def command(**options: Any) -> int:
     """Rank the nodes of MODEL by the damage that quantizing each does.
 
@@ -68,75 +66,54 @@ def command(**options: Any) -> int:
     """
     from onnxq import api
     from onnxq.calib.stats import Stats
-    from onnxq.files import together, write_text
     from onnxq.plan import Plan
     from onnxq.report import ranking as report
     from onnxq.report import text
 
-    outs, skip, executor = options["outs"], options["write_skip"], options["executor"]
-    for out in outs:
+    for out in options["outs"]:
         report.check_path(out)
+    evaluation = Evaluation(options["scored"], options["eval_samples"], options["labels_path"])
+    plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
+    stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     config = config_of(options)
-    source = api.prepare(options["model"], config)
-    plan = Plan.load(options["plan_path"]) if options["plan_path"] else api.plan(source, config)
-    plan.check_model(source.sha256)
-    dataset, judged, asked = _data(source, config, options)
-    with Bars() as bars:
-        if options["stats_path"]:
-            stats = Stats.load(options["stats_path"])
-            stats.check_model(source.sha256)
-        else:
-            stats = api.calibrate(source, plan, dataset, config, bars, executor=executor)
-        ranges = api.read(source, plan, stats, config.method)
-        try:
-            ranking = api.sensitivity(source, plan, ranges, judged, asked, config, bars, executor)
-        except KeyboardInterrupt:
-            return _interrupted(options["resume"])
-    with together():
-        for out in outs:
-            report.save(ranking, out)
-        if skip is not None:
-            write_text(skip, ranking.skip_list(options["top"]))
-        if options["report"] is not None:
-            from onnxq.report.html import verbs, write_page
-
-            evidence = verbs.foreseen(source, plan, stats, config, command_line())
-            write_page(replace(evidence, ranking=ranking), options["report"])
+    try:
+        with Bars() as bars:
+            found = api.rank_nodes(
+                options["model"], options["calib"], value_of(Options, options), config, evaluation,
+                plan_from=plan, stats_from=stats, progress=bars, executor=options["executor"],
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        return _interrupted(options["resume"])
+    _write(found, config, options)
     if options["as_json"]:
-        streams.out(ranking.to_json().rstrip("\n"))
+        streams.out(found.ranking.to_json().rstrip("\n"))
     else:
-        text.show(report.render(ranking, options["top"]))
+        text.show(report.render(found.ranking, options["top"]))
     return 0
 
 
 def _interrupted(resume: Path | None) -> int:
-    kept = f"the same command goes on from '{resume}'" if resume else "nothing was written"
+    kept = (
+        f"the same command goes on from '{resume}'"
+        if resume and resume.exists()
+        else "nothing was written"
+    )
     streams.err(f"onnxq: interrupted; {kept}")
     return 130
 
 
-def _data(
-    source: Source, config: Config, options: dict[str, Any]
-) -> tuple[Dataset, Dataset, Options]:
-    """(samples to calibrate on, samples to score, the analysis' options with their labels)."""
-    from onnxq import api
-    from onnxq.sensitivity import metric_of
+def _write(found: Ranked, config: Config, options: dict[str, Any]) -> None:
+    """Write the ranking, the skip list and the page, all or none."""
+    from onnxq.files import together, write_text
+    from onnxq.report import ranking as report
 
-    labelled = options["labels_path"] is not None
-    everything = replace(config, samples=None)
-    full = api.data(source, options["calib"], everything if labelled else config)
-    chosen = config.samples if labelled else None
-    dataset = judged = full.subset(chosen, config.seed) if chosen else full
-    if options["scored"]:
-        full = judged = api.data(source, options["scored"], everything)
-    few = options["eval_samples"] or (len(judged) if _wants_all(options) else FEW)
-    if options["eval_samples"] or few < len(judged):
-        judged = judged.subset(few, config.seed)
-    labels = labels_of(options["labels_path"], full, judged) if labelled else None
-    asked = value_of(Options, options, labels=labels)
-    metric_of(asked, len(judged))  # refuses what does not fit before the model is run
-    return dataset, judged, asked
+    with together():
+        for out in options["outs"]:
+            report.save(found.ranking, out)
+        if options["write_skip"] is not None:
+            write_text(options["write_skip"], found.ranking.skip_list(options["top"]))
+        if options["report"] is not None:
+            from onnxq.report.html import verbs, write_page
 
-
-def _wants_all(options: dict[str, Any]) -> bool:
-    return options["metric"] == "top1" or ":" in options["metric"]
+            page = verbs.foreseen(found.source, found.plan, found.stats, config, command_line())
+            write_page(replace(page, ranking=found.ranking), options["report"])

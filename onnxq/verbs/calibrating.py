@@ -1,0 +1,75 @@
+"""The ranges of a model's tensors: from files to statistics, and to ranges by one method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxq.errors import DataError, PlanError
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.source import Source, prepare
+from onnxq.pipeline.steps import calibrate, data, plan, read
+from onnxq.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from onnxq.calib.data import Dataset
+    from onnxq.calib.ranges import Ranges
+    from onnxq.calib.stats import Stats
+    from onnxq.plan import Plan
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The ranges that a plan needs, and what they were read off."""
+
+    source: Source
+    plan: Plan
+    stats: Stats
+    ranges: Ranges
+
+
+def calibrate_model(
+    model: str | Path,
+    calib: Sequence[str],
+    config: Config | None = None,
+    *,
+    shard: tuple[int, int] | None = None,
+    plan_from: Plan | None = None,
+    stats_from: Stats | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+    executor: Executor | None = None,
+) -> Calibrated:
+    """Run a model file over data once and read the range of every tensor that needs one.
+
+    shard: (K, N) takes each Nth sample from the Kth on; `merge_stats` adds the N statistics up.
+    `stats_from` takes the place of `calib`. checkpoint: see `calibrate`. Raises OnnxqError
+    subclasses for whatever the user can mend.
+    """
+    config = config or Config()
+    if bool(calib) == (stats_from is not None):
+        raise DataError("give either --calib DATA or --from-stats stats.npz")
+    if config.method.strip().lower() == "auto":
+        raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
+    source = prepare(model, config, plan_from)
+    chosen = plan_from or plan(source, config)
+    chosen.check_model(source.sha256)
+    if stats_from is None:
+        dataset = _shard(data(source, calib, config), shard)
+        stats = calibrate(source, chosen, dataset, config, progress, checkpoint, executor)
+    else:
+        stats = stats_from
+        stats.check_model(source.sha256)
+    return Calibrated(source, chosen, stats, read(source, chosen, stats, config.method))
+
+
+def _shard(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
+    if part is None:
+        return dataset
+    k, n = part
+    if k > len(dataset):
+        raise DataError(f"--shard {k}/{n}: there are {len(dataset)} samples; use fewer shards")
+    return dataset.select(list(range(k - 1, len(dataset), n)))

@@ -1,0 +1,173 @@
+"""Models that are quantized, whichever tool wrote them: read, held against each other, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxq.errors import DataError
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.source import open_model
+from onnxq.pipeline.steps import data, runtime_of
+from onnxq.progress import Count, Progress, silent
+
+if TYPE_CHECKING:
+    from onnxq.calib.data import Dataset
+    from onnxq.inspect.difference import Difference
+    from onnxq.inspect.reading import NodeReading, Reading
+    from onnxq.inspect.reasons import Reasons
+    from onnxq.judge.accuracy import Agreements
+    from onnxq.run.runtime import Runtime
+    from onnxq.trt.compare import Comparison, Thresholds
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model, read. nodes, tensors: what a pattern named; None for the whole model.
+
+    reasons: why each node is as it is. clipped: the share of values that each scale clips, where it
+    was measured.
+    """
+
+    reading: Reading
+    reasons: Reasons
+    clipped: dict[str, float] | None
+    nodes: list[NodeReading] | None
+    tensors: list[str] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON document: of the model, of a node or tensor, or of several of them."""
+        from onnxq.inspect import describe as documents
+
+        if self.nodes is None or self.tensors is None:
+            return documents.describe(self.reading, self.reasons, self.clipped)
+        nodes = [
+            documents.describe_node(self.reading, node, self.reasons, self.clipped)
+            for node in self.nodes
+        ]
+        tensors = [
+            documents.describe_tensor(self.reading, name, self.reasons, self.clipped)
+            for name in self.tensors
+        ]
+        if len(nodes) + len(tensors) == 1:
+            return (nodes or tensors)[0]
+        return {"nodes": nodes} if nodes else {"tensors": tensors}
+
+
+def inspect_model(
+    model: str | Path,
+    pattern: str | None = None,
+    *,
+    manifest: Path | None = None,
+    calib: Sequence[str] = (),
+    config: Config | None = None,
+    progress: Progress = silent,
+) -> Inspection:
+    """What of a model file is quantized, how and why, whichever tool wrote it.
+
+    pattern: a node or tensor, or several. manifest: where the reasons are; by default beside the
+    model. calib: data to measure on what the scales clip. Raises PlanError for a pattern that
+    matches nothing, ModelError for a model that cannot be read.
+    """
+    from onnxq.inspect.choose import choose
+    from onnxq.inspect.clipping import clipping
+    from onnxq.inspect.reading import read
+    from onnxq.inspect.reasons import reasons_of
+
+    config, reading = config or Config(), read(model)
+    nodes, tensors = (None, None) if pattern is None else choose(reading, pattern)
+    reasons, clipped = reasons_of(reading, manifest), None
+    if calib:
+        dataset = data(open_model(model), calib, config)
+        clipped = clipping(reading, dataset, config, progress)
+    return Inspection(reading, reasons, clipped, nodes, tensors)
+
+
+def diff(
+    a: str | Path,
+    b: str | Path,
+    calib: Sequence[str] = (),
+    reference: Path | None = None,
+    config: Config | None = None,
+    progress: Progress = silent,
+) -> Difference:
+    """How two quantized models differ in placement, scales, weights and constants.
+
+    calib: data to run both on too, and `reference`, the float model. Raises ModelError for a model
+    that cannot be read, DataError for a reference without data.
+    """
+    from onnxq.inspect.difference import difference
+    from onnxq.inspect.reading import read, readable
+
+    a, b = Path(a), Path(b)
+    if reference is not None and not calib:
+        raise DataError("--reference is measured on data: give --calib DATA too")
+    with readable(a, b):
+        found = difference(read(a), read(b))
+    if not calib:
+        return found
+    effect, troubles = _effect(a, b, reference, calib, config or Config(), progress)
+    return replace(found, effect=effect, troubles=troubles)
+
+
+def compare_models(
+    reference: str | Path,
+    quantized: str | Path,
+    calib: Sequence[str],
+    thresholds: Thresholds | None = None,
+    config: Config | None = None,
+    *,
+    per_tensor: bool = False,
+    progress: Progress = silent,
+) -> Comparison:
+    """How far a quantized model file, or an engine, is from a float one over data.
+
+    thresholds: what has to hold; `failures` of what comes back says what does not. per_tensor:
+    every tensor that both graphs have, in order. Raises ModelError for models whose outputs differ
+    in name or shape, RuntimeMissing where an engine cannot run.
+    """
+    from onnxq.trt import compare as trt
+
+    config = config or Config()
+    dataset = data(open_model(reference), calib, config)
+    return trt.compare(
+        Path(reference), Path(quantized), dataset, thresholds or trt.Thresholds(),
+        per_tensor=per_tensor, runtime=runtime_of(config), progress=progress,
+    )  # fmt: skip
+
+
+def _effect(
+    a: Path,
+    b: Path,
+    reference: Path | None,
+    calib: Sequence[str],
+    config: Config,
+    progress: Progress,
+) -> tuple[dict[str, Agreements], dict[str, str]]:
+    """Which models -> output -> how far they are from each other on data; and which models a plain
+    session cannot run, and why."""
+    from onnxq.judge.plain import plainly
+
+    dataset = data(open_model(reference or a), calib, config)
+    pairs = {"B against A": (a, b)}
+    if reference is not None:
+        pairs |= {"A against FLOAT": (reference, a), "B against FLOAT": (reference, b)}
+    found: dict[str, Agreements] = {}
+    troubles: dict[str, str] = {}
+    for pair, models in pairs.items():
+        measured = partial(_measured, models, dataset, partial(progress, pair))
+        found[pair], trouble = plainly(measured, runtime_of(config))
+        troubles |= {pair: trouble} if trouble else {}
+    return found, troubles
+
+
+def _measured(
+    models: tuple[Path, Path], dataset: Dataset, tick: Count, runtime: Runtime
+) -> Agreements:
+    from onnxq.judge import accuracy
+
+    steps, total = iter(range(1, 2 * len(dataset) + 1)), 2 * len(dataset)
+    return accuracy.measure(*models, dataset, lambda: tick(next(steps), total), runtime)

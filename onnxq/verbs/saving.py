@@ -1,0 +1,83 @@
+"""What is written for others, and read back: prepared models, data, statistics, pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxq.calib.holdout import held_out
+from onnxq.calib.stats import Stats, merge
+from onnxq.errors import DataError
+from onnxq.model import graph as graphs
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.source import Source, open_model
+from onnxq.pipeline.steps import data
+
+if TYPE_CHECKING:
+    from onnxq.report.html.gathering import Sources
+
+
+def write_prepared(source: Source, out: str | Path) -> None:
+    """Write a prepared model as it is planned."""
+    graphs.save(source.graph, out, source.file.metadata)
+
+
+def merge_stats(paths: Iterable[str | Path]) -> Stats:
+    """The sum of saved statistics of shards: exactly those of one run over all the data."""
+    return merge(*(Stats.load(path) for path in paths))
+
+
+def write_data(
+    model: str | Path,
+    calib: Sequence[str],
+    out: str | Path,
+    config: Config | None = None,
+    check_samples: int | None = None,
+) -> int:
+    """Check calibration data against a model and write it for another tool; how many samples.
+
+    out: .json for Polygraphy's --load-inputs, .py for its --data-loader-script, .npz. The samples
+    that `config` chooses; of these, those that a run with `check_samples` holds out. Raises
+    DataError for another suffix, and for a choice of samples in a script.
+    """
+    import numpy as np
+
+    from onnxq.files import replacing
+    from onnxq.trt import polygraphy_data
+
+    config, out = config or Config(), Path(out)
+    if out.suffix not in (".json", ".py", ".npz"):
+        raise DataError(f"'{out}' names no form; end it in .json, .py or .npz")
+    if out.suffix == ".py" and (config.samples or check_samples):
+        raise DataError(f"'{out}' would load every sample; write .json or .npz to choose samples")
+    dataset = data(open_model(model), calib, config)
+    if check_samples is not None:
+        dataset = held_out(dataset, check_samples)[1]
+    if out.suffix == ".json":
+        polygraphy_data.save_json(dataset, out)
+    elif out.suffix == ".py":
+        polygraphy_data.save_script(Path(model), calib, out)
+    else:
+        samples = list(dataset)
+        stacked = {name: np.concatenate([s[name] for s in samples]) for name in samples[0]}
+        with replacing(out) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **stacked)  # type: ignore[arg-type]
+    return len(dataset)
+
+
+def write_report(
+    model: str | Path,
+    out: str | Path,
+    sources: Sources | None = None,
+    commands: tuple[str, ...] = (),
+) -> None:
+    """Write one self-contained HTML page about a model with Q/DQ.
+
+    sources: files to take in besides. commands: what made it, to show. Raises OnnxqError for files
+    that are not what they should be, or were made for another model.
+    """
+    from onnxq.report.html import write_page
+    from onnxq.report.html.gathering import Sources, gather
+
+    write_page(gather(Path(model), sources or Sources(), commands), Path(out))
