@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Section = Literal[
-    "Ranking", "Scoring", "Search", "Placement", "Calibration", "Recovery", "Precision", "Running",
-    "Output",
+    "Engine", "Ranking", "Scoring", "Search", "Placement", "Calibration", "Recovery", "Precision",
+    "Running", "Output",
 ]  # fmt: skip
 Place = Literal["read", "write", "folder"]
 KEY = "onnxq.option"

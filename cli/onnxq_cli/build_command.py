@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from onnxq.json_text import to_json
+from onnxq.trt.build import BuildOptions
 from onnxq_cli import streams
-from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.fields import IN, OUT, option, options_of, value_of
 from onnxq_cli.options import calib_option, json_option
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
@@ -21,16 +22,11 @@ from onnxq_cli.sections import verb
 )
 @click.argument("model", type=IN)
 @option("-o", "--out", type=OUT, required=True, help="Where the engine goes.")
-@option("--backend", type=click.Choice(["tensorrt", "tensorrt-rtx"]),
-        help="Default: what is installed.")  # fmt: skip
-@option("--shapes", multiple=True, metavar="NAME:MIN:OPT:MAX",
-        help="Profile of a dynamic input, or NAME:SHAPE. Repeatable.")  # fmt: skip
+@options_of(BuildOptions)
 @calib_option(required=False)
-@option("--arch", help="TensorRT-RTX without a GPU: what to build for. Default: sm89.")
-@option("--timing-cache", type=OUT, help="Read if there, and written back.")
-@option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="MiB that kernels may use.")
-@option("--plugin", "plugins", type=IN, multiple=True, help="Plugin library. Repeatable.")
-@option("--bisect", is_flag=True, help="If refused: find the fewest Q/DQ to take out.")
+@option(
+    "--bisect", is_flag=True, section="Engine", help="If refused: find the fewest Q/DQ to take out."
+)
 @json_option()
 def command(model: Path, out: Path, **options: Any) -> int:
     """Build a strongly typed engine of MODEL, and say in which precision each node runs.
@@ -41,12 +37,8 @@ def command(model: Path, out: Path, **options: Any) -> int:
     from onnxq import api
     from onnxq.report import engine as report
     from onnxq.report import text
-    from onnxq.trt.build import BuildOptions
 
-    settings = BuildOptions(
-        options["backend"], options["shapes"], options["arch"], options["timing_cache"],
-        options["workspace"], options["plugins"],
-    )  # fmt: skip
+    settings = value_of(BuildOptions, options)
     with Bars() as bars:
         found = api.build(
             model, out, settings, options["calib"], bisect=options["bisect"], progress=bars

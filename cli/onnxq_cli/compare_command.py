@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from onnxq.json_text import to_json
+from onnxq.judge.gates import Thresholds
 from onnxq_cli import streams
-from onnxq_cli.fields import IN, option
+from onnxq_cli.fields import IN, option, options_of, value_of
 from onnxq_cli.options import (
     calib_option,
     command_line,
@@ -34,23 +35,7 @@ from onnxq_cli.sections import verb
 @running_options
 @option("--per-tensor", is_flag=True, help="Compare every tensor both graphs have, in order.")
 @top_option(20, "Rows of the --per-tensor table, worst first.")
-@option(
-    "--tolerance",
-    section="Scoring",
-    type=float,
-    help="Absolute and relative, per sample (Polygraphy).",
-)
-@option("--error-stat", section="Scoring", type=click.Choice(["mean", "max", "median", "elemwise"]),
-        default="mean", show_default=True, help="What --tolerance looks at.")  # fmt: skip
-@option("--atol", section="Scoring", type=float, help="Largest mean absolute error of an output.")
-@option("--min-sqnr", section="Scoring", type=float, help="Least SQNR of an output, in dB.")
-@option("--min-cosine", section="Scoring", type=float, help="Least cosine similarity of an output.")
-@option(
-    "--min-agreement",
-    section="Scoring",
-    type=float,
-    help="Least share of equal top classes, 0 to 1.",
-)
+@options_of(Thresholds)
 @report_option
 @json_option()
 def command(reference: Path, quantized: Path, **options: Any) -> int:
@@ -60,12 +45,8 @@ def command(reference: Path, quantized: Path, **options: Any) -> int:
     """
     from onnxq import api
     from onnxq.report import comparison, text
-    from onnxq.trt.compare import Thresholds
 
-    thresholds = Thresholds(
-        **{k: options[k] for k in ("tolerance", "error_stat", "atol", "min_sqnr", "min_cosine",
-                                   "min_agreement")}
-    )  # fmt: skip
+    thresholds = value_of(Thresholds, options)
     with Bars() as bars:
         found = api.compare_models(
             reference, quantized, options["calib"], thresholds, config_of(options),

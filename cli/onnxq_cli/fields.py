@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import click
 
@@ -85,7 +85,7 @@ def _type(hint: Any, said: Said) -> dict[str, Any]:
         whole = {"callback": _whole} if int in kinds else {}
         return {"type": click.Choice([str(word) for word in words]), **whole}
     if said.place is not None:
-        return {"type": PLACES[said.place]}
+        return {"type": PLACES[said.place], "multiple": get_origin(hint) is tuple}
     if hint is bool:
         return {"is_flag": True}
     if hint == tuple[int, ...]:
@@ -94,7 +94,8 @@ def _type(hint: Any, said: Said) -> dict[str, Any]:
         patterns = {"shell_complete": complete_nodes} if said.metavar == "PATTERN" else {}
         return {"multiple": True, **patterns}
     if float in kinds:
-        return {"type": click.FloatRange(said.above, said.most, min_open=True)}
+        bounds = click.FloatRange(said.above, said.most, min_open=True)
+        return {"type": float if said.above is None else bounds}
     if int in kinds:
         return {"type": int if said.least is None else click.IntRange(said.least)}
     return {}

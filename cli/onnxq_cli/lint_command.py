@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from onnxq.json_text import to_json
+from onnxq.trt.backend import MODULES
+from onnxq.trt.rule import Severity
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
 from onnxq_cli.options import json_option
@@ -17,14 +20,14 @@ from onnxq_cli.sections import verb
 @click.argument("model", type=IN)
 @option(
     "--backend",
-    type=click.Choice(["tensorrt", "tensorrt-rtx"]),
+    type=click.Choice(list(MODULES)),
     default="tensorrt",
     show_default=True,
     help="Judge by TensorRT's documentation, or by what TensorRT-RTX was seen to do.",
 )
 @option(
     "--severity",
-    type=click.Choice(["refused", "inaccurate", "slow", "info"]),
+    type=click.Choice(get_args(Severity)),
     default="info",
     show_default=True,
     help="Show findings of this severity and worse.",

@@ -18,6 +18,7 @@ from onnxq.arrays import Array
 from onnxq.errors import OnnxqError
 from onnxq.judge.accuracy import Agreement, Agreements, agreement
 from onnxq.judge.gaps import finite_pairs
+from onnxq.option import option
 
 ERROR_STATS = ("mean", "max", "median", "elemwise")
 
@@ -26,32 +27,35 @@ ERROR_STATS = ("mean", "max", "median", "elemwise")
 class Thresholds:
     """What decides the exit code; None is not asked for.
 
-    tolerance: absolute and relative, judged by Polygraphy per sample on `error_stat`. atol: largest
-    mean absolute error of an output. min_sqnr: dB. min_cosine. min_agreement: least share of rows
-    whose top class (last axis) agrees, and of equal values of outputs that are no floats.
+    tolerance: judged on `error_stat`. min_agreement: of rows by their top class (last axis), and of
+    equal values of outputs that are no floats.
     """
 
-    tolerance: float | None = None
-    error_stat: str = "mean"
-    atol: float | None = None
-    min_sqnr: float | None = None
-    min_cosine: float | None = None
-    min_agreement: float | None = None
+    tolerance: float | None = option(
+        None, "Absolute and relative, per sample (Polygraphy).", "Scoring"
+    )
+    error_stat: str = option("mean", "What --tolerance looks at.", "Scoring", choices=ERROR_STATS)
+    atol: float | None = option(None, "Largest mean absolute error of an output.", "Scoring")
+    min_sqnr: float | None = option(None, "Least SQNR of an output, in dB.", "Scoring")
+    min_cosine: float | None = option(None, "Least cosine similarity of an output.", "Scoring")
+    min_agreement: float | None = option(
+        None, "Least share of equal top classes, 0 to 1.", "Scoring"
+    )
 
     def __post_init__(self) -> None:
         if self.error_stat not in ERROR_STATS:
             raise OnnxqError(f"unknown error stat '{self.error_stat}'; choose {ERROR_STATS}")
         for name in ("tolerance", "atol", "min_sqnr", "min_cosine", "min_agreement"):
             if math.isnan(getattr(self, name) or 0.0):
-                option = "--" + name.replace("_", "-")
-                raise OnnxqError(f"{option} nan holds for nothing; give a number")
+                flag = "--" + name.replace("_", "-")
+                raise OnnxqError(f"{flag} nan holds for nothing; give a number")
 
     @property
     def distances(self) -> list[str]:
         """The options that were given and say how far apart floats may be."""
         values = {"--tolerance": self.tolerance, "--atol": self.atol, "--min-sqnr": self.min_sqnr,
                   "--min-cosine": self.min_cosine}  # fmt: skip
-        return [option for option, value in values.items() if value is not None]
+        return [flag for flag, value in values.items() if value is not None]
 
 
 @dataclass

@@ -29,8 +29,9 @@ from onnxq.escaping import shell_word
 from onnxq.files import refuse
 from onnxq.model.external import files_beside
 from onnxq.model.input_shapes import parse_shapes, suggested
+from onnxq.option import option
 from onnxq.progress import Progress, silent
-from onnxq.trt.backend import Backend, find_backend, has_gpu
+from onnxq.trt.backend import MODULES, Backend, find_backend, has_gpu
 
 ARCHITECTURE = "sm89"  # what TensorRT-RTX builds for on a machine without a GPU
 
@@ -39,19 +40,26 @@ ARCHITECTURE = "sm89"  # what TensorRT-RTX builds for on a machine without a GPU
 class BuildOptions:
     """How to build.
 
-    backend: "tensorrt" or "tensorrt-rtx"; None takes what is installed. shapes: one
-    `name:min:opt:max` for each dynamic input. arch: what TensorRT-RTX builds for, such as "sm89";
-    None is the GPU that is here, or sm89 without one. timing_cache: read if there and written
-    back, where there is a GPU to time kernels on. workspace: MiB that kernels may use. plugins:
-    libraries to load first. timeout: seconds.
+    arch: such as "sm89"; None is the GPU that is here, or sm89 without one. timing_cache: where
+    there is a GPU to time kernels on. timeout: seconds.
     """
 
-    backend: str | None = None
-    shapes: tuple[str, ...] = ()
-    arch: str | None = None
-    timing_cache: Path | None = None
-    workspace: int | None = None
-    plugins: tuple[Path, ...] = ()
+    backend: str | None = option(
+        None, "Default: what is installed.", "Engine", choices=tuple(MODULES)
+    )
+    shapes: tuple[str, ...] = option(
+        (), "Profile of a dynamic input, or NAME:SHAPE. Repeatable.", "Engine", "NAME:MIN:OPT:MAX"
+    )
+    arch: str | None = option(
+        None, f"TensorRT-RTX without a GPU: what to build for. Default: {ARCHITECTURE}.", "Engine"
+    )
+    timing_cache: Path | None = option(
+        None, "Read if there, and written back.", "Engine", place="write"
+    )
+    workspace: int | None = option(None, "MiB that kernels may use.", "Engine", "MIB", least=1)
+    plugins: tuple[Path, ...] = option(
+        (), "Plugin library. Repeatable.", "Engine", flag="--plugin", place="read"
+    )
     timeout: float | None = None
 
 

@@ -11,12 +11,14 @@ from onnxq_cli.main import COMMANDS, cli
 from onnxq_cli.options import config_of
 from onnxq_cli.sections import FEW, Command
 
+from onnxq.judge.gates import Thresholds
 from onnxq.option import KEY
 from onnxq.pipeline.config import Config
 from onnxq.schemes import SCHEMES
 from onnxq.search.options import SearchOptions
 from onnxq.sensitivity.options import Options
 from onnxq.targets.options import PlanOptions
+from onnxq.trt.build import BuildOptions
 
 CLI = Path(__file__).resolve().parents[2] / "cli" / "onnxq_cli"
 WHOLE = {  # command -> the dataclasses of which every field is an option of it
@@ -26,12 +28,16 @@ WHOLE = {  # command -> the dataclasses of which every field is an option of it
     "sensitivity": (PlanOptions, Options),
     "search": (PlanOptions, SearchOptions),
     "recipe": (PlanOptions,),
+    "build": (BuildOptions,),
+    "compare": (Thresholds,),
 }
 NOT_TYPED = {  # fields that are made of options of other names
     Config: {"placement"},
     PlanOptions: {"high_precision"},  # the Config's
     Options: {"labels"},
     SearchOptions: {"budget", "labels"},
+    BuildOptions: {"timeout"},
+    Thresholds: set(),
 }
 # Options that are another thing where they have the name of a field.
 OTHERS = {
@@ -41,6 +47,8 @@ OTHERS = {
     ("diff", "top"),
     ("prepare", "requantize"),
     ("plot", "method"),  # methods to draw
+    ("lint", "backend"),  # whose documentation, or behaviour
+    ("search", "min_sqnr"),  # of the budget
 }
 
 
