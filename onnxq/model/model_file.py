@@ -55,9 +55,9 @@ def read(path: Path) -> tuple[onnx.ModelProto, ModelFile]:
     known = identity_of(path) if path.is_file() else None
     content = _content(path)
     model = _parsed(path, content)
-    files = files_beside(path, model)
+    names = tuple(external_files(model)) if _names_files(content) else ()
+    files = files_beside(path, model) if names else []
     before = [identity_of(file) for file in files]
-    names = tuple(external_files(model))
     _locate(path, model)
     sha = hashlib.sha256(content)
     for file in files:
@@ -87,10 +87,17 @@ def _check(file: Path, identity: Identity) -> None:
 
 def parse(path: Path) -> onnx.ModelProto:
     """The model alone, as `read` reads it; its weights are not hashed."""
-    model = _parsed(path, _content(path))
-    files_beside(path, model)
+    content = _content(path)
+    model = _parsed(path, content)
+    if _names_files(content):
+        files_beside(path, model)
     _locate(path, model)
     return model
+
+
+def _names_files(content: bytes) -> bool:
+    """Whether a model may name external data: the key of a file's name is in it."""
+    return b"location" in content
 
 
 def _content(path: Path) -> bytes:

@@ -40,11 +40,15 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
     tidy(out)
     tidy(out)
     given = constants(graph)
+    settled: list[Pass] = []  # what ran since the last rewrite: it would do nothing again
     for one in passes:
+        if one in settled:
+            continue
         name = getattr(one, "__name__", repr(one))
         with stored.spilling():
             count = run_pass(one, out, graph)
         log.debug("%s: %d rewrites", name, count)
+        settled = [one] if count else [*settled, one]
         if count:
             tidy(out)
             stored.spill(constants(out), given)

@@ -7,6 +7,9 @@ shapes are computed from.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -18,22 +21,37 @@ KEEP_BYTES = 1024
 def weightless(graph: Graph) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
     """The model of `graph` with constants over 1 kB as inputs, and those constants by name.
 
-    `graph` is left alone; its outputs and original inputs keep their order.
+    `graph` is as it was afterwards; its outputs and original inputs keep their order.
     """
-    copy = graph.copy()
-    copy.import_domains = list(graph.import_domains) if graph.import_domains else None
     large = {
         name: tensor
         for name, tensor in graph.tensors().items()
         if isinstance(tensor, gs.Constant) and tensor._values.nbytes > KEEP_BYTES
     }
-    tensors = copy.tensors()
-    for name in large:
-        tensor = tensors[name]
-        tensor.to_variable(shape=list(tensor.shape))
-        tensor.type = "tensor_type"
-        copy.inputs.append(tensor)
-    return to_proto(copy), large
+    with _as_inputs(graph, list(large.values())):
+        model = to_proto(graph)
+    for said in ("producer_name", "producer_version"):
+        model.ClearField(said)
+    return model, large
+
+
+@contextmanager
+def _as_inputs(graph: Graph, constants: list[Tensor]) -> Iterator[None]:
+    """Within it the constants are inputs of the graph: to copy 10,000 nodes for that takes longer
+    than to write them."""
+    inputs, states = graph.inputs, [(type(t), dict(vars(t))) for t in constants]
+    try:
+        for tensor in constants:
+            tensor.to_variable(shape=list(tensor.shape))
+            tensor.type = "tensor_type"
+        graph.inputs = [*inputs, *constants]
+        yield
+    finally:
+        graph.inputs = inputs
+        for tensor, (kind, state) in zip(constants, states, strict=True):
+            tensor.__class__ = kind
+            tensor.__dict__.clear()
+            tensor.__dict__.update(state)
 
 
 def refill(graph: Graph, model: onnx.ModelProto, large: dict[str, Tensor]) -> None:
