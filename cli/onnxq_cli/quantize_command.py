@@ -79,10 +79,10 @@ def command(**options: Any) -> int:
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     with Bars() as bars:
         result = api.quantize(model, calib, config, plan_from=plan, stats_from=stats, progress=bars)
-    if config.io == "keep" and result.manifest["agreement"]["session"] == "plain":
-        result.manifest["repeat"] = lines(model, out, calib, config, result.agreement)
-    result.manifest["notes"] += poor(model, out, calib, config, result.agreement)
-    _write(result, out, config, options)
+    told = (model, out, calib, config, result.agreement)
+    plain = config.io == "keep" and result.record.agreement["session"] == "plain"
+    result = result.told(lines(*told) if plain else None, poor(*told))
+    result = _write(result, out, config, options)
     if options["as_json"]:
         streams.out(to_json(result.manifest))
     else:
@@ -102,13 +102,13 @@ def _planned(model: Path, config: Config, plan: Plan | None, options: dict[str, 
     return 0
 
 
-def _write(result: Quantized, out: Path, config: Config, options: dict[str, Any]) -> None:
-    """Write the model and all that was asked for beside it, all or none."""
+def _write(result: Quantized, out: Path, config: Config, options: dict[str, Any]) -> Quantized:
+    """Write the model and all that was asked for beside it, all or none; the result as written."""
     from onnxq import api
     from onnxq.files import together
 
     with together():
-        api.write(result, out, config)
+        result = api.write(result, out, config)
         values = (result.plan, result.stats, result.ranges, config)
         for key, value in zip(SAVED, values, strict=True):
             _save(value, options[key])
@@ -116,6 +116,7 @@ def _write(result: Quantized, out: Path, config: Config, options: dict[str, Any]
             from onnxq.report.html import verbs, write_page
 
             write_page(verbs.quantized(result, out.name, command_line()), options["report"])
+    return result
 
 
 def _save(value: Any, path: Path | None) -> None:

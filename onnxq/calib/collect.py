@@ -114,7 +114,7 @@ class _Task:
             block = self.data.block(portion)
             return block, [facts.digest for facts in self.data.noted(portion, block)]
         sample = self.data.sample(portion[0])
-        block = {name: np.ascontiguousarray(x)[None] for name, x in sample.items()}
+        block = {name: np.asarray(x, order="C")[None] for name, x in sample.items()}
         return block, [sample_digest(sample)]
 
     def missing(self) -> Sequence[int]:

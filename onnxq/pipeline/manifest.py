@@ -11,17 +11,17 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from onnxq import __version__
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.files import write_text
 from onnxq.json_text import plain
-from onnxq.judge.accuracy import Agreements
+from onnxq.judge.accuracy import Agreement, Agreements
 from onnxq.model.graph import Graph, within
 from onnxq.model.input_shapes import InputShape
 from onnxq.model.model_file import ModelFile
@@ -32,9 +32,8 @@ from onnxq.words import count
 
 TIMES = ("seconds",)  # of a manifest, what two equal runs do not share
 FORM = FileForm("onnxq.manifest", 1)
+Document = dict[str, Any]
 PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "numpy")
-
-Manifest = dict[str, Any]
 
 
 def versions() -> dict[str, str]:
@@ -74,7 +73,9 @@ class Remarks:
     notes: lines for the user. auto: method -> mean SQNR at the outputs, if `auto` chose.
     recovered: what each recovery did, in order. kept: nodes kept in FP32 in a half graph.
     check_samples: compared on. seen: what part they took before, such as "of the calibration";
-    empty for samples held out of everything. shapes: of the inputs in the data. seconds: per stage.
+    empty for samples held out of everything. shapes: of the inputs in the data.
+    unrounded: agreement of the outputs where TensorRT has another. trouble: why a plain session
+    cannot run the model, else empty. seconds: per stage.
     """
 
     notes: list[str]
@@ -84,22 +85,52 @@ class Remarks:
     check_samples: int
     seen: str
     shapes: Sequence[InputShape]
+    unrounded: Mapping[str, Agreement]
+    trouble: str
     seconds: Mapping[str, float]
 
 
-class Values(Protocol):
-    """The values of a run that the manifest describes (`api.Quantized`)."""
+@dataclass(frozen=True)
+class Values:
+    """The values of a run: the Q/DQ graph, and what led to it."""
 
-    @property
-    def graph(self) -> Graph: ...
-    @property
-    def plan(self) -> Plan: ...
-    @property
-    def stats(self) -> Stats: ...
-    @property
-    def ranges(self) -> Ranges: ...
-    @property
-    def agreement(self) -> Agreements: ...
+    graph: Graph
+    plan: Plan
+    stats: Stats
+    ranges: Ranges
+    agreement: Agreements
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run decided and measured.
+
+    repeat: commands that compare the models again. output: what was written, once it is.
+    """
+
+    versions: Mapping[str, str]
+    config: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    nodes: Mapping[str, Any]
+    agreement: Mapping[str, Any]
+    tensors: Mapping[str, Mapping[str, Any]]
+    quantized_nodes: Mapping[str, str]
+    float_nodes: Mapping[str, str]
+    same_values: Mapping[str, str]
+    tied: Sequence[Sequence[str]]
+    kept_fp32: Mapping[str, str]
+    auto: Mapping[str, float]
+    recovered: Sequence[Mapping[str, Any]]
+    notes: Sequence[str]
+    seconds: Mapping[str, float]
+    repeat: Sequence[str] | None = None
+    output: Mapping[str, Any] | None = None
+
+    def document(self) -> Document:
+        """Its JSON document."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {key: value for key, value in found.items() if value is not None}
 
 
 def samples_of(agreement: Mapping[str, Any]) -> str:
@@ -113,54 +144,57 @@ def samples_of(agreement: Mapping[str, Any]) -> str:
 def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) -> Manifest:
     """The manifest of a run, before its output is written."""
     plan, stats = values.plan, values.stats
-    return {
-        "versions": versions(),
-        "config": config.flat(),
-        "model": {
+    return Manifest(
+        versions=versions(),
+        config=config.flat(),
+        model={
             "path": file.path.name,
             "sha256": plan.model,
             "bytes": file.bytes,
             "external_data": list(file.external),
         },
-        "data": {
+        data={
             "digest": stats.data,
             "samples": stats.samples,
             "shapes": {s.name: {"min": s.min, "opt": s.opt, "max": s.max} for s in remarks.shapes},
         },
-        "nodes": node_counts(values.graph, plan),
-        "agreement": {
+        nodes=node_counts(values.graph, plan),
+        agreement={
             "samples": remarks.check_samples,
             "seen": remarks.seen,
             "outputs": {name: a.as_dict() for name, a in values.agreement.items()},
             "exact": {name: e.as_dict() for name, e in values.agreement.exact.items()},
             "left_out": dict(values.agreement.left_out),
+            "session": remarks.trouble or "plain",
+            "unrounded": {name: a.as_dict() for name, a in remarks.unrounded.items()},
         },
-        "tensors": {name: asdict(r) for name, r in values.ranges.tensors.items()},
-        "quantized_nodes": dict(plan.rules),
-        "float_nodes": dict(plan.skipped),
-        "same_values": dict(plan.source),
-        "tied": [list(group) for group in plan.tied],
-        "kept_fp32": dict(remarks.kept),
-        "auto": dict(remarks.auto),
-        "recovered": [dict(found) for found in remarks.recovered],
-        "notes": list(remarks.notes),
-        "seconds": dict(remarks.seconds),
-    }
+        tensors={name: asdict(r) for name, r in values.ranges.tensors.items()},
+        quantized_nodes=dict(plan.rules),
+        float_nodes=dict(plan.skipped),
+        same_values=dict(plan.source),
+        tied=[list(group) for group in plan.tied],
+        kept_fp32=dict(remarks.kept),
+        auto=dict(remarks.auto),
+        recovered=[dict(found) for found in remarks.recovered],
+        notes=list(remarks.notes),
+        seconds=dict(remarks.seconds),
+    )
 
 
-def digest(manifest: Mapping[str, Any]) -> dict[str, str]:
+def digest(manifest: Manifest) -> dict[str, str]:
     """What goes into the model's metadata_props: where the model came from, in short.
 
     How long it took is left out, so that two equal runs write the same bytes.
     """
+    nodes = manifest.nodes
     return {
         "onnxq.version": __version__,
-        "onnxq.source_model": manifest["model"]["sha256"],
-        "onnxq.calibration_data": manifest["data"]["digest"],
-        "onnxq.method": manifest["config"]["method"],
-        "onnxq.quantized_nodes": str(sum(manifest["nodes"]["quantized"].values())),
-        "onnxq.float_nodes": str(sum(manifest["nodes"]["float"].values())),
-        "onnxq.manifest_sha256": hash_of(manifest, TIMES),
+        "onnxq.source_model": manifest.model["sha256"],
+        "onnxq.calibration_data": manifest.data["digest"],
+        "onnxq.method": manifest.config["method"],
+        "onnxq.quantized_nodes": str(sum(nodes["quantized"].values())),
+        "onnxq.float_nodes": str(sum(nodes["float"].values())),
+        "onnxq.manifest_sha256": hash_of(manifest.document(), TIMES),
     }
 
 
@@ -172,4 +206,4 @@ def hash_of(manifest: Mapping[str, Any], without: Collection[str]) -> str:
 
 def save(manifest: Manifest, path: Path) -> None:
     """Write the manifest, whole or not at all."""
-    write_text(path, FORM.to_json(manifest))
+    write_text(path, FORM.to_json(manifest.document()))

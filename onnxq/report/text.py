@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -25,7 +25,7 @@ EXACT = "Outputs that are no floats, by equality"
 ENDLESS = 100_000  # columns of a pipe
 
 
-def summary(manifest: dict[str, Any]) -> RenderableType:
+def summary(manifest: Mapping[str, Any]) -> RenderableType:
     """What `onnxq quantize` prints at the end: what it cost, what was done, how to go on."""
     parts: list[RenderableType] = _agreement(manifest)
     parts.append(nodes_table(manifest["nodes"]))
@@ -49,7 +49,7 @@ def nodes_table(counts: dict[str, Any]) -> RenderableType:
     return Table("Nodes", ("precision and why", "nodes"), rows)
 
 
-def _agreement(manifest: dict[str, Any]) -> list[RenderableType]:
+def _agreement(manifest: Mapping[str, Any]) -> list[RenderableType]:
     """How near the outputs are: floats by distance, others by equality; or that none was compared,
     for which the notes have the reasons."""
     found = manifest["agreement"]
@@ -74,7 +74,7 @@ def exact_table(title: str, exact: dict[str, Any]) -> RenderableType:
     return Table(title, ("output", "equal %", "values"), rows)
 
 
-def _methods(manifest: dict[str, Any]) -> list[RenderableType]:
+def _methods(manifest: Mapping[str, Any]) -> list[RenderableType]:
     """The mean SQNR of every method that `auto` tried, best first."""
     tried = sorted(manifest.get("auto", {}).items(), key=lambda item: -item[1])
     rows = [(name, f"{score:.2f}") for name, score in tried]
@@ -83,7 +83,7 @@ def _methods(manifest: dict[str, Any]) -> list[RenderableType]:
     )
 
 
-def _recovered(manifest: dict[str, Any]) -> list[RenderableType]:
+def _recovered(manifest: Mapping[str, Any]) -> list[RenderableType]:
     """What each recovery did, and what it brought at the outputs on the samples that judged it."""
     lines: list[RenderableType] = []
     for found in manifest.get("recovered", ()):
@@ -106,12 +106,12 @@ def _recovered(manifest: dict[str, Any]) -> list[RenderableType]:
     return [*lines, Text("")] if lines else []
 
 
-def _notes(manifest: dict[str, Any]) -> list[RenderableType]:
+def _notes(manifest: Mapping[str, Any]) -> list[RenderableType]:
     notes = [line(f"note: {note}", "yellow") for note in manifest.get("notes", ())]
     return [*notes, Text("")] if notes else []
 
 
-def _clipping(manifest: dict[str, Any]) -> list[RenderableType]:
+def _clipping(manifest: Mapping[str, Any]) -> list[RenderableType]:
     """The tensors with the largest share of clipped values; nothing where none clips."""
     clipped = [(n, r) for n, r in manifest["tensors"].items() if r["sat_ratio"] > 0]
     worst = sorted(clipped, key=lambda item: -item[1]["sat_ratio"])[:SHOWN]
@@ -128,7 +128,7 @@ def ranges_table(ranges: Ranges, samples: int) -> RenderableType:
     return Table(title, ("tensor", "amax", "clipped %"), rows)
 
 
-def _files(manifest: dict[str, Any]) -> Text:
+def _files(manifest: Mapping[str, Any]) -> Text:
     model, out = manifest["model"], manifest["output"]
     times = ", ".join(f"{k} {v:.1f} s" for k, v in manifest["seconds"].items() if v >= 0.05)
     sizes = f"{model['bytes'] / MB:.2f} MB -> {out['path']} {out['bytes'] / MB:.2f} MB"

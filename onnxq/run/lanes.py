@@ -40,7 +40,7 @@ class Lanes:
         self._arrays = {
             name: np.empty((self.count, *shape), dtype) for name, (dtype, shape) in types.items()
         }
-        places = [{name: x[j] for name, x in self._arrays.items()} for j in range(self.count)]
+        places = [{name: x[j, ...] for name, x in self._arrays.items()} for j in range(self.count)]
         self._steps = [
             (session, [ort.bind(session, place, segment.outputs) for place in places],
              segment.outputs)

@@ -63,7 +63,7 @@ class Program:
                     f"a sample has no input '{name}', it has {sorted(sample)}; "
                     f"the model's inputs are {sorted(self.inputs)}"
                 )
-        return {name: np.ascontiguousarray(sample[name]) for name in self.inputs}
+        return {name: np.asarray(sample[name], order="C") for name in self.inputs}
 
 
 def compile_program(
@@ -179,7 +179,7 @@ class Runner:
                     raise BufferMismatch from e
                 return
         for j in range(count):
-            yield from self.run({name: x[j] for name, x in block.items()})
+            yield from self.run({name: x[j, ...] for name, x in block.items()})
 
     def run(self, live: Live) -> Iterator[Live]:
         """What each segment in turn writes, from the inputs `live`; it holds until the next one.

@@ -100,3 +100,23 @@ def test_samples_are_looked_at_once(
     monkeypatch.setattr("onnxq.calib.data_sources.read_rows", lambda *_: pytest.fail("read again"))
     assert data.digest() == whole
     assert len(data.select(range(9)).facts()) == 9
+
+
+@pytest.mark.parametrize("count", [5, 300])
+def test_a_number_beside_the_rows_stays_one(tmp_path: Path, count: int) -> None:
+    """An input without an axis, of which a file has one number a sample."""
+    parsed = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+g (float[N, 4] x, bool c) => (float[N, 4] y) {
+  y = If (c) <then_branch = a () => (float[N, 4] p) { p = Neg(x) },
+              else_branch = b () => (float[N, 4] q) { q = Abs(x) }> }""")
+    rng = np.random.default_rng(0)
+    stacked = {"x": rng.standard_normal((count, 4)).astype(np.float32),
+               "c": rng.random(count) < 0.5}  # fmt: skip
+    np.savez(tmp_path / "xc.npz", **stacked)
+    inputs = {"x": InputInfo((None, 4), np.dtype(np.float32)), "c": InputInfo((), np.dtype(bool))}
+    data = open_data(str(tmp_path / "xc.npz"), inputs)
+    assert data.block([0, 1])["c"].shape == (2,)
+    found = collect(graphs.from_proto(parsed), ["x", "y"], data)
+    flipped = np.where(stacked["c"][:, None], -stacked["x"], abs(stacked["x"]))
+    assert (found["y"].min, found["y"].max) == (flipped.min(), flipped.max())
+    assert found["y"].count == flipped.size

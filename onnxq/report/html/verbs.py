@@ -18,7 +18,7 @@ from onnxq.report.html.gathering import Sources, gather
 from onnxq.trt.compare import ENGINES
 
 if TYPE_CHECKING:
-    from onnxq.api import Quantized
+    from onnxq.pipeline.quantize import Quantized
     from onnxq.trt.compare import Comparison
 
 

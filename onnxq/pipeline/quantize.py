@@ -1,0 +1,210 @@
+"""The whole pipeline: prepare, plan, calibrate, read ranges, insert Q/DQ, recover, compare; and
+what it made, written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from onnxq import files
+from onnxq.calib.data import Dataset
+from onnxq.calib.holdout import held_out
+from onnxq.calib.observed import settle
+from onnxq.calib.ranges import Ranges
+from onnxq.calib.stats import Stats
+from onnxq.errors import DataError
+from onnxq.model import graph as graphs
+from onnxq.model.graph import Graph
+from onnxq.model.input_shapes import shapes_seen
+from onnxq.passes.name_axes import name_axes_by
+from onnxq.pipeline import manifest as manifests
+from onnxq.pipeline import original, remarks
+from onnxq.pipeline.comparing import FloatSide
+from onnxq.pipeline.comparing import agreement as near
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.high_precision import HALF_SAMPLES
+from onnxq.pipeline.manifest import Document, Manifest, Values
+from onnxq.pipeline.method_choice import choose, is_auto
+from onnxq.pipeline.recoveries import refine, reshape
+from onnxq.pipeline.source import Source, prepare
+from onnxq.pipeline.steps import (
+    as_attributes,
+    calibrate,
+    data,
+    insert,
+    plan,
+    refuse_empty,
+    refuse_unsound,
+    runtime_of,
+    to_high_precision,
+    write_biases,
+)
+from onnxq.plan import Plan
+from onnxq.progress import Progress, silent
+from onnxq.recover.sites import shift_biases
+from onnxq.run.runtime import release_free_memory
+from onnxq.table import Folded, page
+
+
+@dataclass(frozen=True)
+class Quantized(Values):
+    """What `quantize` returns: the Q/DQ graph, every value on the way to it, and the manifest.
+
+    metadata: the source model's own metadata_props, such as class names, handed on by `write`.
+    """
+
+    metadata: Mapping[str, str] = field(repr=False)
+    record: Manifest = field(repr=False)
+
+    @property
+    def manifest(self) -> Document:
+        """What the run decided and measured, as the document that `write` writes."""
+        return self.record.document()
+
+    def told(self, repeat: Sequence[str] | None, notes: Iterable[str]) -> Quantized:
+        """The same, with commands that compare the models again and more to say to the user."""
+        notes = [*self.record.notes, *notes]
+        return replace(self, record=replace(self.record, repeat=repeat, notes=notes))
+
+    def __repr__(self) -> str:
+        outputs = [f"'{name}' {a.sqnr_db:.2f} dB" for name, a in self.agreement.items()]
+        outputs += [f"'{n}' {100 * e.share:.2f}% equal" for n, e in self.agreement.exact.items()]
+        nodes = f"{len(self.plan.nodes)} nodes quantized, {len(self.plan.skipped)} float"
+        return f"Quantized({nodes}; {', '.join(outputs) or 'not compared'})"
+
+    def _repr_html_(self) -> str:
+        found = self.agreement
+        outputs = [found.table()] if found else []
+        return page("Quantized", *outputs, *found.lines(), self.plan, Folded("ranges", self.ranges))
+
+
+def quantize(
+    model: str | Path,
+    calib: Sequence[str],
+    config: Config | None = None,
+    *,
+    plan_from: Plan | None = None,
+    stats_from: Stats | None = None,
+    progress: Progress = silent,
+) -> Quantized:
+    """The whole pipeline on a model file and calibration data; writes nothing.
+
+    `plan_from` and `stats_from` replace the plan and the calibration by saved ones, which must be
+    of this model. Raises OnnxqError subclasses for whatever the user can mend.
+    """
+    config = config or Config()
+    clock = _Clock()
+    with clock("prepare"):
+        source = float_source = prepare(model, config, plan_from)
+    with clock("plan"):
+        chosen = plan_from or plan(source, config)
+        chosen.check_model(source.sha256)
+        refuse_empty(chosen, source)
+        refuse_unsound(chosen, source)
+    with clock("calibrate"):
+        dataset = data(source, calib, config)
+        original.hold(source, dataset, runtime_of(config))
+        rest, check = held_out(dataset, config.check_samples)
+    with clock("recover"):
+        source, outcomes = reshape(source, chosen, rest, config, progress, stats_from)
+    with clock("calibrate"):
+        stats = stats_from or calibrate(source, chosen, rest, config, progress)
+        _check_stats(stats, source, float_source)
+    with clock("ranges"):
+        ranges, scores = choose(source, chosen, stats, check, config, progress)
+        unseen = {name for name, seen in stats.histograms.items() if not seen.count}
+        chosen, notes = settle(source.graph, chosen, ranges, unseen)
+        refuse_empty(chosen, source)
+    with clock("recover"):
+        draft, refined = refine(source, chosen, ranges, rest, config, progress)
+        ranges = draft.ranges or ranges
+    with clock("insert"):
+        graph = insert(source, chosen, ranges, config, draft.codes)
+        shift_biases(graph, draft.shifts)
+    half, kept, runs = _high_precision(source, graph, chosen, ranges, rest, config, clock)
+    with clock("compare"):
+        side = FloatSide(float_source, check)
+        agreement, unrounded, trouble = near(side, runs, config, progress)
+    values = Values(half, chosen, stats, ranges, agreement)
+    recovered = [o.as_dict() for o in (*outcomes, *refined)]
+    compared = remarks.Compared(agreement, unrounded, trouble, runs)
+    notes = [*source.notes, *original.notes(source), *notes]
+    notes += remarks.of_model(source, chosen, config, draft.codes)
+    notes += remarks.of_comparison(compared, not scores and is_auto(config))
+    took = remarks.took_part(dataset, rest, check, chosen, stats_from, config)
+    shapes = shapes_seen(dataset.shapes())
+    said = manifests.Remarks(
+        notes, scores, recovered, kept, len(check), took, shapes, unrounded, trouble, clock.seconds
+    )
+    record = manifests.describe(source.file, config, values, said)
+    return Quantized(**vars(values), metadata=source.file.metadata, record=record)
+
+
+def _high_precision(
+    source: Source,
+    graph: Graph,
+    plan: Plan,
+    ranges: Ranges,
+    dataset: Dataset,
+    config: Config,
+    clock: _Clock,
+) -> tuple[Graph, dict[str, str], Graph]:
+    """What is written, with attributes in place of Q/DQ where the plan has attribute ops; what of
+    it stays FP32, and why; and the form of it that ONNX Runtime can run, to compare."""
+    with clock("half"):
+        half = graph.copy()
+        kept = to_high_precision(source, half, dataset, config)
+        runs = graph if config.high_precision == "bf16" else half
+        if plan.attribute_ops:
+            half = as_attributes(source, graph, plan, ranges, config)
+            kept = to_high_precision(source, half, dataset, config)
+        for one in {id(g): g for g in (half, runs)}.values():
+            write_biases(one, config)
+        few = dataset.select(range(min(HALF_SAMPLES, len(dataset))))
+        name_axes_by(half, (facts.shapes for facts in few.facts()))
+    return half, kept, runs
+
+
+def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
+    """Raises DataError unless the statistics are those of the graph that is quantized."""
+    if source is not float_source and stats.model == float_source.sha256:
+        raise DataError(
+            "the statistics are of the model as it is, and channels, smooth or equalize changed "
+            "it; leave out --stats, or those recoveries"
+        )
+    stats.check_model(source.sha256)
+
+
+def write(result: Quantized, out: str | Path, config: Config | None = None) -> Quantized:
+    """Write the model to `out` and its manifest to `<out>.manifest.json`, both or neither; returns
+    the result, whose manifest has the output's path and size then.
+
+    A digest of the manifest goes into the model.
+    """
+    config = config or Config()
+    out = Path(out)
+    external = config.external_data or bool(result.record.model["external_data"])
+    with files.together():
+        metadata = {**result.metadata, **manifests.digest(result.record)}
+        size = graphs.save(result.graph, out, metadata, external)
+        written = replace(result.record, output={"path": out.name, "bytes": size})
+        manifests.save(written, out.with_name(out.name + ".manifest.json"))
+    return replace(result, record=written)
+
+
+class _Clock:
+    """Seconds spent in each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        release_free_memory()  # what one stage needed must not stand beside the next one's peak
+        spent = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.seconds[stage] = round(spent, 3)
