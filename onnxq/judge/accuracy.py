@@ -13,10 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import onnx
 
 from onnxq.arrays import Array, Sample
 from onnxq.errors import ModelError
@@ -24,7 +22,7 @@ from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_
 from onnxq.judge.gaps import finite_pairs, powers
 from onnxq.numerics import decibels
 from onnxq.run.over import stream, to_stream
-from onnxq.run.runtime import Runtime, release_free_memory
+from onnxq.run.runtime import Model, Runtime, release_free_memory
 from onnxq.table import Table, page
 
 
@@ -200,7 +198,6 @@ def agreements(
     )
 
 
-Model = onnx.ModelProto | Path
 Lazily = Model | Callable[[], Model]  # a function makes it when its turn comes
 
 

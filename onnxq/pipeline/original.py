@@ -77,8 +77,14 @@ def reference(source: Source) -> Model:
     """The float side of a figure: the file itself; the prepared graph where `hold` found that ONNX
     Runtime cannot run the file."""
     if source.original.refused is None:
-        return source.path
+        return _opened(source)
     return graphs.to_proto(source.graph)
+
+
+def _opened(source: Source) -> Model:
+    """The file, for ONNX Runtime to open; raises ModelError where it is not what was read."""
+    path = source.file.unchanged()
+    return source.original.on_disk or path
 
 
 def file_with(source: Source, outputs: Collection[str]) -> Path | None:
@@ -101,7 +107,7 @@ def notes(source: Source) -> Iterator[str]:
 
 def _file(source: Source) -> Model:
     """What the graph was prepared from: the file, or what it is without its Q/DQ."""
-    return graphs.to_proto(given(source)) if source.original.quantized else source.path
+    return graphs.to_proto(given(source)) if source.original.quantized else _opened(source)
 
 
 def _outputs(

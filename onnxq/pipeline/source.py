@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from onnxq.errors import ModelError
 from onnxq.model import graph as graphs
-from onnxq.model import stored
+from onnxq.model import model_file, stored
 from onnxq.model.graph import Graph, Tensor, within
 from onnxq.model.model_file import ModelFile
 from onnxq.passes.apply import Pass, apply, run_pass
@@ -23,6 +23,7 @@ from onnxq.passes.strip_qdq import only_weights, quantized_nodes, strip_qdq
 from onnxq.passes.type_custom_ops import type_custom_ops
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
+from onnxq.run.runtime import OnDisk
 from onnxq.spec import HALF_OPSET, LEAST_OPSET
 from onnxq.table import Table, page
 from onnxq.targets.specs import opset_of
@@ -40,10 +41,12 @@ class Preparation:
 class Original:
     """What is known of the file beside its prepared graph (see `original`).
 
-    outputs: names that it has. passes: what prepared it. quantized: its Q/DQ were taken out.
+    on_disk: what ONNX Runtime opens. outputs: names that it has. passes: what prepared it.
+    quantized: its Q/DQ were taken out.
     held: whether the two were seen to compute the same. refused: why ONNX Runtime cannot run it.
     """
 
+    on_disk: OnDisk | None = None
     outputs: frozenset[str] = frozenset()
     passes: tuple[Pass, ...] = ()
     quantized: bool = False
@@ -106,7 +109,10 @@ def prepare(
     """
     config = config or Config()
     path = Path(model)
-    graph, file = graphs.read(path)
+    read, file = model_file.read(path)
+    on_disk = OnDisk.of(path, read)
+    graph = graphs.from_proto(read)
+    del read
     stored.share(graphs.constants(graph))
     before = graph.opset
     quantized = config.requantize and bool(quantized_nodes(graph))
@@ -119,7 +125,7 @@ def prepare(
     notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
     told = Preparation(config, plan_from)
     outputs = frozenset(t.name for t in graph.outputs)
-    original = Original(outputs, (*PREPARE, *further), quantized)
+    original = Original(on_disk, outputs, (*PREPARE, *further), quantized)
     return Source(graph, file, file.sha256, notes, told, original)
 
 

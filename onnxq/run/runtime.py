@@ -30,7 +30,6 @@ from onnxq.run.providers import version as version
 from onnxq.run.python_ops import bridged, check, python_ops
 
 Session: TypeAlias = Any  # onnxruntime.InferenceSession
-Model: TypeAlias = onnx.ModelProto | Path
 
 EXTENSIONS = ("ai.onnx.contrib", "com.microsoft.extensions")  # domains of onnxruntime-extensions
 IN_MEMORY = 8 << 20  # bytes of weights: those of larger models go to ONNX Runtime in a file
@@ -50,6 +49,26 @@ class Runtime:
     plain: bool = False
 
 
+@dataclass(frozen=True)
+class OnDisk:
+    """A model file, and what there is to know of it before ONNX Runtime opens it: whoever has read
+    it says so, and it is not parsed again. domains: of its ops. without: optimizers left out.
+    """
+
+    path: Path
+    domains: frozenset[str]
+    without: tuple[str, ...]
+
+    @staticmethod
+    def of(path: Path, model: onnx.ModelProto) -> OnDisk:
+        """The file at `path`, which holds `model`; its weights do not matter."""
+        domains = frozenset(opset.domain for opset in model.opset_import)
+        return OnDisk(path, domains, tuple(disabled(model)))
+
+
+Model: TypeAlias = onnx.ModelProto | Path | OnDisk
+
+
 def session(
     model: Model, runtime: Runtime | None = None, threads: int = 0, optimize: str = "all"
 ) -> Session:
@@ -64,25 +83,26 @@ def session(
     """
     runtime = runtime or Runtime()
     model = _runnable(model, runtime)
-    opened = _opened(model)
-    options = session_options(opened, runtime, threads, optimize)
-    without = [] if runtime.plain else disabled(opened)
+    options = session_options(model, runtime, threads, optimize)
+    without = [] if runtime.plain else _without(model)
     with contextlib.ExitStack() as folders:
         source = _source(model, folders, options)
-        del model, opened  # the session has weights of its own
+        del model  # the session has weights of its own
         return _opened_session(source, options, runtime, without)
 
 
-def optimized(model: Model, runtime: Runtime | None = None) -> tuple[onnx.ModelProto, Session]:
+def optimized(
+    model: onnx.ModelProto, runtime: Runtime | None = None
+) -> tuple[onnx.ModelProto, Session]:
     """The model as ONNX Runtime runs it: fused, weights laid out for this machine's CPU; and the
     session that runs it so, on one thread."""
     runtime = runtime or Runtime()
-    model = _runnable(model, runtime)
-    options = session_options(model, runtime, 1, "all")
+    ready = _runnable(model, runtime)
+    options = session_options(ready, runtime, 1, "all")
     with contextlib.ExitStack() as folders:
         path = _folder(folders) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
-        found = _opened_session(_source(model, folders, options), options, runtime)
+        found = _opened_session(_source(ready, folders, options), options, runtime)
         return onnx.load(path), found
 
 
@@ -107,7 +127,13 @@ def _opened_session(
     return found
 
 
-def session_options(model: Model, runtime: Runtime, threads: int, optimize: str) -> Any:
+def _without(model: onnx.ModelProto | OnDisk) -> list[str]:
+    return list(model.without) if isinstance(model, OnDisk) else disabled(model)
+
+
+def session_options(
+    model: onnx.ModelProto | OnDisk, runtime: Runtime, threads: int, optimize: str
+) -> Any:
     """ONNX Runtime's session options: quiet, `threads` threads, custom ops registered."""
     ort = onnxruntime()
     levels = ort.GraphOptimizationLevel
@@ -160,24 +186,24 @@ def _one_arena() -> bool:
     return True
 
 
-def _runnable(model: Model, runtime: Runtime) -> Model:
+def _runnable(model: Model, runtime: Runtime) -> onnx.ModelProto | OnDisk:
     """The model with its custom nodes handed to the ops of the Python module, if there is one."""
-    if runtime.ort_extension is None:
-        return model
-    proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
-    return bridged(proto, python_ops(runtime.ort_extension))
+    if runtime.ort_extension is not None:
+        path = model.path if isinstance(model, OnDisk) else model
+        proto = onnx.load(path) if isinstance(path, Path) else path
+        return bridged(proto, python_ops(runtime.ort_extension))
+    if isinstance(model, Path):
+        return OnDisk.of(model, onnx.load(model, load_external_data=False))
+    return model
 
 
-def _opened(model: Model) -> onnx.ModelProto:
-    """The model, without its external data where it is a file."""
-    if isinstance(model, onnx.ModelProto):
-        return model
-    return onnx.load(model, load_external_data=False)
-
-
-def _libraries(model: Model, runtime: Runtime) -> list[Path]:
+def _libraries(model: onnx.ModelProto | OnDisk, runtime: Runtime) -> list[Path]:
     libraries = [runtime.ort_library] if runtime.ort_library else []
-    if any(opset.domain in EXTENSIONS for opset in _opened(model).opset_import):
+    if isinstance(model, OnDisk):
+        domains = model.domains
+    else:
+        domains = frozenset(opset.domain for opset in model.opset_import)
+    if not domains.isdisjoint(EXTENSIONS):
         try:
             from onnxruntime_extensions import get_library_path
         except ImportError as e:
@@ -193,12 +219,14 @@ def _folder(folders: contextlib.ExitStack) -> Path:
     return Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="onnxq-")))
 
 
-def _source(model: Model, folders: contextlib.ExitStack, options: Any) -> str | bytes:
+def _source(
+    model: onnx.ModelProto | OnDisk, folders: contextlib.ExitStack, options: Any
+) -> str | bytes:
     """What ONNX Runtime opens: a path, or the bytes of a model, without its weights where they are
     many: those go to a file, which ONNX Runtime maps. Most are small, and need no folder.
     """
-    if isinstance(model, Path):
-        return str(model)
+    if isinstance(model, OnDisk):
+        return str(model.path)
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if weights < IN_MEMORY and not any(True for _ in stored.located(model)):
         return model.SerializeToString()
