@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 
 from onnxq import api
 from onnxq.pipeline.config import Config
+from onnxq.sensitivity import Options
+from onnxq.sensitivity.ranking import Ranking
 from onnxq.targets.options import PlanOptions
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -28,3 +31,9 @@ def subject_of() -> Callable[..., tuple[Any, ...]]:
         return source, plan, ranges, dataset
 
     return make
+
+
+@pytest.fixture(scope="module")
+def measured(subject: tuple[Any, ...]) -> Callable[..., Ranking]:
+    """`measured(**options)`: the ranking of the module's `subject`; the same is measured once."""
+    return functools.cache(lambda **options: api.sensitivity(*subject, Options(**options)))

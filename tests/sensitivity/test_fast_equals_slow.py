@@ -49,9 +49,8 @@ def damages(ranking):
     ],
     ids=lambda options: "-".join(map(str, options.values())) or "one-on",
 )
-def test_segments_score_as_the_whole_model_does(subject, options):
-    fast = api.sensitivity(*subject, Options(**options))
-    slow = api.sensitivity(*subject, Options(**options, whole=True))
+def test_segments_score_as_the_whole_model_does(measured, options):
+    fast, slow = measured(**options), measured(**options, whole=True)
     a, b = damages(fast), damages(slow)
     assert a.keys() == b.keys()
     # Mostly the same to the bit. Where other fusions round the last bit of a sum otherwise, codes
@@ -61,10 +60,8 @@ def test_segments_score_as_the_whole_model_does(subject, options):
         assert a[name] == pytest.approx(damage, rel=1e-3, abs=1e-5 * total), name
 
 
-def test_the_worst_nodes_are_those_of_brute_force(subject):
-    fast = api.sensitivity(*subject, Options())
-    slow = api.sensitivity(*subject, Options(whole=True))
-    assert fast.worst(5) == slow.worst(5)
+def test_the_worst_nodes_are_those_of_brute_force(measured):
+    assert measured().worst(5) == measured(whole=True).worst(5)
 
 
 def test_parts_and_groups_score_as_the_whole_model_does(subject):
@@ -81,9 +78,8 @@ def test_parts_and_groups_score_as_the_whole_model_does(subject):
 
 
 @pytest.mark.parametrize("max_memory", [1, 1 << 20])
-def test_chunks_of_samples_give_the_same_bits(subject, max_memory):
-    at_once = api.sensitivity(*subject, Options())
-    assert api.sensitivity(*subject, Options(max_memory=max_memory)) == at_once
+def test_chunks_of_samples_give_the_same_bits(measured, max_memory):
+    assert measured(max_memory=max_memory) == measured()
 
 
 def test_the_number_of_workers_does_not_matter(subject):
@@ -91,10 +87,9 @@ def test_the_number_of_workers_does_not_matter(subject):
     assert one == three
 
 
-def test_a_toggle_alone_scores_as_the_quantized_model_does(subject):
+def test_a_toggle_alone_scores_as_the_quantized_model_does(subject, measured):
     source, plan, ranges, dataset = subject
-    ranking = api.sensitivity(*subject, Options())
-    row = ranking.rows[0]
+    row = measured().rows[0]
     graph = api.insert(source, plan.only(*row.nodes), ranges)
     agreement = api.compare(source, graph, dataset, Config())
     for name, score in row.outputs.items():

@@ -130,10 +130,9 @@ class Few:
 @pytest.mark.parametrize(
     "options", [{"split": True}, {"mode": "one-off"}], ids=["split", "one-off"]
 )
-def test_a_row_is_what_its_samples_alone_give(subject, options):
+def test_a_row_is_what_its_samples_alone_give(subject, measured, options):
     *model, dataset = subject
-    ranking = api.sensitivity(*subject, Options(**options))
-    everything = api.sensitivity(*subject, Options(**options, screen=1.0))
+    ranking, everything = measured(**options), measured(**options, screen=1.0)
     few = api.sensitivity(*model, Few(dataset, range(0, SAMPLES, 4)), Options(**options))
     worst = {row.name for row in ranking.rows if row.samples == SAMPLES}
     assert {row.samples for row in ranking.rows} == {2, SAMPLES}
@@ -143,15 +142,13 @@ def test_a_row_is_what_its_samples_alone_give(subject, options):
     assert ranking.quantized_score == everything.quantized_score
 
 
-def test_the_worst_are_those_of_all_samples(subject):
-    everything = api.sensitivity(*subject, Options(screen=1.0))
-    assert api.sensitivity(*subject, Options()).worst(5) == everything.worst(5)
+def test_the_worst_are_those_of_all_samples(measured):
+    assert measured().worst(5) == measured(screen=1.0).worst(5)
 
 
 @pytest.mark.parametrize("options", [{}, {"mode": "one-off"}], ids=["one-on", "one-off"])
-def test_screening_finds_what_it_finds_with_whole_models(subject, options):
-    fast = api.sensitivity(*subject, Options(**options))
-    slow = api.sensitivity(*subject, Options(**options, whole=True))
+def test_screening_finds_what_it_finds_with_whole_models(measured, options):
+    fast, slow = measured(**options), measured(**options, whole=True)
     total = sum(abs(row.overall.damage) for row in slow.rows)
     found = {row.name: row for row in fast.rows}
     for row in slow.rows:
@@ -182,24 +179,26 @@ class Stopped(Exception):
         ("curve", 1, 1 << 30),
     ],
 )
-def test_stopped_in_any_stage_and_resumed_gives_the_same(subject, tmp_path, stage, at, max_memory):
+def test_stopped_in_any_stage_and_resumed_gives_the_same(
+    subject, measured, tmp_path, stage, at, max_memory
+):
     def progress(name, done, total):
         if (name, done) == (stage, at):
             raise Stopped
 
     options = {"curve": (0, 2), "max_memory": max_memory}
-    straight = api.sensitivity(*subject, Options(**options))
+    straight = measured(**options)
     kept = Options(**options, resume=tmp_path / "state.json")
     with pytest.raises(Stopped):
         api.sensitivity(*subject, kept, progress=progress)
     assert api.sensitivity(*subject, kept).to_json() == straight.to_json()
 
 
-def test_a_screened_run_is_completed_by_what_it_left_out(subject, tmp_path):
+def test_a_screened_run_is_completed_by_what_it_left_out(subject, measured, tmp_path):
     path = tmp_path / "state.json"
     api.sensitivity(*subject, Options(resume=path))
     complete = api.sensitivity(*subject, Options(resume=path, screen=1.0))
-    assert complete == api.sensitivity(*subject, Options(screen=1.0))
+    assert complete == measured(screen=1.0)
     # and what is known of the others does not change what a screened ranking says
     again = api.sensitivity(*subject, Options(resume=path))
-    assert again == api.sensitivity(*subject, Options())
+    assert again == measured()
