@@ -18,7 +18,7 @@ from onnxq_cli.sections import verb
 
 @verb(
     "onnxq build fixtures/centerpoint/backbone_neck_head.onnx -o model.engine",
-    first=("out", "backend", "shapes", "calib"),
+    first="out backend shapes calib",
 )
 @click.argument("model", type=IN)
 @option("-o", "--out", type=OUT, required=True, help="Where the engine goes.")

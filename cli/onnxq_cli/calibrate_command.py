@@ -37,7 +37,7 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 @verb(
     "onnxq calibrate fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --stats stats.npz -o ranges.json",
-    first=("calib", "out", "method", "scheme", "target", "skip", "stats_path"),
+    first="calib out method scheme target skip stats_path",
 )
 @click.argument("model", type=IN)
 @calib_option(required=False)

@@ -27,7 +27,7 @@ from onnxq_cli.sections import verb
 @verb(
     "onnxq compare fixtures/classifier/classifier.onnx model.int8.onnx "
     "--calib fixtures/classifier/calib.npy --min-sqnr 20",
-    first=("calib", "min_sqnr", "min_cosine", "min_agreement", "per_tensor", "top"),
+    first="calib min_sqnr min_cosine min_agreement per_tensor top",
 )
 @click.argument("reference", metavar="FLOAT", type=IN)
 @click.argument("quantized", metavar="QUANTIZED", type=IN)

@@ -17,7 +17,7 @@ from onnxq_cli.sections import verb
 
 @verb(
     "onnxq diff model.int8.onnx quantized.onnx",
-    first=("calib", "reference", "top"),
+    first="calib reference top",
 )
 @click.argument("a", type=IN)
 @click.argument("b", type=IN)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @verb(
     "onnxq inspect model.int8.onnx layer1",
-    first=("everything", "calib", "manifest"),
+    first="everything calib manifest",
 )
 @click.argument("model", type=IN)
 @click.argument("pattern", metavar="[NODE|TENSOR]", required=False,

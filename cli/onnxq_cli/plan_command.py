@@ -16,7 +16,7 @@ from onnxq_cli.sections import verb
 
 @verb(
     "onnxq plan fixtures/centerpoint/backbone_neck_head.onnx -o plan.yaml",
-    first=("out", "scheme", "target", "skip"),
+    first="out scheme target skip",
 )
 @click.argument("model", type=IN)
 @placement_options

@@ -38,7 +38,7 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 @verb(
     "onnxq quantize fixtures/centerpoint/backbone_neck_head.onnx "
     "--calib fixtures/centerpoint/calib.npy --skip deblocks",
-    first=("calib", "out", "method", "scheme", "target", "recover", "skip", "high_precision"),
+    first="calib out method scheme target recover skip high_precision",
 )
 @click.argument("model", type=IN)
 @calib_option()

@@ -28,10 +28,9 @@ from onnxq_cli.options import (
 from onnxq_cli.paths import check_folder
 from onnxq_cli.progress import Bars
 from onnxq_cli.searching import (
-    budget_options,
     evaluation_of,
+    goal_options,
     measuring,
-    measuring_options,
     search_config,
 )
 from onnxq_cli.sections import verb
@@ -44,15 +43,14 @@ if TYPE_CHECKING:
 @verb(
     "onnxq recipe fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --top 0,1,3 --min-sqnr 41 -o classifier-int8",
-    first=("calib", "folder", "top", "max_drop", "min_sqnr", "metric", "scheme", "target", "skip"),
+    first="calib folder top max_drop min_sqnr metric scheme target skip",
 )
 @click.argument("model", type=IN)
 @calib_option()
 @option("--top", callback=numbers, metavar="K,...", help="Leave the worst K nodes float, for each "
         f"K. Default: {','.join(map(str, COUNTS))}, as far as there are nodes.")  # fmt: skip
-@budget_options
+@goal_options
 @options_of(SearchOptions, besides=("trials", "points"))
-@measuring_options
 @placement_options
 @options_of(Config, besides=("max_memory",))
 @config_option

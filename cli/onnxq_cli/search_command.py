@@ -26,10 +26,9 @@ from onnxq_cli.options import (
 from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.searching import (
-    budget_options,
     evaluation_of,
+    goal_options,
     measuring,
-    measuring_options,
     quantize_line,
     search_config,
 )
@@ -42,25 +41,14 @@ if TYPE_CHECKING:
 @verb(
     "onnxq search fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --min-sqnr 30 -o plan.yaml",
-    first=(
-        "calib",
-        "out",
-        "max_drop",
-        "min_sqnr",
-        "max_cost",
-        "choices",
-        "metric",
-        "target",
-        "skip",
-    ),
+    first="calib out max_drop min_sqnr max_cost choices metric target skip",
 )
 @click.argument("model", type=IN)
 @calib_option()
-@budget_options
+@goal_options
 @option("--max-cost", type=float, metavar="SHARE", section="Search",
         help="Largest cost, as a share of the float model's.")  # fmt: skip
 @options_of(SearchOptions)
-@measuring_options
 @option("--choices", default=None, metavar="TYPE,...", section="Search",
         help="Precisions to choose of: int8, int4 (4-bit weights, INT8 activations), fp8 "
         "or any scheme; float, fp16 or bf16 for what stays float. Default: --scheme, "

@@ -48,6 +48,7 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
 
-def verb(example: str, first: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Command]:
-    """A command with an example; `onnxq_cli.main` knows its name and what it does in short."""
-    return click.command(cls=Command, epilog=f"Example: {example}", first=first)
+def verb(example: str, first: str = "") -> Callable[[Callable[..., Any]], Command]:
+    """A command with an example and the names of its first options; `onnxq_cli.main` has its name
+    and says what it does in short."""
+    return click.command(cls=Command, epilog=f"Example: {example}", first=first.split())

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @verb(
     "onnxq sensitivity fixtures/centerpoint/backbone_neck_head.onnx "
     "--calib fixtures/centerpoint/calib.npy --deconv per-tensor --top 5 -o ranking.csv",
-    first=("calib", "outs", "metric", "top", "scheme", "target", "skip"),
+    first="calib outs metric top scheme target skip",
 )
 @click.argument("model", type=IN)
 @calib_option()
