@@ -17,7 +17,7 @@ from onnxq.arrays import Array
 from onnxq.calib.collect import collect
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import content_order
-from onnxq.calib.observed import observed
+from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.judge.jury import Jury
@@ -31,7 +31,7 @@ from onnxq.progress import Count
 from onnxq.recover.sites import Site
 from onnxq.run import over, segments
 from onnxq.run import runtime as ort
-from onnxq.run.replay import with_float_weights
+from onnxq.run.replay import float_weights
 
 SAMPLES, HELD_OUT, FEWEST = 32, 4, 4  # at most so many samples; one in four judges, four at least
 
@@ -88,7 +88,7 @@ class Bench:
     written and ranges are read.
 
     The samples are chosen by what they hold, so that no result depends on their order. max_memory:
-    bytes that an algorithm may keep.
+    bytes that an algorithm may keep. known: the last graph that was looked at as it is.
     """
 
     graph: Graph
@@ -100,6 +100,7 @@ class Bench:
     workers: int = 2
     max_memory: int = 1 << 30
     progress: Count = lambda done, total: None
+    known: list[Plain] = field(default_factory=list, init=False, compare=False, repr=False)
 
     @cached_property
     def chosen(self) -> Dataset:
@@ -118,6 +119,11 @@ class Bench:
         return range(len(self.held) if len(self.chosen) > 1 else 0, len(self.chosen))
 
     @cached_property
+    def searching(self) -> Bench:
+        """A bench of the samples to fit to alone: those held out have no say in what is chosen."""
+        return replace(self, data=self.chosen.select(list(self.fit)))
+
+    @cached_property
     def judged(self) -> list[str]:
         """Names of the outputs, and parts of outputs, that are judged."""
         return judged_tensors(self.graph)
@@ -126,8 +132,7 @@ class Bench:
     def jury(self) -> Jury:
         """The samples that judge, with what the float graph gives for them."""
         samples = self.chosen.select(list(self.held))
-        part = segments.restrict(self.graph, self.judged)
-        model = graphs.to_proto(part)
+        model = graphs.to_proto(segments.reduced(self.graph.copy(), self.judged))
         reference = over.each(model, samples, lambda _, v: v, self.runtime, self.workers)
         return Jury(samples, reference, score_parts(self.graph), self.runtime, self.workers)
 
@@ -138,6 +143,15 @@ class Bench:
         stats = collect(graph, names, fitted, runtime=self.runtime, workers=self.workers)
         return self.read(graph, stats)
 
+    def plain(self, graph: Graph) -> Plain:
+        """A graph quantized as it is, whose ranges several algorithms ask for."""
+        if not self.known or self.known[0].graph is not graph:
+            ranges = self.ranges(graph)
+            plan, _ = settle(graph, self.plan, ranges)
+            bench = self if plan is self.plan else replace(self, plan=plan)
+            self.known[:] = [Plain(graph, bench, ranges)]
+        return self.known[0]
+
     def quantized(self, draft: Draft) -> Graph:
         """The draft with its Q/DQ; rounded weights are held as floats, which is faster to run."""
         if draft.ranges is None:
@@ -146,8 +160,23 @@ class Bench:
         codes = {**self.insert.codes, **draft.codes}
         options = replace(self.insert, weights_as="int", codes=codes)
         insert_qdq(copy, self.plan, draft.ranges.limits, options)
-        return with_float_weights(copy)
+        return float_weights(copy)
 
     def errors(self, draft: Draft) -> Errors:
         """How far the judged tensors of the quantized draft are from those of the float graph."""
-        return self.jury.errors(segments.restrict(self.quantized(draft), self.judged))
+        return self.jury.errors(segments.reduced(self.quantized(draft), self.judged))
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A graph quantized as it is; bench: one whose plan leaves float what reads nothing but zeros,
+    and so has no range."""
+
+    graph: Graph
+    bench: Bench
+    ranges: Ranges
+
+    @cached_property
+    def errors(self) -> Errors:
+        """How far its judged tensors are from those of the float graph."""
+        return self.bench.errors(Draft(self.graph, self.ranges))

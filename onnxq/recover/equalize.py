@@ -31,7 +31,7 @@ from onnxq.recover.groups import WIDEST, Group, find_groups, scale_group
 from onnxq.recover.keeping import halves, keep
 from onnxq.recover.linear import input_amax, output_amax, scale_before
 from onnxq.recover.rescale import absorb
-from onnxq.recover.trials import NOTHING, Choice, Table, judge, searching, tabulate
+from onnxq.recover.trials import NOTHING, Choice, Table, judge, tabulate
 
 SWEEPS = 30  # over all pairs, at most
 STILL = 1e-3  # a scale that changes by a smaller share stands still
@@ -65,7 +65,7 @@ def equalize(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
         return draft, Outcome("equalize", notes=("no two layers here can be equalized",))
     scales = equalizing_scales(draft.graph, pairs)
     strengths = {(p.group, FULL): s for p, s in zip(pairs, scales, strict=True)}
-    table = tabulate(searching(bench), draft.graph, strengths)
+    table = tabulate(bench.searching, draft.graph, strengths)
     choice = _search(table, [p.group for p in pairs])
     graph = table.graph_of(choice) if choice else draft.graph
     verdict = judge(bench, draft.graph, graph)

@@ -27,7 +27,7 @@ from onnxq.recover.channel_sizes import Sizes, channel_sizes
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.groups import Group, factors, find_groups, weight_sizes
 from onnxq.recover.linear import multiply
-from onnxq.recover.trials import NOTHING, Choice, Table, Trial, Verdict, judge, searching, tabulate
+from onnxq.recover.trials import NOTHING, Choice, Table, Trial, Verdict, judge, tabulate
 from onnxq.spec import Edge
 
 Errors = Mapping[tuple[Group, float], float]  # of the readers of a group, by alpha
@@ -47,7 +47,7 @@ def smooth(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
     groups = [g for g in found if g.folded or not g.layout.rank]
     if not groups or not bench.judged:
         return draft, Outcome("smooth", notes=("no activation here can be smoothed",))
-    inner = searching(bench)
+    inner = bench.searching
     layouts = {g.tensor: g.layout for g in groups}
     sizes = channel_sizes(draft.graph, layouts, inner.chosen, bench.runtime, bench.workers)
     scales: dict[tuple[Group, float], Array] = {}

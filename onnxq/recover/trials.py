@@ -6,7 +6,7 @@ computes the same, so the ranges of any choice can be put together.
 
 What does best among many on a few samples does so in part by luck: on ResNet-20 a choice gained
 1.5 dB on the 8 samples that it was chosen by and nothing on 1000 others. So choices are compared on
-a part of the samples to fit to (`searching`), and those held out say once whether it stays.
+a part of the samples to fit to (`Bench.searching`), and those held out say once whether it stays.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from onnxq.arrays import Array
-from onnxq.calib.observed import observed, settle
+from onnxq.calib.observed import observed
 from onnxq.calib.ranges import Range, Ranges
 from onnxq.judge.verdict import Errors, sqnr
 from onnxq.model.graph import Graph
-from onnxq.recover.draft import Bench, Draft
+from onnxq.recover.draft import Bench, Draft, Plain
 from onnxq.recover.groups import Group, scaled
 
 Choice = Mapping[Group, float]  # group -> strength; a group that is missing is left alone
@@ -41,13 +41,22 @@ class Trial:
 
 @dataclass(frozen=True)
 class Table:
-    """What any choice is made from: the scales of each group by strength, and the ranges of all
-    tensors by strength, 0 being the graph as it is."""
+    """What any choice is made from: the graph as it is, the scales of each group by strength, and
+    the ranges of all tensors by strength, 0 being the graph as it is."""
 
-    bench: Bench
-    graph: Graph
+    plain: Plain
     scales: Mapping[tuple[Group, float], Array]
     ranges: Mapping[float, Ranges]
+
+    @property
+    def bench(self) -> Bench:
+        """The bench that choices are tried on."""
+        return self.plain.bench
+
+    @property
+    def graph(self) -> Graph:
+        """The graph as it is."""
+        return self.plain.graph
 
     def graph_of(self, choice: Choice) -> Graph:
         """The graph scaled by a choice."""
@@ -55,6 +64,8 @@ class Table:
 
     def run(self, choice: Choice) -> Trial:
         """What a choice does at the outputs."""
+        if not choice:
+            return Trial(choice, self.plain.errors, mean_of(sqnr(self.plain.errors)))
         graph, plan = self.graph_of(choice), self.bench.plan
         tensors = dict(self.ranges[0.0].tensors)
         for group, strength in choice.items():
@@ -80,15 +91,10 @@ class Verdict:
     against: str | None
 
 
-def searching(bench: Bench) -> Bench:
-    """A bench of the samples to fit to alone: those held out have no say in what is chosen."""
-    return replace(bench, data=bench.chosen.select(list(bench.fit)))
-
-
 def judge(bench: Bench, graph: Graph, changed: Graph) -> Verdict:
     """Whether a changed graph is better quantized, by samples that it was not chosen by."""
-    bench, ranges = _settled(bench, graph)
-    before = bench.errors(Draft(graph, ranges))
+    plain = bench.plain(graph)
+    bench, before = plain.bench, plain.errors
     if changed is graph:
         return Verdict(sqnr(before), sqnr(before), NOTHING)
     after = bench.errors(Draft(changed, bench.ranges(changed)))
@@ -109,18 +115,11 @@ def mean_of(sqnr: Mapping[str, float]) -> float:
 def tabulate(bench: Bench, graph: Graph, scales: Mapping[tuple[Group, float], Array]) -> Table:
     """The table of a graph whose groups have `scales` by strength. Nodes that read nothing but
     zeros have no range; its bench leaves them float."""
-    bench, plain = _settled(bench, graph)
-    ranges = {0.0: plain}
+    plain = bench.plain(graph)
+    ranges = {0.0: plain.ranges}
     strengths = dict.fromkeys(strength for _, strength in scales)
     for strength in strengths:
         if strength:
             chosen = {g: s for (g, its), s in scales.items() if its == strength}
-            ranges[strength] = bench.ranges(scaled(graph, chosen))
-    return Table(bench, graph, scales, ranges)
-
-
-def _settled(bench: Bench, graph: Graph) -> tuple[Bench, Ranges]:
-    """The ranges of a graph, and a bench whose plan leaves alone what has none."""
-    ranges = bench.ranges(graph)
-    plan, _ = settle(graph, bench.plan, ranges)
-    return (bench if plan is bench.plan else replace(bench, plan=plan)), ranges
+            ranges[strength] = plain.bench.ranges(scaled(graph, chosen))
+    return Table(plain, scales, ranges)

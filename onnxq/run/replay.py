@@ -31,13 +31,18 @@ T = TypeVar("T")
 
 
 def with_float_weights(graph: Graph) -> Graph:
-    """A copy of a Q/DQ graph that holds its rounded constants as floats: the same numbers, faster.
+    """A copy of a Q/DQ graph that holds its rounded constants as floats, by `float_weights`."""
+    return float_weights(graph.copy())
+
+
+def float_weights(graph: Graph) -> Graph:
+    """`graph` itself, changed to hold its rounded constants as floats: the same numbers, faster.
 
     Of every type, packed INT4, FP8 and INT32 biases included; those whose scale is not float32
     stay as they are.
     """
-    copy = graph.copy()
-    for node in copy.nodes:
+    made = []
+    for node in graph.nodes:
         if node.op != "DequantizeLinear" or not isinstance(node.inputs[0], gs.Constant):
             continue
         codes, scale, *zero = (_values(t) for t in node.inputs if not t.is_empty())
@@ -55,9 +60,9 @@ def with_float_weights(graph: Graph) -> Graph:
             steps = steps - spread(z, codes.shape, spec)
         out = node.outputs[0]
         node.outputs.clear()
-        out.to_constant(dequantize(steps, scale, spec))
-    stored.spill(graphs.constants(copy), graphs.constants(graph))
-    return copy.cleanup()
+        made.append(out.to_constant(dequantize(steps, scale, spec)))
+    stored.spill(made, ())
+    return graph.cleanup()
 
 
 def _values(constant: Tensor) -> Array:

@@ -65,31 +65,39 @@ def restrict(graph: Graph, outputs: Sequence[str]) -> Graph:
     outputs, nodes are in topological order. Raises ModelError for an output that the main graph
     does not write.
     """
-    copy = graph.copy()
-    tensors = copy.tensors()
+    copy = reduced(graph.copy(), outputs)
+    infer_shapes(copy)
+    return copy
+
+
+@graphs.uncollected()
+def reduced(graph: Graph, outputs: Sequence[str]) -> Graph:
+    """`graph` itself, changed to compute `outputs` alone: enough to run it in one session. Else as
+    `restrict`."""
+    tensors = graph.tensors()
     missing = [name for name in outputs if name not in tensors]
     if missing:
         raise ModelError(f"the graph '{graph.name}' has no tensor '{missing[0]}'; check the name")
-    copy.outputs = [tensors[name] for name in outputs]
-    copy.cleanup(remove_unused_node_outputs=False).toposort()
-    for node in [n for n in copy.nodes if n.op == "Constant"]:
+    graph.outputs = [tensors[name] for name in outputs]
+    graph.cleanup(remove_unused_node_outputs=False).toposort()
+    for node in [n for n in graph.nodes if n.op == "Constant"]:
         out = node.outputs[0]
-        if graphs.is_output(copy, out):
+        if graphs.is_output(graph, out):
             continue  # a session writes it
         value = graphs.constant_of(out)
         if value is not None:
             node.outputs.clear()
             out.to_constant(value)
-    copy.nodes[:] = [n for n in copy.nodes if n.outputs]
-    _infer(copy)
-    return copy
+    graph.nodes[:] = [n for n in graph.nodes if n.outputs]
+    _forget_outputs(graph)
+    return graph
 
 
-def _infer(graph: Graph) -> None:
+def _forget_outputs(graph: Graph) -> None:
+    """Inference believes what an output declares; this is what it need not."""
     for tensor in graph.outputs:
         if tensor.inputs and graphs.is_standard(tensor.inputs[0]):
-            tensor.shape = None  # inference believes what an output declares
-    infer_shapes(graph)
+            tensor.shape = None
 
 
 def shapes_at(graph: Graph, inputs: Shapes) -> dict[str, tuple[int, ...]]:
@@ -108,7 +116,8 @@ def _at(graph: Graph, inputs: Shapes) -> Graph:
     for tensor in copy.inputs:
         if tensor.name in inputs:
             tensor.shape = list(inputs[tensor.name])
-    _infer(copy)
+    _forget_outputs(copy)
+    infer_shapes(copy)
     return copy
 
 

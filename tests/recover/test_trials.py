@@ -7,7 +7,7 @@ import numpy as np
 from onnxq.judge.verdict import sqnr
 from onnxq.recover.draft import Draft
 from onnxq.recover.groups import factors, find_groups, scaled
-from onnxq.recover.trials import NOTHING, judge, searching, tabulate
+from onnxq.recover.trials import NOTHING, judge, tabulate
 
 BODY = """(float[N,6,16] x) => (float[N,6,16] y) {
     a = LayerNormalization<axis = -1>(x, g, b)  [m1] c = MatMul(a, w1)  d = Relu(c)
@@ -30,7 +30,7 @@ def test_the_samples_held_out_take_no_part_in_the_search(planned, dataset, bench
     graph, plan = planned(BODY, network(rng))
     bench = bench_of(graph, plan, dataset(rows(20)))
     held = {bench.chosen.sample(i)["x"].tobytes() for i in bench.held}
-    inner = searching(bench)
+    inner = bench.searching
     assert len(inner.chosen) == len(bench.fit)
     assert not held & {s["x"].tobytes() for s in inner.chosen}
 
