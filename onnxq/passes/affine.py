@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from onnxq.arrays import Array
+from onnxq.model.geometry import CONVOLUTIONS, geometry_of
 from onnxq.model.graph import Node, Tensor, constant_of
 
 
@@ -77,7 +78,7 @@ def per_channel(added: Array, node: Node) -> Array:
 
     Raises NotExact for one that has more values or adds a dimension.
     """
-    if node.op in ("Conv", "ConvTranspose"):
+    if node.op in CONVOLUTIONS:
         rank = constant(node.inputs[1], f"weight of {node.op} '{node.name}'").ndim
         axis = added.ndim - rank + 1
     else:
@@ -113,19 +114,11 @@ def behind(node: Node, added: Array | None, affine: Affine) -> Params:
 
 def _along_outputs(node: Node, weight: Array, scale: Array) -> Array:
     """`scale` in a shape that broadcasts over the output channels of the node's weight."""
-    channels, ones = scale.size, (1,) * (weight.ndim - 2)
-    group = node.attrs.get("group", 1)
-    if node.op == "ConvTranspose":  # [Cin, Cout / group, ...], Cin in blocks of a group
-        _same(channels, weight.shape[1] * group, node)
-        rows = scale.reshape(group, 1, -1).repeat(weight.shape[0] // group, axis=1)
-        return np.asarray(rows.reshape(weight.shape[0], weight.shape[1], *ones))
-    if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)):
-        _same(channels, weight.shape[0], node)
-        return scale.reshape(-1, 1, *ones)
-    if weight.ndim != 2:
+    if node.op not in CONVOLUTIONS and weight.ndim != 2:
         raise NotExact(f"the weight of {node.op} '{node.name}' is not a matrix")
-    _same(channels, weight.shape[1], node)
-    return scale.reshape(1, -1)
+    geometry = geometry_of(node)
+    _same(scale.size, geometry.output_channels(weight.shape), node)
+    return geometry.spread(scale, geometry.outputs, weight.shape)
 
 
 def ahead(node: Node, affine: Affine) -> Params:
@@ -139,23 +132,22 @@ def ahead(node: Node, affine: Affine) -> Params:
     if _pads(node) and np.any(affine.shift):
         raise NotExact(f"Conv '{node.name}' after it pads with zeros, which its shift would miss")
     weight = constant(node.inputs[1], f"weight of Conv '{node.name}'").astype(np.float64)
-    group = node.attrs.get("group", 1)
-    _same(affine.scale.size, weight.shape[1] * group, node)
-    blocks = weight.reshape(group, weight.shape[0] // group, *weight.shape[1:])
-    shape = (group, 1, weight.shape[1], *(1,) * (weight.ndim - 2))
-    moved = (blocks * affine.shift.reshape(shape)).reshape(weight.shape[0], -1).sum(axis=1)
+    geometry = geometry_of(node)
+    _same(affine.scale.size, geometry.input_channels(weight.shape), node)
+    scale, shift = (geometry.spread(v, geometry.inputs, weight.shape)
+                    for v in (affine.scale, affine.shift))  # fmt: skip
+    moved = (weight * shift).reshape(weight.shape[0], -1).sum(axis=1)
     if len(node.inputs) > 2 and not node.inputs[2].is_empty():
         moved = moved + constant(node.inputs[2], f"bias of Conv '{node.name}'").astype(np.float64)
-    scaled = (blocks * affine.scale.reshape(shape)).reshape(weight.shape)
-    return _rounded(scaled, moved, np.dtype(node.inputs[1].dtype))
+    return _rounded(weight * scale, moved, np.dtype(node.inputs[1].dtype))
 
 
 def _ahead_of_product(node: Node, affine: Affine) -> Params:
     weight = constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
-    turned = node.op == "Gemm" and bool(node.attrs.get("transB", 0))
+    geometry = geometry_of(node)
     if weight.ndim != 2 or node.attrs.get("transA", 0):
         raise NotExact(f"{node.op} '{node.name}' after it multiplies no rows by a matrix")
-    length = weight.shape[1 if turned else 0]
+    length, turned = weight.shape[geometry.inputs], geometry.outputs == 0
     if length % affine.scale.size:
         raise NotExact(f"{affine.scale.size} channels do not fit {length} rows of '{node.name}'")
     scale, shift = (np.repeat(x, length // x.size) for x in (affine.scale, affine.shift))

@@ -16,6 +16,7 @@ import logging
 import numpy as np
 
 from onnxq.arrays import Array
+from onnxq.model.geometry import CONVOLUTIONS, geometry_of
 from onnxq.model.graph import Graph, Node, constant_of, is_standard, producer
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, NotExact
@@ -57,14 +58,15 @@ def _constant_side(node: Node) -> int | None:
         return None
     for side in (0, 1):
         writer = producer(node.inputs[1 - side])
-        convolved = writer is not None and writer.op in ("Conv", "ConvTranspose")
+        convolved = writer is not None and writer.op in CONVOLUTIONS
         if convolved and constant_of(node.inputs[side]) is not None:
             return side
     return None
 
 
 def _map_of(node: Node, conv: Node, values: Array, side: int) -> Affine:
-    channels = _channels(conv)
+    weight = affine.constant(conv.inputs[1], f"weight of {conv.op} '{conv.name}'")
+    channels = geometry_of(conv).output_channels(weight.shape)
     flat = affine.per_channel(values, conv).astype(np.float64)
     if flat.size not in (1, channels):
         raise NotExact(f"{flat.size} values do not fit {channels} channels")
@@ -78,10 +80,3 @@ def _map_of(node: Node, conv: Node, values: Array, side: int) -> Affine:
     if node.op == "Add":
         return Affine(one, zero + flat)
     return Affine(one, zero - flat) if side == 1 else Affine(-one, zero + flat)
-
-
-def _channels(conv: Node) -> int:
-    weight = affine.constant(conv.inputs[1], f"weight of {conv.op} '{conv.name}'")
-    if conv.op == "ConvTranspose":
-        return int(weight.shape[1]) * int(conv.attrs.get("group", 1))
-    return int(weight.shape[0])

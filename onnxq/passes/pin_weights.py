@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxq.arrays import Array
-from onnxq.model.graph import Graph, Node, constant_of
+from onnxq.model.geometry import geometry_of
+from onnxq.model.graph import Graph, constant_of
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.passes.rounded import BIAS, bias_of, rounded_nodes
@@ -30,7 +30,8 @@ def pin_weights(graph: Graph) -> int:
         if weight is None or weight.dtype != np.float32:
             continue
         biased = len(node.inputs) > BIAS and not node.inputs[BIAS].is_empty()
-        bias = bias_of(node) if biased else np.zeros(_channels(node, weight), np.float32)
+        channels = geometry_of(node).output_channels(weight.shape)
+        bias = bias_of(node) if biased else np.zeros(channels, np.float32)
         if bias is None or not np.isfinite(bias).all():
             continue
         stem = f"{node.name}_bias"
@@ -49,11 +50,3 @@ def pin_weights(graph: Graph) -> int:
     if done:
         tidy(graph)
     return done
-
-
-def _channels(node: Node, weight: Array) -> int:
-    if node.op == "ConvTranspose":
-        return int(weight.shape[1] * node.attrs.get("group", 1))
-    if node.op == "Gemm" and not node.attrs.get("transB", 0):
-        return int(weight.shape[1])
-    return int(weight.shape[0])

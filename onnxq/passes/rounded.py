@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from onnxq.arrays import Array
+from onnxq.model.geometry import geometry_of
 from onnxq.model.graph import (
     WEIGHTED,
     Graph,
@@ -29,7 +30,6 @@ from onnxq.model.graph import (
     scopes,
 )
 from onnxq.model.qdq import dequantizer
-from onnxq.passes.split_shared import weight_axis
 
 OPS = ("Conv", "ConvTranspose", "Gemm")
 PASSED = ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Identity")
@@ -185,7 +185,7 @@ def _summed(node: Node, rank: int) -> tuple[int, ...]:
     """The axes of the weight that a node adds up over."""
     if node.op == "MatMul":
         return (max(rank - 2, 0),)
-    return tuple(i for i in range(rank) if i != weight_axis(node))
+    return tuple(i for i in range(rank) if i != geometry_of(node).outputs)
 
 
 def _codes(w: Node) -> Array | None:

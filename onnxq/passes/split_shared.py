@@ -14,6 +14,7 @@ from collections.abc import Hashable
 
 import onnx_graphsurgeon as gs
 
+from onnxq.model.geometry import geometry_of
 from onnxq.model.graph import WEIGHTED, Graph, Node, Tensor
 from onnxq.model.stored import Stored
 from onnxq.passes.name_nodes import names_of, new_name
@@ -60,13 +61,5 @@ def _use(node: Node, i: int) -> Hashable:
         return "plain"
     if i == 0:
         return ("left", node.op)
-    return ("weight", weight_axis(node))
-
-
-def weight_axis(node: Node) -> int:
-    """The output-channel axis of the weight of a Conv, ConvTranspose, Gemm or MatMul."""
-    if node.op == "MatMul":
-        return len(node.inputs[1].shape) - 1
-    if node.op == "Gemm":
-        return 0 if node.attrs.get("transB", 0) else 1
-    return 1 if node.op == "ConvTranspose" else 0
+    rank = max(len(node.inputs[1].shape), 1)
+    return ("weight", geometry_of(node).outputs % rank)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from onnxq.model.graph import Node, constant_of
+from onnxq.model.geometry import geometry_of
+from onnxq.model.graph import WEIGHTED, Node, constant_of
 from onnxq.run.segments import Shapes
 
 
@@ -20,7 +21,7 @@ def macs(node: Node, shapes: Shapes) -> int:
 
     `shapes` are those of the tensors; 0 also where one that is needed is not known.
     """
-    if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+    if node.op not in WEIGHTED:
         return 0
     known = _shapes(node, shapes)
     if known is None:
@@ -30,8 +31,7 @@ def macs(node: Node, shapes: Shapes) -> int:
         return prod(out) * prod(b[1:])
     if node.op == "ConvTranspose":  # weight [in, out / group, kernel...]
         return prod(a) * prod(b[1:])
-    inner = a[-2] if node.op == "Gemm" and node.attrs.get("transA", 0) else a[-1]
-    return prod(out) * inner
+    return prod(out) * a[geometry_of(node, 0).inputs]
 
 
 def _shapes(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]] | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnxq.model.flow import is_first, same_source
+from onnxq.model.geometry import CONVOLUTIONS, geometry_of
 from onnxq.model.graph import Node, Tensor, constant_of, producer
 from onnxq.schemes import Scheme
 from onnxq.targets.options import PlanOptions, stored_weight, weight_input
@@ -75,19 +76,17 @@ def _deconv(node: Node, options: PlanOptions) -> bool:
 
 
 def _few_channels(node: Node, options: PlanOptions) -> bool:
-    if node.op not in ("Conv", "ConvTranspose"):
+    if node.op not in CONVOLUTIONS:
         return False
-    weight, group = _weight_shape(node), node.attrs.get("group", 1)
-    outer, inner = weight[0], weight[1] * group
+    weight, geometry = _weight_shape(node), geometry_of(node)
     first = node.op == "Conv" and is_first(node)
-    channels_in, channels_out = (inner, outer) if node.op == "Conv" else (outer, inner)
-    narrow_in = channels_in < options.min_channels and not first
-    return narrow_in or channels_out < options.min_channels
+    narrow_in = geometry.input_channels(weight) < options.min_channels and not first
+    return narrow_in or geometry.output_channels(weight) < options.min_channels
 
 
 def _ragged_groups(node: Node, options: PlanOptions) -> bool:
     group = node.attrs.get("group", 1)
-    if node.op not in ("Conv", "ConvTranspose") or group == 1:
+    if node.op not in CONVOLUTIONS or group == 1:
         return False
     weight = _weight_shape(node)
     per_group = (weight[1], weight[0] // group)
@@ -126,18 +125,18 @@ def _narrow_product(node: Node, options: PlanOptions) -> bool:
 
 
 def _thin_groups(node: Node, options: PlanOptions) -> bool:
-    return node.op in ("Conv", "ConvTranspose") and _weight_shape(node)[1] < FP8_CHANNELS
+    return node.op in CONVOLUTIONS and _weight_shape(node)[1] < FP8_CHANNELS
 
 
 def _unlike_channels(node: Node, options: PlanOptions) -> bool:
-    if node.op not in ("Conv", "ConvTranspose"):
+    if node.op not in CONVOLUTIONS:
         return False
     outer, inner = _weight_shape(node)[:2]
     return outer % FP8_CHANNELS != inner % FP8_CHANNELS
 
 
 def _wide_window(node: Node, options: PlanOptions) -> bool:
-    return node.op in ("Conv", "ConvTranspose") and prod(_weight_shape(node)[2:]) > FP8_WINDOW
+    return node.op in CONVOLUTIONS and prod(_weight_shape(node)[2:]) > FP8_WINDOW
 
 
 FLOAT_RULES: tuple[FloatRule, ...] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from onnxq.errors import PlanError
+from onnxq.model.geometry import CONVOLUTIONS, geometry_of
 from onnxq.model.graph import Graph, Node
 from onnxq.model.patterns import select
 from onnxq.plan import Plan
@@ -110,7 +111,7 @@ def inputs_of(node: Node, options: PlanOptions, scheme: Scheme) -> dict[Edge, Qu
 
 
 def _weight_spec(node: Node, index: int, options: PlanOptions, scheme: Scheme) -> QuantSpec:
-    convolves = node.op in ("Conv", "ConvTranspose")
+    convolves = node.op in CONVOLUTIONS
     dtype = scheme.conv_weight if convolves else scheme.weight
     axis = _channel_axis(node, index, options)
     if options.weights == "per-tensor" or axis is None or dtype == "fixed88":
@@ -136,14 +137,12 @@ def _blocked(dtype: str, options: PlanOptions) -> bool:
 
 
 def _channel_axis(node: Node, index: int, options: PlanOptions) -> int | None:
-    if node.op == "Conv":
-        return 0
-    if node.op == "ConvTranspose":
-        return 1 if options.deconv == "per-channel" and node.attrs.get("group", 1) == 1 else None
+    geometry = geometry_of(node)
+    if node.op in CONVOLUTIONS:
+        whole = options.deconv == "per-channel" and geometry.groups == 1
+        return geometry.outputs if node.op == "Conv" or whole else None
     if index == 0:  # a constant left operand: its columns are the contraction
         return None
-    if node.op == "Gemm":
-        return 0 if node.attrs.get("transB", 0) else 1
-    if len(node.inputs[1].shape) != 2:  # ONNX Runtime's integer MatMul has no columns there
-        return None
-    return 1
+    if node.op == "MatMul" and len(node.inputs[1].shape) != 2:
+        return None  # ONNX Runtime's integer MatMul has no columns there
+    return geometry.outputs % 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from onnxq.model.geometry import CONVOLUTIONS
 from onnxq.model.graph import Node, constant_of, producer
 from onnxq.model.qdq import Quantizer, is_constant
 from onnxq.targets.float_rules import FP8_CHANNELS, FP8_WINDOW
@@ -13,7 +14,6 @@ from onnxq.trt.rules_shape import dims_of
 
 FP8 = "FLOAT8E4M3FN"
 CODES_4BIT = ("INT4", "FLOAT4E2M1")
-CONVOLUTIONS = ("Conv", "ConvTranspose")
 MODEL_OPTIMIZER = "NVIDIA Model Optimizer, fp8.py; " + SEEN
 
 

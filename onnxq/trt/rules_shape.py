@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from onnxq.model.geometry import CONVOLUTIONS, geometry_of
 from onnxq.model.graph import WEIGHTED, Node, Tensor
 from onnxq.model.qdq import Quantizer
 from onnxq.trt.context import Context
@@ -78,14 +79,9 @@ def _is_kernel(ctx: Context, dq: Quantizer, index: int) -> bool:
 
 def _output_axis(node: Node, index: int, rank: int | None) -> int | None:
     """The axis of operand `index` that becomes output channels; None where none is tested."""
-    if node.op == "Conv":
-        return 0 if index == 1 else None
-    if node.op == "ConvTranspose" or rank is None or rank < 2:
-        return None
-    if node.op == "Gemm":
-        transposed = node.attrs.get("transB" if index else "transA", 0)
-        return (0 if transposed else 1) if index else (1 if transposed else 0)
-    return rank - 1 if index else rank - 2
+    if node.op in CONVOLUTIONS:
+        return 0 if node.op == "Conv" and index == 1 else None
+    return None if rank is None or rank < 2 else geometry_of(node, index).outputs % rank
 
 
 def channel_scaled_activations(ctx: Context) -> Iterator[Place]:

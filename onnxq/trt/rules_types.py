@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from onnxq.model.geometry import CONVOLUTIONS
 from onnxq.model.graph import Node
 from onnxq.model.qdq import FLOATS, is_constant
 from onnxq.trt.context import Context
@@ -120,7 +121,7 @@ def mixed_codes(ctx: Context) -> Iterator[Place]:
             continue
         weight = operands[1]
         unpacked = types == ["INT8", "INT4"] and weight is not None and weight.per_channel
-        if not unpacked or node.op in ("Conv", "ConvTranspose"):
+        if not unpacked or node.op in CONVOLUTIONS:
             yield node, f"its operands are quantized to {types[0]} and {types[1]}"
 
 
