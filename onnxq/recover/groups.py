@@ -19,6 +19,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxq.arrays import Array
+from onnxq.model.geometry import CONVOLUTIONS
 from onnxq.model.graph import (
     Graph,
     Node,
@@ -142,7 +143,7 @@ def _layout(node: Node, tensor: Tensor) -> Layout | None:
         channels = input_channels(node)
     except NotExact:
         return None
-    images = node.op in ("Conv", "ConvTranspose")
+    images = node.op in CONVOLUTIONS
     return Layout(channels, len(node.inputs[1].shape) if images else 0)
 
 

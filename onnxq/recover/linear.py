@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from onnxq.arrays import Array
-from onnxq.model.graph import Node, is_standard
+from onnxq.model.geometry import CONVOLUTIONS, geometry_of
+from onnxq.model.graph import WEIGHTED, Node, is_standard
 from onnxq.passes import affine
 from onnxq.passes.affine import Affine, NotExact
-
-LINEAR = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,17 @@ class Edit:
 def input_channels(node: Node) -> int:
     """Channels of the first input of a linear op whose second is a constant weight; raises
     NotExact for any other node."""
-    if node.op not in LINEAR or len(node.inputs) < 2 or not is_standard(node):
+    if node.op not in WEIGHTED or len(node.inputs) < 2 or not is_standard(node):
         raise NotExact(f"{node.op} '{node.name}' is not linear")
     weight = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
-    if node.op == "Conv":
-        return int(weight.shape[1]) * int(node.attrs.get("group", 1))
-    if node.op == "ConvTranspose":
-        return int(weight.shape[0])
-    if weight.ndim != 2 or (node.op == "Gemm" and node.attrs.get("transA", 0)):
+    if node.op not in CONVOLUTIONS and (weight.ndim != 2 or node.attrs.get("transA", 0)):
         raise NotExact(f"{node.op} '{node.name}' has its channels elsewhere")
-    return int(weight.shape[int(_transposed(node))])
+    return geometry_of(node).input_channels(weight.shape)
 
 
 def scale_before(node: Node, scale: Array) -> Array:
     """`scale`, one value a channel, as it broadcasts to the first input of a linear op."""
-    if node.op in ("Conv", "ConvTranspose"):
+    if node.op in CONVOLUTIONS:
         rank = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'").ndim
         return scale.reshape(-1, *[1] * (rank - 2))
     return scale
@@ -60,29 +55,27 @@ def multiply(node: Node, scale: Array) -> Edit:
         raise NotExact(f"{scale.size} channels do not fit {channels} of {node.op} '{node.name}'")
     if node.op == "Conv":
         return Edit(node.name, 1, affine.ahead(node, Affine(scale, np.zeros(scale.size))).weight)
-    axis = int(_transposed(node))
-    wide = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+    geometry = geometry_of(node)
+    wide = geometry.spread(scale, geometry.inputs, weight.shape)
     return Edit(node.name, 1, rounded(weight.astype(np.float64) * wide, weight.dtype))
 
 
 def input_amax(node: Node) -> Array:
     """Largest |weight| that meets each input channel of a linear op; float64, shape (channels,)."""
-    return _amax(node, int(node.op == "Conv" or _transposed(node)))
+    return _amax(node, geometry_of(node).inputs)
 
 
 def output_amax(node: Node) -> Array:
     """Largest |weight| of each output channel of a linear op; float64, shape (channels,)."""
-    if node.op == "ConvTranspose":
-        return _amax(node, 1)
-    return _amax(node, 0 if node.op == "Conv" or _transposed(node) else -1)
+    return _amax(node, geometry_of(node).outputs)
 
 
 def _amax(node: Node, axis: int) -> Array:
     """Largest |weight| at each index of an axis, one group of a convolution after the other."""
     weight = np.abs(affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'"))
-    if node.op in ("Conv", "ConvTranspose") and axis == 1:  # axis 0 is in blocks of a group
-        group = int(node.attrs.get("group", 1))
-        blocks = weight.reshape(group, weight.shape[0] // group, weight.shape[1], -1)
+    if node.op in CONVOLUTIONS and axis == 1:  # axis 0 is in blocks of a group
+        groups = geometry_of(node).groups
+        blocks = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
         return np.asarray(blocks.max(axis=(1, 3)).ravel(), np.float64)
     others = tuple(a for a in range(weight.ndim) if a != axis % weight.ndim)
     return np.asarray(weight.max(axis=others), np.float64)
@@ -92,21 +85,15 @@ def by_channel(node: Node) -> tuple[Array, Array, int]:
     """The weight of a linear op as (groups, outputs, inputs): sums of squares and largest |values|
     over the places of its kernel; how many places. float64."""
     weight = affine.constant(node.inputs[1], f"weight of {node.op} '{node.name}'")
-    groups = int(node.attrs.get("group", 1)) if node.op in ("Conv", "ConvTranspose") else 1
+    geometry = geometry_of(node)
+    groups = geometry.groups
     if weight.ndim == 2:
-        weight = (
-            weight[..., None] if _transposed(node) or node.op == "Conv" else weight.T[..., None]
-        )
+        weight = (weight.T if geometry.outputs else weight)[..., None]
     blocks = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     blocks = blocks.astype(np.float64)
     if node.op == "ConvTranspose":
         blocks = blocks.swapaxes(1, 2)
     return (blocks**2).sum(axis=3), np.abs(blocks).max(axis=3), int(blocks.shape[3])
-
-
-def _transposed(node: Node) -> bool:
-    """Whether the weight is (outputs, inputs): Gemm with transB."""
-    return node.op == "Gemm" and bool(node.attrs.get("transB", 0))
 
 
 def rounded(values: Array, dtype: Any) -> Array:

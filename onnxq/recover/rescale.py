@@ -19,6 +19,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxq.arrays import Array
+from onnxq.model.geometry import CONVOLUTIONS
 from onnxq.model.graph import (
     Graph,
     Node,
@@ -208,7 +209,7 @@ def _linear(graph: Graph, node: Node, scale: Array) -> Step:
     weight = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
     if weight is None:
         raise NotExact(f"the weight of {node.op} '{node.name}' is not constant")
-    spatial = weight.ndim - 2 if node.op in ("Conv", "ConvTranspose") else 0
+    spatial = weight.ndim - 2 if node.op in CONVOLUTIONS else 0
     if scale.shape != (scale.size, *[1] * spatial):
         raise NotExact(f"the scale is not one a channel of {node.op} '{node.name}'")
     flat = scale.ravel()

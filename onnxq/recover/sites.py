@@ -19,6 +19,7 @@ import onnx_graphsurgeon as gs
 
 from onnxq.arrays import Array
 from onnxq.model.flow import sole_consumer
+from onnxq.model.geometry import CONVOLUTIONS, geometry_of
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output, node_by_name, producer
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.plan import Plan
@@ -70,7 +71,7 @@ def find_sites(graph: Graph, plan: Plan, order: Sequence[str]) -> list[Site]:
         holder = _holder(graph, node)
         if holder is None or holder.outputs[0].dtype != np.float32 or holder.name not in place:
             continue
-        axis = 1 if node.op in ("Conv", "ConvTranspose") else -1
+        axis = 1 if node.op in CONVOLUTIONS else -1
         values = constant_of(node.inputs[weight])
         assert values is not None
         region, end = _region(graph, holder, values.ndim if axis == 1 else 0, plan, place)
@@ -81,7 +82,7 @@ def find_sites(graph: Graph, plan: Plan, order: Sequence[str]) -> list[Site]:
                 _slot(holder),
                 holder.outputs[0].name,
                 axis,
-                _channels(node, values),
+                geometry_of(node).output_channels(values.shape),
                 values.ndim if axis == 1 else 0,
                 tuple(n.name for n in region),
                 end.name,
@@ -138,14 +139,6 @@ def _slot(holder: Node) -> int:
 
 def _index(node: Node, tensor: Tensor) -> int:
     return next(i for i, t in enumerate(node.inputs) if t is tensor)
-
-
-def _channels(node: Node, weight: Array) -> int:
-    if node.op == "Conv":
-        return int(weight.shape[0])
-    if node.op == "ConvTranspose":
-        return int(weight.shape[1] * node.attrs.get("group", 1))
-    return int(weight.shape[0 if node.attrs.get("transB", 0) else -1])
 
 
 def _region(

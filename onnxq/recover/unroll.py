@@ -19,6 +19,7 @@ from itertools import product
 import numpy as np
 
 from onnxq.arrays import Array
+from onnxq.model.geometry import CONVOLUTIONS, geometry_of
 from onnxq.model.graph import Node, Tensor, constant_of
 from onnxq.targets.options import is_weighted
 
@@ -83,14 +84,14 @@ def reading_of(node: Node, index: int) -> tuple[Reading, Form] | str:
         return "it does not multiply an input by a weight"
     if not is_weighted(node):
         return f"{node.op} is not a product of matrices"
-    if node.op in ("Conv", "ConvTranspose"):
+    if node.op in CONVOLUTIONS:
         return _convolution(node, weight.shape) if index == 1 else "its input is a constant"
     return _matrix(node, index, node.inputs[1 - index], weight.shape)
 
 
 def _convolution(node: Node, shape: tuple[int, ...]) -> tuple[Reading, Form] | str:
     deconv, rank = node.op == "ConvTranspose", len(shape) - 2
-    kernel, groups = shape[2:], int(node.attrs.get("group", 1))
+    kernel, groups = shape[2:], geometry_of(node).groups
     strides = tuple(node.attrs.get("strides") or (1,) * rank)
     dilations = tuple(node.attrs.get("dilations") or (1,) * rank)
     pads = tuple(node.attrs.get("pads") or (0,) * (2 * rank))
@@ -120,12 +121,7 @@ def _matrix(
     node: Node, index: int, other: Tensor, shape: tuple[int, ...]
 ) -> tuple[Reading, Form] | str:
     """Of Gemm and MatMul; the weight is input `index`."""
-    gemm = node.op == "Gemm"
-    turned = gemm and bool(node.attrs.get("transB" if index else "transA", 0))
-    other_turned = gemm and bool(node.attrs.get("transA" if index else "transB", 0))
-    # right weight (K, N), left weight (M, K); right input (K, P), left input (P, K)
-    contracted_first = (index == 1) != turned
-    first = (index == 0) != other_turned
+    contracted_first, first = (geometry_of(node, i).inputs in (0, -2) for i in (index, 1 - index))
     if len(shape) < 2:
         row = (1, 1, shape[0])
         return Reading(other.name, None, first), Form(shape, row, (0, 1, 2), row)
