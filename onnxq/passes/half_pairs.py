@@ -16,7 +16,8 @@ from collections.abc import Container
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output, producer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output
+from onnxq.model.qdq import dequantizer
 from onnxq.numerics import fits_fp16
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.spec import DTYPES
@@ -27,8 +28,8 @@ PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 def beyond_fp16(tensor: Tensor) -> str | None:
     """Why FP16 cannot hold what a DequantizeLinear makes of codes; None where it can."""
-    node = producer(tensor)
-    if node is None or node.op != "DequantizeLinear":
+    node = dequantizer(tensor)
+    if node is None:
         return None
     scale = constant_of(node.inputs[1])
     if scale is None or scale.dtype != np.float32:

@@ -12,7 +12,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxq.arrays import Array
-from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of
+from onnxq.model.qdq import dequantizer
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name, unique_name
 from onnxq.passes.rounded import BIAS, INT32_MAX, largest_sum
@@ -47,8 +48,8 @@ def _step(node: Node) -> Array | None:
         return None
     scales = []
     for tensor, dtype in zip(node.inputs[:BIAS], (np.uint8, np.int8), strict=True):
-        before = producer(tensor)
-        if before is None or before.op != "DequantizeLinear" or before.inputs[-1].dtype != dtype:
+        before = dequantizer(tensor)
+        if before is None or before.inputs[-1].dtype != dtype:
             return None
         scale = constant_of(before.inputs[1])
         if scale is None or scale.dtype != np.float32 or "block_size" in before.attrs:

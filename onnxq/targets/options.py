@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnxq.errors import PlanError
-from onnxq.model.graph import WEIGHTED, Graph, Node, constant_of, is_standard, producer, within
+from onnxq.model.graph import WEIGHTED, Graph, Node, constant_of, is_standard, within
 from onnxq.model.patterns import matches, select
+from onnxq.model.qdq import dequantizer
 from onnxq.option import option
 from onnxq.schemes import BLOCK_SIZES, BOTH, SCHEMES
 
@@ -157,11 +158,7 @@ def _nearest(graph: Graph, count: int, forward: bool) -> list[str]:
 
 def stored_weight(node: Node) -> Node | None:
     """The DequantizeLinear that gives a weighted op a weight which is quantized already."""
-    for tensor in node.inputs[:2]:
-        before = producer(tensor)
-        if before is not None and before.op == "DequantizeLinear":
-            return before
-    return None
+    return next(filter(None, map(dequantizer, node.inputs[:2])), None)
 
 
 def weight_input(node: Node) -> int | None:

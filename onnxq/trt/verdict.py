@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
-from onnxq.model.qdq import type_name
+from onnxq.model.qdq import dequantizer, type_name
 from onnxq.targets.options import is_weighted
 from onnxq.trt.engine import Engine, Precision, coverage
 
@@ -81,12 +81,8 @@ def _read(tensor: Tensor) -> Hashable:
     values = constant_of(tensor)
     if values is not None:
         return values.shape, str(values.dtype), values.tobytes()
-    before = producer(tensor)
-    if (
-        before is not None
-        and before.op == "DequantizeLinear"
-        and constant_of(before.inputs[0]) is not None
-    ):
+    before = dequantizer(tensor)
+    if before is not None and constant_of(before.inputs[0]) is not None:
         return tuple(map(_read, before.inputs))
     return id(tensor)
 
