@@ -29,9 +29,8 @@ The models and the labelled data lie in a folder beside the repository (`--share
 parts that are not measured anew come from `benchmarks/results.json`.
 """
 TIMES = """Whole processes in turns in one run of `performance.py`: seconds, and beside plain FP32
-inference of the same samples by one default session, for ours without the start of the
-process. Scores are on data that nobody was calibrated on. The rest is in
-[Performance](performance.md).
+inference of the same samples by one default session. onnxsim and `--target onnxruntime` quantize to
+UINT8. Scores are on data that nobody was calibrated on. [Performance](performance.md) has the rest.
 
 """
 MODELOPT_ACCURACY = (

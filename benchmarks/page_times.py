@@ -36,15 +36,14 @@ def bars_table(found: Results) -> str:
 
 
 def quantizers(found: Results) -> str:
-    """Other quantizers beside ours, over the same samples in the same run."""
+    """Other quantizers beside ours, over the same samples in the same run: whole processes."""
     rows = []
     for case in _with(found, "time"):
         time = found[case.name]["time"]
         for way, scored in time.get("scored", {}).items():
             figures, plain = time["ways"][way], time["ways"]["plain"]
-            start = time["ways"].get(f"start of {way}", {"wall_s": 0.0})["wall_s"]
             name = f"`onnxq {way}`" if way.startswith("quantize") else way
-            share = (figures["wall_s"] - start) / plain["inference_s"]
+            share = figures["wall_s"] / plain["inference_s"]
             rows.append([case.title, name, f"{figures['wall_s']:.1f}", f"{share:.1f}",
                          f"{figures['peak_mb'] / plain['peak_mb']:.1f}",
                          *_reached(case, time, scored)])  # fmt: skip
@@ -81,9 +80,9 @@ def _section(title: str, found: dict[str, Any]) -> str:
         more = [k for k in figures if k.endswith("_s") and k not in ("wall_s", "cpu_s")]
         row.append("; ".join(f"{k.removesuffix('_s')} {figures[k]:.3f}" for k in more))
         if plain is not None:
-            start = ways.get(f"start of {way}", {"wall_s": 0.0})["wall_s"]
-            seconds = figures.get("inference_s", figures["wall_s"] - start)
-            row.append("" if way.startswith("start") else f"{seconds / plain['inference_s']:.2f}")
+            start = ways.get(f"start of {way}")
+            seconds = figures["wall_s"] - start["wall_s"] if start else figures.get("inference_s")
+            row.append("" if seconds is None else f"{seconds / plain['inference_s']:.2f}")
             row.append(f"{figures['peak_mb'] / plain['peak_mb']:.2f}")
         rows.append([*row, f"{figures['peak_mb']:.0f}"])
     beside = ["less start / inference", "memory / plain"] if plain is not None else []

@@ -5,7 +5,7 @@
 `ort-int8` is ONNX Runtime's quantize_static as TensorRT takes it: symmetric, INT8, the ops that it
 runs in INT8, biases float. `ort-uint8` is its defaults for a CPU: UINT8 activations, every op. Both
 in QDQ form, with weights per channel, after quant_pre_process. `onnxsim` is onnxsim's own
-quantize_static: UINT8 activations of Conv, MatMul and Gemm.
+quantize_static behind its simplify: UINT8 activations of Conv, MatMul and Gemm.
 """
 
 from __future__ import annotations
@@ -79,10 +79,11 @@ def onnxruntime(model: Path, data: Path, out: Path, method: str, symmetric: bool
 
 def onnxsim(model: Path, data: Path, out: Path, method: str) -> None:
     """Write what onnxsim's quantize_static makes."""
-    from onnxsim import quantize_static
+    from onnxsim import quantize_static, simplify
 
     samples = list(iter(Reader(data, inputs(model)).get_next, None))
-    onnx.save(quantize_static(str(model), samples, method=method), out)
+    simplified, _ = simplify(str(model))  # without it, it quantizes nothing of some models
+    onnx.save(quantize_static(simplified, samples, method=method), out)
 
 
 def inputs(model: Path) -> list[str]:

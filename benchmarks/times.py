@@ -30,6 +30,7 @@ from scipy.stats import spearmanr
 Figures = dict[str, float]
 Ways = dict[str, Callable[[], Figures]]
 
+UINT8 = "quantize --target onnxruntime"
 OURS = {"calibrate": (), "quantize --recover none": ("--recover", "none"), "quantize": ()}
 FIXTURE = [
     str(ROOT / "fixtures" / "classifier" / name) for name in ("classifier.onnx", "calib.npy")
@@ -152,11 +153,13 @@ class Timer:
         return ways
 
     def others(self, folder: Path, case: Case) -> Ways:
-        """Other quantizers, each into a file of its own in `folder`."""
+        """Other quantizers, and ours as UINT8, each into a file of its own in `folder`."""
         tools = [(title, tool, sys.executable) for title, tool in ORT.items()]
         if self.onnxsim:
             tools += [(title, tool, self.onnxsim) for title, tool in ONNXSIM.items()]
-        return {
+        calib = ("--calib", calibration(self.bench, case))
+        ours = ("quantize", self.bench.model(case), *calib, "-o", folder / f"{UINT8}.onnx")
+        return {UINT8: self.onnxq(*ours, *UINT8.split()[1:])} | {
             title: lambda t=title, tool=tool, python=python: peer(
                 tool, self.bench, case, folder / f"{t}.onnx", python
             )
@@ -188,7 +191,7 @@ def time(timer: Timer, case: Case) -> dict[str, Any]:
 
 def _scored(timer: Timer, case: Case, folder: Path) -> dict[str, Any]:
     scored = {}
-    for way in [*OURS, *ORT, *ONNXSIM]:
+    for way in [*OURS, UINT8, *ORT, *ONNXSIM]:
         path = folder / f"{way}.onnx"
         try:
             if path.is_file():
