@@ -12,7 +12,6 @@ import logging
 from collections import ChainMap
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import cached_property
 
 from onnxq.arrays import Array
 from onnxq.model.graph import Graph, within
@@ -65,6 +64,7 @@ class Segmented:
         apart = bool(base.edges) or analysis.file_with(scored) is not None
         self._float = plain if apart else None
         self._held: dict[int, dict[str, Array]] = {}
+        self.footprint = 0  # bytes of a sample's inputs, boundaries and scored tensors
 
     def _session(self, segment: Segment, plan: Plan) -> ort.Session:
         # Where one node alone is quantized no integer kernel gains anything, but the DQ that such
@@ -85,14 +85,11 @@ class Segmented:
         """A scored tensor of the first sample that is not what is expected; None without any."""
         wanted, seen = Magnitudes(), Magnitudes()
         wanted(expected)
-        seen(self._run(0))
+        first = self._run(0)
+        seen(first)
+        again = expected.values() if self._float is not None else ()
+        self.footprint = sum(x.nbytes for x in (*first.values(), *again))
         return next((n for n in expected if not wanted.alike(n, seen.of[n])), None)
-
-    @cached_property
-    def footprint(self) -> int:
-        """Bytes of the first sample's inputs, boundaries and scored tensors."""
-        kept = sum(x.nbytes for x in self._run(0).values())
-        return kept + (self._float.footprint if self._float else 0)
 
     def hold(self, samples: Sequence[int], pool: Executor) -> None:
         """Run the untoggled model over these samples and keep what crosses the cuts."""
