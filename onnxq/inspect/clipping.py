@@ -38,8 +38,8 @@ def clipping(
                       and not is_output(graph, t := there[name])]  # fmt: skip
     beyond: Counter[tuple[str, int]] = Counter()
     seen: Counter[str] = Counter()
-    found = outputs(graphs.to_proto(graph), dataset, runtime=runtime_of(config))
-    for done, (feed, values) in enumerate(zip(dataset, found, strict=True), 1):
+    runs = outputs(graphs.to_proto(graph), dataset, runtime=runtime_of(config))
+    for done, (feed, values) in enumerate(zip(dataset, runs, strict=True), 1):
         for name, limits in ends.items():
             x = (values if name in values else feed)[name]
             seen[name] += x.size

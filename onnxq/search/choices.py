@@ -53,22 +53,22 @@ def choices_of(text: str | None, high: str | None, options: PlanOptions) -> Choi
         text = f"{_short(options.scheme)},{FLOAT}"
     named = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     floats = [word for word in named if word in FLOATS]
-    found: dict[str, Scheme] = {}
+    schemes: dict[str, Scheme] = {}
     for word in named:
         if word not in FLOATS:
-            chosen = _scheme(word, options.target)
-            if chosen not in found.values():
-                found[word] = chosen
+            named_scheme = _scheme(word, options.target)
+            if named_scheme not in schemes.values():
+                schemes[word] = named_scheme
     types = {word for word in floats if word != FLOAT} | ({high} if high else set())
     if len(types) > 1:
         raise PlanError(f"{' and '.join(sorted(types))} contradict each other: what is not "
                         "quantized has one type")  # fmt: skip
-    if not found:
+    if not schemes:
         raise PlanError(f"--choices '{text}' quantizes nothing; add one of "
                         f"{', '.join(_names(options.target))}")  # fmt: skip
-    if not floats and len(found) < 2:
+    if not floats and len(schemes) < 2:
         raise PlanError(f"--choices '{text}' leaves nothing to choose; add float")
-    wide_first = dict(sorted(found.items(), key=lambda item: -DTYPES[item[1].weight].bits))
+    wide_first = dict(sorted(schemes.items(), key=lambda item: -DTYPES[item[1].weight].bits))
     return Choices(wide_first, bool(floats), types.pop() if types else Config().high_precision)
 
 
@@ -118,25 +118,25 @@ class Palette:
 
     def settled(self, graph: Graph, read: Callable[[Plan], Ranges]) -> Palette:
         """Without the nodes that read a tensor whose range is zero."""
-        found = {c: settle(graph, plan, read(plan))[0] for c, plan in self.plans.items()}
-        gone = {*self.nodes} - {n for plan in found.values() for n in plan.nodes}
-        dead = {n: why for p in found.values() for n, why in p.skipped.items() if n in gone}
+        plans = {c: settle(graph, plan, read(plan))[0] for c, plan in self.plans.items()}
+        gone = {*self.nodes} - {n for plan in plans.values() for n in plan.nodes}
+        dead = {n: why for p in plans.values() for n, why in p.skipped.items() if n in gone}
 
         def mix(chosen: Mapping[str, str]) -> Plan:
             plan = self.mix(chosen)
             return replace(plan, skipped={**plan.skipped, **dead})
 
-        return replace(self, plans=found, mix=mix)
+        return replace(self, plans=plans, mix=mix)
 
     def named(self, plan: Plan, chosen: Mapping[str, str]) -> dict[str, str]:
         """Node -> the choice that `plan` makes; of two that are the same the one in `chosen`."""
-        found = {}
+        choices = {}
         for node, specs in plan.by_node.items():
             offered = {c: p.by_node[node] for c, p in self.plans.items() if node in p.by_node}
             same = [c for c, its in offered.items() if its == specs] or list(offered)
             if same:
-                found[node] = chosen[node] if chosen.get(node) in same else same[0]
-        return found
+                choices[node] = chosen[node] if chosen.get(node) in same else same[0]
+        return choices
 
 
 def given(graph: Graph, plan: Plan, name: str | None = None) -> Palette:
@@ -212,8 +212,8 @@ def _table(
         )
         if not blocked & set(chosen.items()):
             asked = _without_blocks(asked)
-        found = placement.plan(source.graph, asked, source.sha256)
-        return replace(found, skipped={**found.skipped, **dict.fromkeys(floats, REASON)})
+        planned = placement.plan(source.graph, asked, source.sha256)
+        return replace(planned, skipped={**planned.skipped, **dict.fromkeys(floats, REASON)})
 
     return mix
 

@@ -104,16 +104,16 @@ def costs(graph: Graph, plans: Mapping[str, Plan], high: str, shapes: Shapes, mo
     every: dict[str, Plan] = {**plans, "float": Plan("", "", {})}
     named = {node for plan in plans.values() for node in plan.nodes}
     nodes = [n for n in graph.nodes if n.name in named or n.op in WEIGHTED]
-    found = {
+    absolute = {
         node.name: {c: cost(node, _types(node, p, high), shapes) for c, p in every.items()}
         for node in nodes
     }
-    whole = sum(costs["float"] for costs in found.values())
+    whole = sum(costs["float"] for costs in absolute.values())
     if not whole > 0:
         raise ModelError("no costs without shapes: give the model fixed or inferable shapes")
     relative = {
         n: {c: x / whole for c, x in costs.items()}
-        for n, costs in found.items()
+        for n, costs in absolute.items()
         if model != "size" or costs["float"]
     }
     counted = {node.name: macs(node, shapes) for node in nodes}

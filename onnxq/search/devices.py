@@ -63,7 +63,7 @@ DEVICES: dict[str, Device] = {
 
 def device(name: str) -> Device:
     """The device of that name, in any case; raises PlanError with the list for another."""
-    for key, found in DEVICES.items():
+    for key, row in DEVICES.items():
         if key.lower() == name.lower():
-            return found
+            return row
     raise PlanError(f"unknown device '{name}'; choose one of {', '.join(DEVICES)}")

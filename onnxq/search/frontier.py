@@ -70,7 +70,7 @@ class Frontier:
     def _damages(self) -> Array:
         """[nodes, choices, parts]; nothing for what stays float."""
         tensors = list(dict.fromkeys(part.tensor for part in self.parts))
-        found = np.zeros((len(self.nodes), len(self.choices), len(tensors)))
+        damages = np.zeros((len(self.nodes), len(self.choices), len(tensors)))
         for c, choice in enumerate(self.choices[:-1]):
             if choice not in self.rankings:
                 continue
@@ -79,8 +79,8 @@ class Frontier:
             rows = {row.name: row for row in ranking.rows}
             for n, node in enumerate(self.nodes):
                 if node in rows:
-                    found[n, c] = [damage(rows[node].outputs[name]) for name in tensors]
-        return np.maximum(found, 0.0)
+                    damages[n, c] = [damage(rows[node].outputs[name]) for name in tensors]
+        return np.maximum(damages, 0.0)
 
     @property
     def least(self) -> float:
@@ -89,29 +89,29 @@ class Frontier:
 
     def at(self, limit: float) -> Trial | None:
         """The measured plan of least predicted damage within a cost; None if none is so cheap."""
-        chosen = self._within(limit)
-        return None if chosen is None else self.of(chosen)
+        choices = self._within(limit)
+        return None if choices is None else self.of(choices)
 
     def expect(self, limits: Iterable[float]) -> None:
         """Let workers begin with the plans for these costs, which may be asked for."""
         if self.workers is None or self.priced in MEASURED:
             return
-        for chosen in map(self._within, limits):
-            if chosen is None:
+        for choices in map(self._within, limits):
+            if choices is None:
                 continue
-            plan = self.palette.mix({**chosen, **self._followers})
-            key = self._key(self.palette.named(plan, chosen))
+            plan = self.palette.mix({**choices, **self._followers})
+            key = self._key(self.palette.named(plan, choices))
             if key not in self.trials:
                 self.workers.begin(key, plan)
 
     def _within(self, limit: float) -> Mapping[str, str] | None:
         """The choices of least predicted damage within a cost."""
         if limit not in self._solved:
-            picked = solve(self._cost, self._damage, limit - self._fixed)
+            indices = solve(self._cost, self._damage, limit - self._fixed)
             self._solved[limit] = (
                 None
-                if picked is None
-                else {n: self.choices[i] for n, i in zip(self.nodes, picked, strict=True)}
+                if indices is None
+                else {n: self.choices[i] for n, i in zip(self.nodes, indices, strict=True)}
             )
         return self._solved[limit]
 
@@ -136,32 +136,32 @@ class Frontier:
     def _key(self, chosen: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(chosen.get(n, FLOAT) for n in self.palette.nodes)
 
-    def _measured(self, plan: Plan, chosen: Mapping[str, str]) -> Trial:
-        cost = modelled = self.costs.total(chosen)
+    def _measured(self, plan: Plan, choices: Mapping[str, str]) -> Trial:
+        cost = modelled = self.costs.total(choices)
         if self.workers is not None and self.priced not in MEASURED:
-            found = self.workers.measured(self._key(chosen), plan)
+            measured = self.workers.measured(self._key(choices), plan)
         else:
             graph = self.meter.model(plan)
-            found = self.meter.measure(graph)
+            measured = self.meter.measure(graph)
             if self.priced in MEASURED:
                 cost = self.meter.latency(graph)
         higher = self.meter.metric.higher_is_better
         holds = self.budget is None or self.budget.holds(
-            found.score, self.meter.reference, cost, higher
+            measured.score, self.meter.reference, cost, higher
         )
         index = {choice: i for i, choice in enumerate(self.choices)}
-        picked = [index[chosen.get(n, FLOAT)] for n in self.nodes]
+        picked = [index[choices.get(n, FLOAT)] for n in self.nodes]
         predicted = self._damage[np.arange(len(picked)), picked].sum(axis=0).max()
         return Trial(
-            choices=chosen,
-            floats=tuple(n for n in self.palette.nodes if n not in chosen),
+            choices=choices,
+            floats=tuple(n for n in self.palette.nodes if n not in choices),
             cost=cost,
             modelled=modelled,
-            shares=self.costs.shares(chosen),
+            shares=self.costs.shares(choices),
             predicted=float(predicted),
-            score=found.score,
-            stderr=found.stderr,
-            parts=found.parts,
+            score=measured.score,
+            stderr=measured.stderr,
+            parts=measured.parts,
             holds=holds,
-            trouble=found.trouble,
+            trouble=measured.trouble,
         )

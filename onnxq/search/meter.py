@@ -93,10 +93,10 @@ class Meter:
         """The score of a model in plain sessions, where those can run it; raises ModelError where
         it is not a number."""
         model, where = graphs.to_proto(graph), steps.runtime_of(self.config)
-        found, trouble = plainly(
+        measured, trouble = plainly(
             lambda r: self._read(accuracy.outputs(model, self.check, runtime=r)), where
         )
-        return replace(found, trouble=trouble)
+        return replace(measured, trouble=trouble)
 
     @cached_property
     def reference(self) -> float:
@@ -142,13 +142,13 @@ class Meter:
             return graphs.to_proto(self.source.graph)
         return original.reference(self.source)
 
-    def _read(self, found: Iterable[Outputs]) -> Measured:
+    def _read(self, outputs: Iterable[Outputs]) -> Measured:
         if isinstance(self.metric, FunctionMetric):
-            score, error = self.metric.evaluate(found)
+            score, error = self.metric.evaluate(outputs)
             return Measured(score, error if math.isfinite(error) else None, {})
         sums: dict[str, list[Sums]] = {part.name: [] for part in self.parts}
         told: set[str] = set()
-        for i, row in enumerate(found):
+        for i, row in enumerate(outputs):
             ref = self._kept[i] if self._compares else row
             for part in self.parts:
                 a, b = part.of(ref[part.output]), part.of(row[part.output])
@@ -158,13 +158,13 @@ class Meter:
                         f"{a.shape} float and {b.shape} quantized in sample {i}; score other "
                         "outputs with --output"
                     )
-                one = sums_of(self.metric, i, a, b)
-                if not all(map(math.isfinite, one)):
+                part_sums = sums_of(self.metric, i, a, b)
+                if not all(map(math.isfinite, part_sums)):
                     raise ModelError(
                         f"'{part.name}' holds NaN or infinite values in sample {i} of the "
                         "quantized model; score other outputs with --output"
                     )
-                sums[part.name].append(one)
+                sums[part.name].append(part_sums)
                 told |= {part.name} if np.isfinite(a).any() else set()
         if not told:
             raise ModelError("no scored output has a finite value in any sample: there is nothing "

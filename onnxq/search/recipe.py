@@ -107,22 +107,22 @@ def recipe(
         raise PlanError(f"--top {','.join(map(str, counts)) or 'without numbers'}: give numbers "
                         f"of nodes from 0 to {nodes - 1}; the plan quantizes {nodes}")  # fmt: skip
     frontier = frontier_of(source, palette, stats, samples, options, config, progress)
-    found = []
+    measured = []
     for i, count in enumerate(wanted):
         progress("recipe", i, len(wanted))
-        found.append(Step(count, _measured(frontier, count)))
+        measured.append(Step(count, _measured(frontier, count)))
     progress("recipe", len(wanted), len(wanted))
     higher = frontier.meter.metric.higher_is_better
-    chosen = _chosen(found, options.budget, higher)
+    taken = _chosen(measured, options.budget, higher)
     return Recipe(
         metric=options.measured_by,
         reference=frontier.meter.reference,
         budget=None if options.budget is None else str(options.budget),
         cost=options.cost,
         samples=len(samples.check),
-        steps=tuple(found),
-        chosen=chosen,
-        plan=replace(frontier.plan(chosen.trial), chosen_on=samples.check.digest()),
+        steps=tuple(measured),
+        chosen=taken,
+        plan=replace(frontier.plan(taken.trial), chosen_on=samples.check.digest()),
         ranking=_ranking(frontier),
     )
 
@@ -138,8 +138,8 @@ def _measured(frontier: Frontier, count: int) -> Trial:
     return frontier.of({n: choice for n in frontier.nodes if n not in worst})
 
 
-def _chosen(found: Sequence[Step], budget: Budget | None, higher: bool) -> Step:
-    holding = [step for step in found if step.trial.holds]
+def _chosen(measured: Sequence[Step], budget: Budget | None, higher: bool) -> Step:
+    holding = [step for step in measured if step.trial.holds]
     if budget is not None and holding:
         return holding[0]
-    return max(found, key=lambda s: (s.trial.score if higher else -s.trial.score, -s.count))
+    return max(measured, key=lambda s: (s.trial.score if higher else -s.trial.score, -s.count))

@@ -88,8 +88,8 @@ class Result:
 
     def __repr__(self) -> str:
         taken = self.chosen
-        found = f"cost {taken.cost:.3f}, {self.metric} {taken.score:.5g}" if taken else "none"
-        return f"Result({len(self.trials)} plans, chosen for a {self.budget}: {found})"
+        said = f"cost {taken.cost:.3f}, {self.metric} {taken.score:.5g}" if taken else "none"
+        return f"Result({len(self.trials)} plans, chosen for a {self.budget}: {said})"
 
     def _repr_html_(self) -> str:
         heading = f"{len(self.trials)} plans for a {self.budget}, {self.samples} samples"

@@ -106,11 +106,11 @@ def settled(source: steps.Source, palette: Palette, stats: Stats, config: Config
     """Without nodes that read a tensor with range zero; raises PlanError for none left."""
     for plan in palette.plans.values():
         plan.check_model(source.sha256)
-    found = palette.settled(
+    left = palette.settled(
         source.graph, lambda plan: steps.read(source, plan, stats, config.method)
     )
-    steps.refuse_empty(found.everything, source)
-    return found
+    steps.refuse_empty(left.everything, source)
+    return left
 
 
 def _rankings(
@@ -131,7 +131,7 @@ def _rankings(
     few = rest.subset(min(options.rank_samples, len(rest)))
     scored = replace(source, graph=with_outputs(source.graph, parts))
     # Damage that is added up has to come from the same samples: screened, plans lost up to 4 dB.
-    asked, found = Options(metric=options.rank_by, screen=1.0), {}
+    asked, rankings = Options(metric=options.rank_by, screen=1.0), {}
     for choice, whole in palette.plans.items():
         plan = whole.only(*(n for n in whole.nodes if n in priced.of))
         if not plan.edges:
@@ -140,8 +140,8 @@ def _rankings(
         config = replace(meter.config, weight_method="mse") if narrow else meter.config
         told = partial(_told, progress, choice) if len(palette.plans) > 1 else progress
         ranges = meter.ranges(plan)
-        found[choice] = sensitivity(scored, plan, ranges, few, asked, config, told, executor)
-    return found
+        rankings[choice] = sensitivity(scored, plan, ranges, few, asked, config, told, executor)
+    return rankings
 
 
 def _told(progress: Progress, choice: str, stage: str, done: int, total: int) -> None:
@@ -212,12 +212,12 @@ def _result(frontier: Frontier, budget: Budget, samples: Samples, options: Searc
 
 def fronted(trials: Iterable[Trial], higher: bool) -> tuple[Trial, ...]:
     """The trials by rising cost, with those marked that none is both cheaper and better than."""
-    best, found = -math.inf, []
+    best, marked = -math.inf, []
     for trial in sorted(trials, key=lambda t: (t.cost, -_goodness(t, higher))):
         front = _goodness(trial, higher) > best
         best = max(best, _goodness(trial, higher))
-        found.append(replace(trial, front=front))
-    return tuple(found)
+        marked.append(replace(trial, front=front))
+    return tuple(marked)
 
 
 def _goodness(trial: Trial, higher: bool) -> float:
@@ -242,5 +242,5 @@ def _nearest(trials: Sequence[Trial], higher: bool, budget: Budget) -> Trial | N
 def _outputs(frontier: Frontier, trial: Trial, held: Dataset) -> dict[str, float]:
     meter = frontier.meter
     graph = meter.model(frontier.plan(trial))
-    found = steps.compare(meter.source, graph, held, meter.config)
-    return {name: agreement.sqnr_db for name, agreement in found.items()}
+    agreements = steps.compare(meter.source, graph, held, meter.config)
+    return {name: agreement.sqnr_db for name, agreement in agreements.items()}

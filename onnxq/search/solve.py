@@ -71,18 +71,18 @@ def solve(cost: Array, damage: Array, limit: float) -> list[int] | None:
         scipy.optimize.LinearConstraint(np.hstack([flat.T, -np.ones((outputs, 1))]), -np.inf, 0),
     ]
     with _silence():
-        found = scipy.optimize.milp(
+        solution = scipy.optimize.milp(
             objective,
             constraints=constraints,
             integrality=np.append(np.ones(nodes * choices), 0),
             bounds=scipy.optimize.Bounds(0, np.append(offered.reshape(-1).astype(float), np.inf)),
             options={"time_limit": SECONDS, "mip_rel_gap": 1e-6},
         )
-    if found.x is None:
-        if found.status == 2:  # infeasible
+    if solution.x is None:
+        if solution.status == 2:  # infeasible
             return None
-        raise PlanError(f"the integer program was not solved: {found.message}")
-    return [int(i) for i in found.x[:-1].reshape(nodes, choices).argmax(axis=1)]
+        raise PlanError(f"the integer program was not solved: {solution.message}")
+    return [int(i) for i in solution.x[:-1].reshape(nodes, choices).argmax(axis=1)]
 
 
 @contextmanager

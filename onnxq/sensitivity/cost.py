@@ -35,11 +35,11 @@ def macs(node: Node, shapes: Shapes) -> int:
 
 
 def _shapes(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]] | None:
-    found = []
+    known = []
     for tensor in (*node.inputs[:2], node.outputs[0]):
         values = constant_of(tensor)
         shape = shapes.get(tensor.name) if values is None else values.shape
         if not shape:
             return None
-        found.append(tuple(shape))
-    return found
+        known.append(tuple(shape))
+    return known

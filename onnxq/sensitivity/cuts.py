@@ -101,26 +101,26 @@ def _candidates(places: Sequence[int], crossing: Sequence[int | None]) -> list[i
 
     Of equally narrow ones the last: between an op and its activation function both are as narrow.
     """
-    found = []
+    narrowest = []
     for last, place in pairwise(places):
         free = [a for a in range(last + 1, place + 1) if crossing[a - 1] is not None]
         if free:
-            found.append(min(reversed(free), key=lambda a: _bytes(crossing[a - 1])))
-    return found
+            narrowest.append(min(reversed(free), key=lambda a: _bytes(crossing[a - 1])))
+    return narrowest
 
 
 def _crossing(graph: Graph, shapes: Shapes) -> list[int | None]:
     """Bytes of what is written up to each node and read after it; None where no cut can be."""
     tensors = graph.tensors()
     live: dict[str, int | None] = {}
-    found: list[int | None] = []
-    for one in segments.cut_at(graph, range(1, len(graph.nodes) + 1), ()):
-        live.update({name: _size(tensors[name], shapes) for name in one.outputs})
-        for name in one.dead:
+    bytes_across: list[int | None] = []
+    for segment in segments.cut_at(graph, range(1, len(graph.nodes) + 1), ()):
+        live.update({name: _size(tensors[name], shapes) for name in segment.outputs})
+        for name in segment.dead:
             live.pop(name, None)
         sizes = list(live.values())
-        found.append(None if None in sizes else sum(map(_bytes, sizes)))
-    return found
+        bytes_across.append(None if None in sizes else sum(map(_bytes, sizes)))
+    return bytes_across
 
 
 def _bytes(size: int | None) -> int:

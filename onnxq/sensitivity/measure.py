@@ -180,7 +180,7 @@ def _outputs(variant: Future[Variant], block: Sequence[int]) -> list[Outputs]:
 def _score(
     runner: Runner, metric: Metric, toggle: Toggle, variant: Future[Variant], block: Sequence[int]
 ) -> tuple[str, Found]:
-    found = {}
+    scored = {}
     for i, test in zip(block, variant.result()(block), strict=True):
         ref = runner.reference(i)
         for name in toggle.tensors:
@@ -190,11 +190,11 @@ def _score(
                     f"{ref[name].shape} float and {test[name].shape} in sample {i} "
                     f"({toggle.name}); score other outputs with --output"
                 )
-        found[i] = {name: sums_of(metric, i, ref[name], test[name]) for name in toggle.tensors}
-        for name, sums in found[i].items():
+        scored[i] = {name: sums_of(metric, i, ref[name], test[name]) for name in toggle.tensors}
+        for name, sums in scored[i].items():
             if not all(map(math.isfinite, sums)):
                 raise ModelError(
                     f"metric '{metric.name}' is not a number: '{name}' holds NaN or infinite "
                     f"values in sample {i} ({toggle.name}); score other outputs with --output"
                 )
-    return toggle.name, found
+    return toggle.name, scored

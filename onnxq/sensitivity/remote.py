@@ -49,10 +49,10 @@ class Workers:
         done = len(toggles) - len(missing)
         try:
             with closing(results(self.executor, _measured, self.job, groups)) as measured:
-                for (group, _), found in measured:
-                    for toggle, samples_of in found.items():
-                        for i, sums in samples_of.items():
-                            state.add(toggle, i, sums)
+                for (group, _), sums_of in measured:
+                    for toggle, by_sample in sums_of.items():
+                        for i, its in by_sample.items():
+                            state.add(toggle, i, its)
                     state.save_soon()
                     done += len(group)
                     progress(done, len(toggles))

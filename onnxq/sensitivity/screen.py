@@ -69,9 +69,9 @@ def confirm(
     top = max(LEAST_UNITS, options.top, *options.curve)
     first = _candidates(sorted(damage(screen).values(), reverse=True), top)
     while True:
-        found = damage(screen)
+        damages = damage(screen)
         count = top if screen.confirmed else first
-        worst = sorted(found, key=lambda name: -found[name])[:count]
+        worst = sorted(damages, key=lambda name: -damages[name])[:count]
         pending = [name for name in worst if name not in screen.confirmed]
         if not pending:
             return screen

@@ -57,8 +57,8 @@ class State:
 
     def totals(self, toggle: str, samples: Iterable[int]) -> dict[str, Array]:
         """Scored tensor -> sums [samples, K] of these samples, in their order."""
-        found = self._sums[toggle]
-        rows = [found[i] for i in samples]
+        of = self._sums[toggle]
+        rows = [of[i] for i in samples]
         return {name: np.array([row[name] for row in rows], np.float64) for name in rows[0]}
 
     def save_soon(self) -> None:
@@ -76,11 +76,11 @@ class State:
 
 
 def _load(path: Path, key: str) -> dict[str, dict[int, dict[str, Sums]]]:
-    found: dict[str, dict[int, dict[str, Sums]]]
-    document, found = FORM.load(path, lambda document: (document, value_of(SUMS, document["sums"])))
+    sums: dict[str, dict[int, dict[str, Sums]]]
+    document, sums = FORM.load(path, lambda document: (document, value_of(SUMS, document["sums"])))
     if document["key"] != key:
         raise PlanError(
             f"'{path}' was begun with another model, plan, data or options; name another file, or "
             "delete it to start over"
         )
-    return found
+    return sums

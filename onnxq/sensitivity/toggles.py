@@ -59,8 +59,8 @@ def units_of(graph: Graph, plan: Plan, options: Options) -> list[Unit]:
         return _blocks(names)
     units = []
     for pattern in options.groups:
-        found = select(graph, [pattern])
-        nodes = tuple(name for name in names if name in found)
+        matching = select(graph, [pattern])
+        nodes = tuple(name for name in names if name in matching)
         if not nodes:
             raise PlanError(f"group '{pattern}' names no node that the plan quantizes")
         units.append(Unit(pattern, nodes))
