@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from ml_dtypes import int4
@@ -21,6 +20,7 @@ from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from onnxq.arrays import Array
 from onnxq.errors import ModelError
 from onnxq.files import drop, replacing, together
 from onnxq.model import model_file, stored
@@ -232,7 +232,7 @@ def is_output(graph: Graph, tensor: Tensor) -> bool:
     return any(tensor is out for out in graph.outputs)
 
 
-def constant_from(name: str, values: npt.NDArray[Any]) -> Tensor:
+def constant_from(name: str, values: Array) -> Tensor:
     """A constant tensor; onnx-graphsurgeon cannot write an INT4 array, but a packed one it can."""
     if values.dtype != int4:
         return gs.Constant(name, values)
@@ -240,7 +240,7 @@ def constant_from(name: str, values: npt.NDArray[Any]) -> Tensor:
         return gs.Constant(name, LazyValues(onnx.numpy_helper.from_array(values, name)))
 
 
-def constant_of(tensor: Tensor) -> npt.NDArray[Any] | None:
+def constant_of(tensor: Tensor) -> Array | None:
     """The values of a constant tensor (initializer or Constant node); None if it is computed."""
     if isinstance(tensor, gs.Constant):
         return _loaded(tensor)
@@ -251,7 +251,7 @@ def constant_of(tensor: Tensor) -> npt.NDArray[Any] | None:
     return None
 
 
-def _loaded(tensor: Tensor) -> npt.NDArray[Any]:
+def _loaded(tensor: Tensor) -> Array:
     """Its values. Those of types beyond NumPy's are not kept: they could not be written again."""
     lazy = tensor._values
     if isinstance(lazy, Stored):

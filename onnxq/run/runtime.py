@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy.typing as npt
 import onnx
 
+from onnxq.arrays import Array
 from onnxq.errors import CannotRun, ModelError, RuntimeMissing
 from onnxq.model import mapped, stored
 from onnxq.run.optimizers import disabled
@@ -257,12 +257,10 @@ def _explained(error: Exception) -> CannotRun:
     return CannotRun(f"ONNX Runtime cannot run the model: {_first_line(error)}")
 
 
-def run(
-    session: Session, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]
-) -> list[npt.NDArray[Any]]:
+def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
     """The named outputs of one run; raises ModelError where ONNX Runtime fails."""
     try:
-        values: list[npt.NDArray[Any]] = session.run(outputs, feeds)
+        values: list[Array] = session.run(outputs, feeds)
     except Exception as e:
         check()
         raise _explained(e) from e
@@ -270,7 +268,7 @@ def run(
     return values
 
 
-def bind(session: Session, arrays: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> Any:
+def bind(session: Session, arrays: Mapping[str, Array], outputs: Sequence[str]) -> Any:
     """An IO binding of `session` that reads and writes `arrays` in place.
 
     `arrays` holds inputs and outputs by name, contiguous; the caller keeps them alive. An input
@@ -286,7 +284,7 @@ def bind(session: Session, arrays: Mapping[str, npt.NDArray[Any]], outputs: Sequ
     return binding
 
 
-def bind_input(binding: Any, name: str, x: npt.NDArray[Any]) -> None:
+def bind_input(binding: Any, name: str, x: Array) -> None:
     """Let `binding` read the contiguous array `x`, in place of what it read before."""
     binding.bind_input(name, "cpu", 0, x.dtype, x.shape, x.ctypes.data)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy.typing as npt
-
+from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.judge.metrics import LABEL_FREE
 from onnxq.option import option
@@ -33,7 +32,7 @@ class SearchOptions:
         None, f"Of the measured score: {', '.join(LABEL_FREE)}, top1, or module:function. "
         "Default: cosine for --max-drop, else sqnr.", "Scoring", "METRIC",
     )  # fmt: skip
-    labels: npt.NDArray[Any] | None = None
+    labels: Array | None = None
     direction: Literal["higher", "lower"] = option(
         "higher", "Which scores of a module:function are better.", "Scoring"
     )

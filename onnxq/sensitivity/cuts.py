@@ -15,17 +15,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxq.arrays import Array
 from onnxq.model.graph import Graph, Node, Tensor
 from onnxq.run import segments
 from onnxq.run.segments import Segment, Shapes
 from onnxq.sensitivity.cost import macs, parameters
-
-Numbers = npt.NDArray[Any]
 
 MACS, BANDWIDTH = 1.5e10, 2e9  # a second, on one thread
 CALL = 1e-4  # seconds to run a session at all
@@ -66,15 +63,15 @@ class _Costs:
     held: the price of the memory that it takes.
     """
 
-    starts: Numbers
-    toggles: Numbers
-    time: Numbers
-    build: Numbers
-    call: Numbers
-    held: Numbers
+    starts: Array
+    toggles: Array
+    time: Array
+    build: Array
+    call: Array
+    held: Array
 
 
-def _summed(values: Iterable[float]) -> Numbers:
+def _summed(values: Iterable[float]) -> Array:
     return np.concatenate([[0.0], np.cumsum(list(values))])
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy.typing as npt
-
+from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.judge import metrics
 from onnxq.judge.metrics import LABEL_FREE, AnyMetric
@@ -39,7 +38,7 @@ class Options:
         "sqnr", f"{', '.join(LABEL_FREE)}, top1, or module:function of the streamed outputs.",
         "Scoring", "METRIC",
     )  # fmt: skip
-    labels: npt.NDArray[Any] | None = None
+    labels: Array | None = None
     direction: Literal["higher", "lower"] = option(
         "higher", "Which scores of a module:function are better.", "Scoring"
     )
