@@ -123,8 +123,11 @@ def _weights(path: Path) -> list[Path]:
     import onnx
 
     from onnxq.model.external import external_files
+    from onnxq.model.model_file import EXTERNAL, mentions
 
     try:
+        if not mentions(path, EXTERNAL):
+            return []
         model = onnx.load(path, load_external_data=False)
     except Exception:  # whatever it is, it is no model in any form that onnx reads
         return []

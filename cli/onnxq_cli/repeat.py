@@ -18,6 +18,7 @@ import onnx
 
 from onnxq.escaping import shell_line
 from onnxq.judge.accuracy import Agreement, Agreements
+from onnxq.model.model_file import mentions
 from onnxq.pipeline.config import Config
 from onnxq.run.runtime import EXTENSIONS
 
@@ -37,8 +38,7 @@ def lines(
     more = config.ort_extension or config.ort_library or config.placement.attribute_op
     if not any(a.count for a in found.values()) or more or config.high_precision == "bf16":
         return []
-    opened = onnx.load(model, load_external_data=False)
-    if any(opset.domain in EXTENSIONS for opset in opened.opset_import):
+    if _has_extensions(model):
         return []
     if found.left_out or any(a.alike + a.apart for a in found.values()):
         return []
@@ -59,6 +59,14 @@ def lines(
         shell_line([*run, str(model), *onnxrt, "--save-outputs", "float.json"]),
         shell_line([*run, str(out), *onnxrt, *compare]),
     ]
+
+
+def _has_extensions(model: Path) -> bool:
+    """Whether a model imports ops of onnxruntime-extensions."""
+    if not mentions(model, *EXTENSIONS):
+        return False
+    opened = onnx.load(model, load_external_data=False)
+    return any(opset.domain in EXTENSIONS for opset in opened.opset_import)
 
 
 def tolerance(a: Agreement) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from onnxq.model.external import external_files, files_beside
 from onnxq.model.mapped import Identity, identity_of
 
 BLOCK = 1 << 20
+EXTERNAL = "location"  # the key of the name of a file that weights are in
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,19 @@ def parse(path: Path) -> onnx.ModelProto:
     return model
 
 
+def mentions(path: Path, *texts: str) -> bool:
+    """Whether any of the texts stands somewhere in a file: what none of them is in need not be
+    parsed to look for them."""
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(text.encode()) >= 0 for text in texts)
+
+
 def _names_files(content: bytes) -> bool:
     """Whether a model may name external data: the key of a file's name is in it."""
-    return b"location" in content
+    return EXTERNAL.encode() in content
 
 
 def _content(path: Path) -> bytes:
