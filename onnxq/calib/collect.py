@@ -82,7 +82,9 @@ def compiled(
 ) -> Program:
     """What `collect` runs, for those who collect more than once from the same graph."""
     names = _computed(graph, tensors)
-    return compile_counting(graph, names, runtime or ort.Runtime(), data.sample(0))
+    program = compile_counting(graph, names, runtime or ort.Runtime(), data.sample(0))
+    ort.release_free_memory()  # what it was compared with
+    return program
 
 
 @dataclass

@@ -10,8 +10,9 @@ rounding or so: what differs then too (random numbers, ties in TopK) is not held
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,22 +56,22 @@ def hold(source: Source, samples: Dataset, runtime: Runtime) -> None:
     if source.original.held or source.preparation is None or not len(samples):
         return
     feeds = [samples.sample(i) for i in range(min(FIRST, len(samples)))]
-    after = _outputs(graphs.to_proto(source.graph), feeds, runtime)
-    release_free_memory()
+    after = _outputs(lambda: graphs.to_proto(source.graph), feeds, runtime)
     try:
-        before = _outputs(_file(source), feeds, runtime)
+        before = _outputs(lambda: _file(source), feeds, runtime)
     except ModelError as e:
         source.original.refused = str(e)
     else:
         lengths = any(n.op in LENGTHS or is_custom(n) for n in within(source.graph.nodes))
         found = _Comparison(before, _tolerance(source.graph, runtime), lengths)
         if found.gaps(after):
-            again = _outputs(_file(source), [_moved(feed) for feed in feeds], runtime, "none")
+            again = _outputs(
+                lambda: _file(source), [_moved(feed) for feed in feeds], runtime, "none"
+            )
             found = replace(found, again=again)
         if gaps := found.gaps(after):
             raise _blamed(source, feeds, found, gaps[0], runtime)
     source.original.held = True
-    release_free_memory()
 
 
 def reference(source: Source) -> Model:
@@ -111,11 +112,17 @@ def _file(source: Source) -> Model:
 
 
 def _outputs(
-    model: Model, feeds: Sequence[Outputs], runtime: Runtime, optimize: str = "all"
+    make: Callable[[], Model], feeds: Sequence[Outputs], runtime: Runtime, optimize: str = "all"
 ) -> list[Outputs]:
-    loaded = session(model, runtime, optimize=optimize)
+    loaded = session(make(), runtime, optimize=optimize)
+    release_free_memory()  # what making it took must not stand beside what running it takes
     names = [o.name for o in loaded.get_outputs()]
-    return [dict(zip(names, run(loaded, names, feed), strict=True)) for feed in feeds]
+    found: list[Outputs] = [
+        dict(zip(names, run(loaded, names, feed), strict=True)) for feed in feeds
+    ]
+    del loaded
+    release_free_memory()
+    return found
 
 
 def _tolerance(graph: Graph, runtime: Runtime) -> float:
@@ -200,7 +207,7 @@ def _blamed(
     graph = given(source)
     for one in source.original.passes:
         graph = apply(graph, one)
-        if gaps := found.gaps(_outputs(graphs.to_proto(graph), feeds, runtime)):
+        if gaps := found.gaps(_outputs(partial(graphs.to_proto, graph), feeds, runtime)):
             name, gap = getattr(one, "__name__", repr(one)), gaps[0]
             break
     if name == "raise_opset":
