@@ -16,6 +16,7 @@ from onnx.numpy_helper import from_array
 from onnxq.errors import ModelError
 from onnxq.judge.accuracy import Agreement, agreement, measure
 from onnxq.judge.comparable import Equality
+from onnxq.judge.gaps import signal_and_noise
 from onnxq.numerics import sqnr_db
 
 VALUES = arrays(np.float32, 12, elements=st.floats(-1e3, 1e3, width=32))
@@ -200,3 +201,15 @@ def test_a_model_with_other_outputs_is_refused():
         measure(FLOAT, net("z = Neg(x)", "float[N, 3] z"), feeds())
     with pytest.raises(ModelError, match=r"output 'y' has shape \(2, 3\) .* and \(3, 2\)"):
         measure(FLOAT, net("y = Transpose(x)", "float[M, N] y"), feeds())
+
+
+def test_signal_and_noise_are_exact_sums_of_what_is_finite_in_both(rng):
+    ref, test = rng.integers(-50, 50, size=(2, 4, 100)).astype(np.float32)
+    exact = sum(int(x) ** 2 for x in ref.flat), sum(int(x) ** 2 for x in (ref - test).flat)
+    assert signal_and_noise(ref, test) == exact
+    ref[0, 0] = test[0, 0] = np.inf
+    left = (ref.ravel()[1:], test.ravel()[1:])
+    assert signal_and_noise(ref, test) == signal_and_noise(*left)
+    test[0, 1] = np.nan
+    assert signal_and_noise(ref, test)[1] == math.inf
+    assert all(map(math.isnan, signal_and_noise(ref, test[1:])))

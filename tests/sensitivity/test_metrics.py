@@ -9,7 +9,7 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 from onnxq.errors import DataError, PlanError
-from onnxq.judge.metrics import Cosine, FunctionMetric, Kl, Mse, Sqnr, Top1, sums_of
+from onnxq.judge.metrics import LABEL_FREE, Cosine, FunctionMetric, Kl, Mse, Sqnr, Top1, sums_of
 from onnxq.numerics import sqnr_db
 
 
@@ -126,3 +126,9 @@ def test_a_value_that_one_side_alone_lacks_is_not_hidden(pairs):
     test[0, 0] = np.nan
     for metric in (Sqnr(), Mse(), Cosine(), Kl()):
         assert not np.isfinite(sums_of(metric, 0, ref, test)).all()
+
+
+@pytest.mark.parametrize("metric", LABEL_FREE.values(), ids=LABEL_FREE)
+def test_the_damage_of_a_label_free_metric_follows_from_its_score(metric, pairs):
+    score = read(metric, *pairs)
+    assert metric.lost(score) == pytest.approx(damage(metric, *pairs), rel=1e-12)  # log and back
