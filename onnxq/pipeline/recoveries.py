@@ -72,7 +72,7 @@ def _digest(source: Source, graph: Graph) -> str:
             values = constant_of(tensor)
             if values is not None and values.dtype.kind == "f":
                 sha.update(f"\0{node.name}\0{i}\0".encode())
-                sha.update(np.ascontiguousarray(values).tobytes())
+                sha.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return sha.hexdigest()
 
 

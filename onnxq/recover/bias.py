@@ -98,7 +98,7 @@ def corrections(bench: Bench, graph: Graph, quantized: Graph) -> tuple[Shifts, O
             return sums
 
         trials = _Trials(part, corrector.found, jury, finished)
-        kept, notes = trials.search(judges)
+        kept, notes = trials.search(judges, [i for i in judges if replay.at[i] == len(sites)])
     ort.release_free_memory()
     shifts = {site: corrector.found.shifts[site] for site in kept.items}
     return shifts, trials.outcome(kept, notes, len(_first(total, total).fit))
@@ -165,9 +165,16 @@ class _Trials:
         default_factory=dict
     )
 
-    def search(self, judges: Sequence[int]) -> tuple[Kept[Site], tuple[str, ...]]:
-        """The shifts that no output argues against, and what there is to say of that."""
+    def search(
+        self, judges: Sequence[int], near: Sequence[int]
+    ) -> tuple[Kept[Site], tuple[str, ...]]:
+        """The shifts that no output argues against, and what there is to say of that.
+
+        near: judges that stand before the end already. What they hold goes before any other model
+        takes memory beside it.
+        """
         few = judges[:FEWEST]
+        self._errors(tuple(self.found.shifts), sorted({*few, *near}))
         kept = self._kept(few, self.jury.hopeless)
         if kept.items:
             return self._kept(judges, self.jury.worst_fall), ()
@@ -178,7 +185,7 @@ class _Trials:
         self, judges: Sequence[int], worse: Callable[[Errors, Errors], str | None]
     ) -> Kept[Site]:
         shifts = tuple(self.found.shifts)
-        self._errors(shifts, judges)  # before any other model takes memory beside the replay
+        self._errors(shifts, judges)
         before = self._errors((), judges)
         return keep([shifts], before, lambda s: self._errors(s, judges), worse, self._fewer, TRIALS)
 

@@ -58,7 +58,7 @@ MULS = "activations that a Mul of factors follows, in one kernel with them in an
 
 
 @dataclass(frozen=True)
-class Reader:
+class ChannelReader:
     """The weight of a layer by channel: (groups, outputs, inputs) sums of squares and largest
     |values| over `taps` places of the kernel; the largest code of its input and of its weight."""
 
@@ -148,7 +148,7 @@ def offers_of(bench: Bench, graph: Graph) -> dict[Group, Offer]:
     return {g: offer for g, offer in offers.items() if offer.gain >= (FREE, PAYS)[not offer.free]}
 
 
-def _muls_pay(bench: Bench, graph: Graph, readers: Mapping[Group, list[Reader]]) -> bool:
+def _muls_pay(bench: Bench, graph: Graph, readers: Mapping[Group, list[ChannelReader]]) -> bool:
     """Whether Muls behind activations bring enough: TensorRT alone takes them in."""
     if bench.plan.target != "tensorrt":
         return False
@@ -158,7 +158,7 @@ def _muls_pay(bench: Bench, graph: Graph, readers: Mapping[Group, list[Reader]])
 
 
 def _offers(
-    bench: Bench, graph: Graph, readers: Mapping[Group, list[Reader]], samples: int
+    bench: Bench, graph: Graph, readers: Mapping[Group, list[ChannelReader]], samples: int
 ) -> dict[Group, Offer]:
     layouts = {g.tensor: g.layout for g in readers}
     sized = bench.chosen.select(list(bench.fit)[:samples])
@@ -176,7 +176,7 @@ def _choices(offers: Mapping[Group, Offer]) -> Iterator[Sequence[Group]]:
         yield sorted(free, key=lambda g: -offers[g].gain)[: (len(free) + 1) // 2]
 
 
-def readers_of(graph: Graph, plan: Plan, group: Group) -> list[Reader]:
+def readers_of(graph: Graph, plan: Plan, group: Group) -> list[ChannelReader]:
     """The layers of a group whose input and weight `plan` quantizes; none if one is in a float
     type, whose steps follow its values, or has one scale for its whole weight, which any factor
     would make coarser."""
@@ -187,11 +187,11 @@ def readers_of(graph: Graph, plan: Plan, group: Group) -> list[Reader]:
             if any("fp8" in spec.dtype for spec in specs) or specs[1].granularity == "tensor":
                 return []
             codes = [spec.row.qmax for spec in specs]
-            found.append(Reader(*by_channel(nodes[name]), *codes))
+            found.append(ChannelReader(*by_channel(nodes[name]), *codes))
     return found
 
 
-def best_offer(readers: Sequence[Reader], sizes: Sizes) -> Offer:
+def best_offer(readers: Sequence[ChannelReader], sizes: Sizes) -> Offer:
     """The scale that helps the outputs of `readers` most on the average; one of gain 0 where none
     does."""
     free = all(reader.depthwise for reader in readers)
@@ -210,7 +210,7 @@ def best_offer(readers: Sequence[Reader], sizes: Sizes) -> Offer:
     return best
 
 
-def _shares(reader: Reader) -> Array:
+def _shares(reader: ChannelReader) -> Array:
     """Of each channel the largest |weight| as a share of the largest of the same output, which has
     a scale of its own."""
     largest = reader.largest.max(axis=2, keepdims=True)

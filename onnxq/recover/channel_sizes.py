@@ -25,7 +25,7 @@ LARGEST, POWER = "onnxq_largest", "onnxq_power"
 
 
 @dataclass(frozen=True)
-class Layout:
+class Channels:
     """Where the channels of a tensor lie: on axis 1 of `rank` axes, or, with rank 0, on the last of
     any number of axes."""
 
@@ -42,7 +42,7 @@ class Sizes:
 
 
 def channel_sizes(
-    graph: Graph, layouts: Mapping[str, Layout], data: Samples, runtime: ort.Runtime, workers: int
+    graph: Graph, layouts: Mapping[str, Channels], data: Samples, runtime: ort.Runtime, workers: int
 ) -> dict[str, Sizes]:
     """Sizes of the channels of tensors, by their names; the same for any order of the samples, up
     to rounding of the powers."""
@@ -69,7 +69,7 @@ def channel_sizes(
     return found
 
 
-def sizes_model(graph: Graph, layouts: Mapping[str, Layout]) -> onnx.ModelProto:
+def sizes_model(graph: Graph, layouts: Mapping[str, Channels]) -> onnx.ModelProto:
     """A model that writes, for tensor i of `layouts`, `onnxq_largest_i` and `onnxq_power_i`."""
     copy = segments.restrict(graph, list(layouts))
     tensors = copy.tensors()
@@ -79,7 +79,7 @@ def sizes_model(graph: Graph, layouts: Mapping[str, Layout]) -> onnx.ModelProto:
     return graphs.to_proto(copy)
 
 
-def _reduce(graph: Graph, x: Tensor, layout: Layout, i: int) -> None:
+def _reduce(graph: Graph, x: Tensor, layout: Channels, i: int) -> None:
     axes = [a for a in range(layout.rank) if a != 1]
     if not layout.rank:
         shape = gs.Constant(f"onnxq_shape_{i}", np.array([-1, layout.channels], np.int64))

@@ -31,7 +31,7 @@ from onnxq.recover.groups import WIDEST, Group, find_groups, scale_group
 from onnxq.recover.keeping import halves, keep
 from onnxq.recover.linear import input_amax, output_amax, scale_before
 from onnxq.recover.rescale import absorb
-from onnxq.recover.trials import NOTHING, Choice, Table, judge, tabulate
+from onnxq.recover.trials import NOTHING, Choice, Strengths, judge, tabulate
 
 SWEEPS = 30  # over all pairs, at most
 STILL = 1e-3  # a scale that changes by a smaller share stands still
@@ -132,7 +132,7 @@ def _scale(nodes: Mapping[str, Node], pair: Pair) -> Array:
     return scale
 
 
-def _search(table: Table, groups: Sequence[Group]) -> Choice:
+def _search(table: Strengths, groups: Sequence[Group]) -> Choice:
     """The groups that raise the SQNR: added together, halved again and again where they hurt, and
     then those taken out that it is better without."""
     fallen, trials = table.bench.jury.worst_fall, count(1)

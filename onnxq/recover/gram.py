@@ -15,11 +15,11 @@ import numpy as np
 
 from onnxq.arrays import Array, Samples
 from onnxq.model.graph import Graph
-from onnxq.recover.unroll import Reading, columns
+from onnxq.recover.unroll import Operand, columns
 from onnxq.run import runtime as ort
 from onnxq.run.program import Program, compile_program, free_steps
 
-Grams = dict[Reading, Array]
+Grams = dict[Operand, Array]
 
 POSITIONS, PER_INPUT = 8192, 8  # positions of all samples together: so many, and 8 for each of K
 
@@ -36,7 +36,7 @@ def gram(x: Array) -> Array:
 
 def collect_grams(
     graph: Graph,
-    readings: Mapping[Reading, int],
+    readings: Mapping[Operand, int],
     data: Samples,
     parts: Sequence[Sequence[int]],
     *,
@@ -70,7 +70,7 @@ def collect_grams(
 def _in_order(
     pool: ThreadPoolExecutor,
     program: Program,
-    most: Mapping[Reading, int],
+    most: Mapping[Operand, int],
     data: Samples,
     part: Sequence[int],
     workers: int,
@@ -81,7 +81,7 @@ def _in_order(
         yield from pool.map(lambda i: _of_sample(program, most, data.sample(i)), wave)
 
 
-def _of_sample(program: Program, most: Mapping[Reading, int], sample: Mapping[str, Array]) -> Grams:
+def _of_sample(program: Program, most: Mapping[Operand, int], sample: Mapping[str, Array]) -> Grams:
     found: Grams = {}
     live = program.checked(sample)
     _add(found, most, live)
@@ -90,7 +90,7 @@ def _of_sample(program: Program, most: Mapping[Reading, int], sample: Mapping[st
     return found
 
 
-def _add(found: Grams, most: Mapping[Reading, int], values: Mapping[str, Array]) -> None:
+def _add(found: Grams, most: Mapping[Operand, int], values: Mapping[str, Array]) -> None:
     for reading, count in most.items():
         if reading.tensor in values:
             found[reading] = gram(columns(reading, values[reading.tensor], count))

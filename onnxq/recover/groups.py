@@ -34,7 +34,7 @@ from onnxq.passes.affine import NotExact
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.plan import Plan
-from onnxq.recover.channel_sizes import Layout
+from onnxq.recover.channel_sizes import Channels
 from onnxq.recover.linear import input_amax, input_channels, multiply, scale_before
 from onnxq.recover.rescale import absorb, apply_edits, value_readers
 from onnxq.spec import Edge
@@ -56,7 +56,7 @@ class Group:
 
     tensor: str
     readers: tuple[str, ...]
-    layout: Layout
+    layout: Channels
     read: str
     scaled: tuple[str, ...]
     joined: bool = True
@@ -91,14 +91,14 @@ def find_groups(graph: Graph, plan: Plan) -> list[Group]:
     return found
 
 
-def _linear_readers(tensor: Tensor, mine: set[int]) -> dict[str, Layout]:
+def _linear_readers(tensor: Tensor, mine: set[int]) -> dict[str, Channels]:
     """The nodes of the main graph that read a tensor and could take a scale of it, and how."""
     readers = {n.name: _layout(n, tensor) for n in value_readers(tensor) if id(n) in mine}
     return {name: layout for name, layout in readers.items() if layout is not None}
 
 
 def _folded(
-    graph: Graph, tensor: Tensor, linear: Mapping[str, Layout], layout: Layout
+    graph: Graph, tensor: Tensor, linear: Mapping[str, Channels], layout: Channels
 ) -> Group | None:
     readers = value_readers(tensor)
     if len(linear) != len(readers) or is_output(graph, tensor):
@@ -115,7 +115,7 @@ def _folded(
 
 
 def _explicit(
-    plan: Plan, tensor: Tensor, linear: Mapping[str, Layout], layout: Layout, taken: set[str]
+    plan: Plan, tensor: Tensor, linear: Mapping[str, Channels], layout: Channels, taken: set[str]
 ) -> Group | None:
     quantized = tuple(name for name in linear if Edge(name, 0) in plan.edges)
     joined = _joins(tensor) and len(quantized) == len(value_readers(tensor))
@@ -135,7 +135,7 @@ def _joins(tensor: Tensor) -> bool:
     return product or node.op in JOINED
 
 
-def _layout(node: Node, tensor: Tensor) -> Layout | None:
+def _layout(node: Node, tensor: Tensor) -> Channels | None:
     """How a linear op reads the channels of `tensor`; None for a node that cannot take a scale."""
     if sum(t is tensor for t in node.inputs) != 1 or node.inputs[0] is not tensor:
         return None
@@ -144,7 +144,7 @@ def _layout(node: Node, tensor: Tensor) -> Layout | None:
     except NotExact:
         return None
     images = node.op in CONVOLUTIONS
-    return Layout(channels, len(node.inputs[1].shape) if images else 0)
+    return Channels(channels, len(node.inputs[1].shape) if images else 0)
 
 
 def factors(amax: Array, weights: Array, alpha: float) -> Array:

@@ -21,7 +21,7 @@ from onnxq.passes.insert_qdq import Weight
 from onnxq.plan import Plan
 from onnxq.recover.draft import Bench, Draft
 from onnxq.recover.gram import Grams, collect_grams
-from onnxq.recover.unroll import Form, Reading, reading_of
+from onnxq.recover.unroll import Form, Operand, reading_of
 from onnxq.spec import QuantSpec
 
 SUMS, IN_FLIGHT, SOLVING = 16, 4, 40  # bytes an entry of H: two sums, each worker's, the factors
@@ -35,7 +35,7 @@ class Product:
     weight: Weight
     values: Array
     nodes: tuple[str, ...]
-    readings: Mapping[Reading, int]
+    readings: Mapping[Operand, int]
     form: Form
 
     @property
@@ -62,7 +62,7 @@ class Product:
 def products_of(graph: Graph, plan: Plan) -> tuple[list[Product], dict[str, str]]:
     """The weights that the plan quantizes, once each; node -> why it cannot be rounded here."""
     nodes = node_by_name(graph)
-    readers: dict[Weight, dict[str, tuple[Reading, Form] | str]] = {}
+    readers: dict[Weight, dict[str, tuple[Operand, Form] | str]] = {}
     values: dict[str, Array] = {}
     for edge, spec in plan.edges.items():
         tensor = nodes[edge.node].inputs[edge.input]
@@ -95,7 +95,7 @@ def groups_of(
     groups: list[list[Product]] = []
     too_large: dict[str, str] = {}
     why = NO_ROOM.format(room=bench.max_memory >> 20)
-    held: set[Reading] = set()
+    held: set[Operand] = set()
     used = most = 0
     for product in products:
         solving = product.entries * SOLVING

@@ -24,7 +24,7 @@ from onnxq.model.graph import Graph, constant_of, node_by_name
 from onnxq.numerics import Limit, decibels, dequantize, grid_of, quantize
 from onnxq.plan import Plan
 from onnxq.recover.draft import Bench
-from onnxq.recover.unroll import Reading, columns, reading_of
+from onnxq.recover.unroll import Operand, columns, reading_of
 from onnxq.run.program import Program, compile_program, free_steps
 from onnxq.spec import QuantSpec
 
@@ -34,11 +34,11 @@ POSITIONS = 1024  # of all samples together, that errors are summed over
 
 
 @dataclass(frozen=True)
-class Reader:
+class RangeReader:
     """An op that multiplies a quantized activation by a weight: (groups, N, K)."""
 
     node: str
-    reading: Reading
+    reading: Operand
     spec: QuantSpec
     limit: Limit
     matrices: Array
@@ -80,11 +80,11 @@ def refined(bench: Bench, graph: Graph, ranges: Ranges) -> list[Refined]:
     return found
 
 
-def _readers(graph: Graph, plan: Plan, ranges: Ranges) -> dict[tuple[str, ...], list[Reader]]:
+def _readers(graph: Graph, plan: Plan, ranges: Ranges) -> dict[tuple[str, ...], list[RangeReader]]:
     """Tensors with one range -> the ops that read them, where all of these are products."""
     nodes = node_by_name(graph)
     tied = {name: group for group in plan.tied for name in group}
-    found: dict[tuple[str, ...], list[Reader]] = {}
+    found: dict[tuple[str, ...], list[RangeReader]] = {}
     unknown: set[tuple[str, ...]] = set()
     for edge, spec in plan.edges.items():
         node = nodes[edge.node]
@@ -101,13 +101,13 @@ def _readers(graph: Graph, plan: Plan, ranges: Ranges) -> dict[tuple[str, ...], 
             continue
         reading, form = known
         matrices = form.matrices(weight.astype(np.float32))
-        reader = Reader(edge.node, reading, spec, ranges[source].limit, matrices)
+        reader = RangeReader(edge.node, reading, spec, ranges[source].limit, matrices)
         found.setdefault(group, []).append(reader)
     return {group: its for group, its in found.items() if group not in unknown}
 
 
 def _errors(
-    program: Program, readers: Sequence[Reader], sample: Mapping[str, Array], most: int
+    program: Program, readers: Sequence[RangeReader], sample: Mapping[str, Array], most: int
 ) -> dict[str, Array]:
     """Node -> the squared error of its output with each share of its range, then its power."""
     found: dict[str, Array] = {}
@@ -125,13 +125,13 @@ def _errors(
     return found
 
 
-def _error(reader: Reader, x: Array) -> Array:
+def _error(reader: RangeReader, x: Array) -> Array:
     every = np.concatenate([*(_rounded(x, reader, share) - x for share in SHARES), x], axis=-1)
     y = (reader.matrices @ every).reshape(*reader.matrices.shape[:2], len(SHARES) + 1, -1)
     return np.asarray(np.square(y).sum(axis=(0, 1, 3), dtype=np.float64))
 
 
-def _rounded(x: Array, reader: Reader, share: float) -> Array:
+def _rounded(x: Array, reader: RangeReader, share: float) -> Array:
     scale, zero = grid_of(scaled(reader.limit, share), reader.spec)
     return dequantize(quantize(x, scale, reader.spec, zero), scale, reader.spec, zero)
 
@@ -150,7 +150,7 @@ def _summed(samples: Iterator[dict[str, Array]]) -> dict[str, Array]:
     return sums
 
 
-def _relative(group: Sequence[Reader], sums: Mapping[str, Array]) -> Array:
+def _relative(group: Sequence[RangeReader], sums: Mapping[str, Array]) -> Array:
     """For each share the error of the outputs, as parts of their power, of all ops together."""
     every = [sums[reader.node] for reader in group]
     return np.asarray(sum(e[:-1] / e[-1] if e[-1] > 0 else e[:-1] for e in every))

@@ -27,7 +27,7 @@ from onnxq.recover.channel_sizes import Sizes, channel_sizes
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.groups import Group, factors, find_groups, weight_sizes
 from onnxq.recover.linear import multiply
-from onnxq.recover.trials import NOTHING, Choice, Table, Trial, Verdict, judge, tabulate
+from onnxq.recover.trials import NOTHING, Choice, Judgement, Strengths, Tried, judge, tabulate
 from onnxq.spec import Edge
 
 Errors = Mapping[tuple[Group, float], float]  # of the readers of a group, by alpha
@@ -70,7 +70,7 @@ def smooth(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
     return (replace(draft, graph=graph) if choice else draft), outcome
 
 
-def _error(table: Table, group: Group, sizes: Sizes, alpha: float) -> float:
+def _error(table: Strengths, group: Group, sizes: Sizes, alpha: float) -> float:
     """Expected squared error at the outputs of a group's readers, from rounding that is
     independent from value to value: step^2 / 12 of each weight, and of each activation what its
     range says."""
@@ -88,7 +88,7 @@ def _error(table: Table, group: Group, sizes: Sizes, alpha: float) -> float:
     return total
 
 
-def _search(table: Table, errors: Errors, groups: list[Group]) -> Trial:
+def _search(table: Strengths, errors: Errors, groups: list[Group]) -> Tried:
     """The best choice found: one alpha for all groups or each group's own, then step by step."""
     bench, plain = table.bench, table.run({})
     local = {g: min((0.0, *ALPHAS), key=lambda a: errors[g, a]) for g in groups}
@@ -129,7 +129,7 @@ def _steps(choice: Choice, group: Group, local: float) -> Iterator[Choice]:
             yield {**others, group: alpha}
 
 
-def _better(bench: Bench, plain: Trial, best: Trial, trial: Trial, group: Group) -> bool:
+def _better(bench: Bench, plain: Tried, best: Tried, trial: Tried, group: Group) -> bool:
     """Whether to go on from `trial`: it is better, or as good with a Mul less."""
     if not trial.choice:
         return False
@@ -142,7 +142,7 @@ def _better(bench: Bench, plain: Trial, best: Trial, trial: Trial, group: Group)
 
 
 def _outcome(
-    errors: Errors, choice: Choice, reasons: Mapping[Group, str], verdict: Verdict
+    errors: Errors, choice: Choice, reasons: Mapping[Group, str], verdict: Judgement
 ) -> Outcome:
     gains: dict[str, float] = {}
     undone: dict[str, str] = {}

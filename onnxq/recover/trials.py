@@ -30,7 +30,7 @@ LEAST = 0.1  # dB on the average over the outputs for which a graph is changed
 
 
 @dataclass(frozen=True)
-class Trial:
+class Tried:
     """A choice and what it does: the errors of the judged tensors, and the mean of their
     SQNRs in dB."""
 
@@ -40,7 +40,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Table:
+class Strengths:
     """What any choice is made from: the graph as it is, the scales of each group by strength, and
     the ranges of all tensors by strength, 0 being the graph as it is."""
 
@@ -62,10 +62,10 @@ class Table:
         """The graph scaled by a choice."""
         return scaled(self.graph, {g: self.scales[g, s] for g, s in choice.items()})
 
-    def run(self, choice: Choice) -> Trial:
+    def run(self, choice: Choice) -> Tried:
         """What a choice does at the outputs."""
         if not choice:
-            return Trial(choice, self.plain.errors, mean_of(sqnr(self.plain.errors)))
+            return Tried(choice, self.plain.errors, mean_of(sqnr(self.plain.errors)))
         graph, plan = self.graph_of(choice), self.bench.plan
         tensors = dict(self.ranges[0.0].tensors)
         for group, strength in choice.items():
@@ -74,7 +74,7 @@ class Table:
                     tensors[name] = found
         needed = {name: tensors[name] for name in observed(graph, plan)}
         errors = self.bench.errors(Draft(graph, replace(self.ranges[0.0], tensors=needed)))
-        return Trial(choice, errors, mean_of(sqnr(errors)))
+        return Tried(choice, errors, mean_of(sqnr(errors)))
 
     def range_of(self, group: Group, strength: float) -> Range:
         """The range of what the group's readers read."""
@@ -83,7 +83,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """SQNR in dB of each judged tensor before and after a change; why the change goes, or None."""
 
     before: Mapping[str, float]
@@ -91,12 +91,12 @@ class Verdict:
     against: str | None
 
 
-def judge(bench: Bench, graph: Graph, changed: Graph) -> Verdict:
+def judge(bench: Bench, graph: Graph, changed: Graph) -> Judgement:
     """Whether a changed graph is better quantized, by samples that it was not chosen by."""
     plain = bench.plain(graph)
     bench, before = plain.bench, plain.errors
     if changed is graph:
-        return Verdict(sqnr(before), sqnr(before), NOTHING)
+        return Judgement(sqnr(before), sqnr(before), NOTHING)
     after = bench.errors(Draft(changed, bench.ranges(changed)))
     verdict = sqnr(before), sqnr(after)
     against = None
@@ -104,7 +104,7 @@ def judge(bench: Bench, graph: Graph, changed: Graph) -> Verdict:
         against = f"does not raise the SQNR of '{fallen}' on the samples that judge it"
     elif mean_of(verdict[1]) < mean_of(verdict[0]) + LEAST:
         against = f"brings less than {LEAST} dB on the samples that judge it"
-    return Verdict(verdict[0], verdict[0] if against else verdict[1], against)
+    return Judgement(verdict[0], verdict[0] if against else verdict[1], against)
 
 
 def mean_of(sqnr: Mapping[str, float]) -> float:
@@ -112,7 +112,7 @@ def mean_of(sqnr: Mapping[str, float]) -> float:
     return math.fsum(sqnr.values()) / len(sqnr) if sqnr else -math.inf
 
 
-def tabulate(bench: Bench, graph: Graph, scales: Mapping[tuple[Group, float], Array]) -> Table:
+def tabulate(bench: Bench, graph: Graph, scales: Mapping[tuple[Group, float], Array]) -> Strengths:
     """The table of a graph whose groups have `scales` by strength. Nodes that read nothing but
     zeros have no range; its bench leaves them float."""
     plain = bench.plain(graph)
@@ -122,4 +122,4 @@ def tabulate(bench: Bench, graph: Graph, scales: Mapping[tuple[Group, float], Ar
         if strength:
             chosen = {g: s for (g, its), s in scales.items() if its == strength}
             ranges[strength] = plain.bench.ranges(scaled(graph, chosen))
-    return Table(plain, scales, ranges)
+    return Strengths(plain, scales, ranges)

@@ -44,7 +44,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Operand:
     """How an op reads a tensor; ops that read it alike have the same columns.
 
     window: of a Conv. Else the contracted axis is the last, or where `first` is true the one before
@@ -76,7 +76,7 @@ class Form:
         return matrices.reshape(turned).transpose(np.argsort(self.order)).reshape(self.shape)
 
 
-def reading_of(node: Node, index: int) -> tuple[Reading, Form] | str:
+def reading_of(node: Node, index: int) -> tuple[Operand, Form] | str:
     """How an op reads the input that its weight, the constant input `index`, multiplies, and the
     form of the weight; or why that is not known."""
     weight = constant_of(node.inputs[index])
@@ -89,7 +89,7 @@ def reading_of(node: Node, index: int) -> tuple[Reading, Form] | str:
     return _matrix(node, index, node.inputs[1 - index], weight.shape)
 
 
-def _convolution(node: Node, shape: tuple[int, ...]) -> tuple[Reading, Form] | str:
+def _convolution(node: Node, shape: tuple[int, ...]) -> tuple[Operand, Form] | str:
     deconv, rank = node.op == "ConvTranspose", len(shape) - 2
     kernel, groups = shape[2:], geometry_of(node).groups
     strides = tuple(node.attrs.get("strides") or (1,) * rank)
@@ -99,7 +99,7 @@ def _convolution(node: Node, shape: tuple[int, ...]) -> tuple[Reading, Form] | s
     if not deconv:
         window = Window(kernel, strides, dilations, pads, auto_pad, groups)
         matrix = (groups, shape[0] // groups, math.prod(shape[1:]))
-        return Reading(node.inputs[0].name, window), Form(shape, matrix, (0, 1, 2), matrix)
+        return Operand(node.inputs[0].name, window), Form(shape, matrix, (0, 1, 2), matrix)
     if "output_shape" in node.attrs or auto_pad not in ("NOTSET", "VALID"):
         return "its padding is given by the shape of its output"
     extra = tuple(node.attrs.get("output_padding") or (0,) * rank)
@@ -114,25 +114,25 @@ def _convolution(node: Node, shape: tuple[int, ...]) -> tuple[Reading, Form] | s
         (0, 2, 1, 3),
         (groups, shape[1], inner * taps),
     )
-    return Reading(node.inputs[0].name, window), form
+    return Operand(node.inputs[0].name, window), form
 
 
 def _matrix(
     node: Node, index: int, other: Tensor, shape: tuple[int, ...]
-) -> tuple[Reading, Form] | str:
+) -> tuple[Operand, Form] | str:
     """Of Gemm and MatMul; the weight is input `index`."""
     contracted_first, first = (geometry_of(node, i).inputs in (0, -2) for i in (index, 1 - index))
     if len(shape) < 2:
         row = (1, 1, shape[0])
-        return Reading(other.name, None, first), Form(shape, row, (0, 1, 2), row)
+        return Operand(other.name, None, first), Form(shape, row, (0, 1, 2), row)
     batch = tuple(shape[:-2])
     split = (math.prod(batch), *shape[-2:])
     order = (0, 2, 1) if contracted_first else (0, 1, 2)
     matrix = (split[0], split[order[1]], split[order[2]])
-    return Reading(other.name, None, first, batch), Form(shape, split, order, matrix)
+    return Operand(other.name, None, first, batch), Form(shape, split, order, matrix)
 
 
-def columns(reading: Reading, x: Array, most: int) -> Array:
+def columns(reading: Operand, x: Array, most: int) -> Array:
     """(groups, K, P) float32: what the weight multiplies, at about `most` positions at most.
 
     Of more positions every n-th is taken; of images every n-th in each direction. An empty tensor

@@ -13,7 +13,7 @@ from onnxq.errors import DataError
 from onnxq.model.graph import save, to_proto
 from onnxq.numerics import sqnr_db
 from onnxq.pipeline.config import Config
-from onnxq.recover.channel_scales import Reader, best_offer, scale_channels
+from onnxq.recover.channel_scales import ChannelReader, best_offer, scale_channels
 from onnxq.recover.channel_sizes import Sizes
 from onnxq.recover.draft import Draft
 from onnxq.targets import tensorrt
@@ -196,7 +196,7 @@ def test_a_depthwise_conv_takes_the_sizes_of_its_channels_as_factors():
     rng = np.random.default_rng(0)
     sizes = Sizes(GAIN.astype(np.float64), (GAIN / 3.0) ** 2)
     weight = np.abs(rng.standard_normal((C, 1, 1)))
-    offer = best_offer([Reader(9 * weight**2, weight, 9, 127, 127)], sizes)
+    offer = best_offer([ChannelReader(9 * weight**2, weight, 9, 127, 127)], sizes)
     np.testing.assert_allclose(offer.scale * sizes.amax[0] / offer.scale[0], sizes.amax, rtol=1e-9)
     # then a step is the same share of each channel: a gain in dB of the largest over each size
     assert offer.gain == pytest.approx(np.mean(20 * np.log10(1 / GAIN)), abs=3)
@@ -204,7 +204,7 @@ def test_a_depthwise_conv_takes_the_sizes_of_its_channels_as_factors():
 
 def test_factors_of_other_layers_weigh_what_their_weights_pay():
     sizes = Sizes(np.array([1.0, 1.0, 1.0, 100.0]), np.array([0.1, 0.1, 0.1, 1000.0]))
-    reader = Reader(np.ones((1, 2, 4)), np.ones((1, 2, 4)), 1, 127, 127)
+    reader = ChannelReader(np.ones((1, 2, 4)), np.ones((1, 2, 4)), 1, 127, 127)
     offer = best_offer([reader], sizes)
     assert not offer.free
     one = np.ones(4)

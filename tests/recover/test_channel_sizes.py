@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxq.recover.channel_sizes import Layout, channel_sizes
+from onnxq.recover.channel_sizes import Channels, channel_sizes
 from onnxq.run.runtime import Runtime
 
 BODY = """(float[N,6,5,4] x) => (y) {
@@ -17,7 +17,7 @@ def test_sizes_are_those_of_all_values(opset, graph_of, dataset, rng):
     x = rng.standard_normal((7, 6, 5, 4)).astype(np.float32) * np.arange(6)[:, None, None]
     x = x.astype(np.float32)
     graph = graph_of(BODY, opset=opset)
-    layouts = {"i": Layout(6, 4), "y": Layout(6)}
+    layouts = {"i": Channels(6, 4), "y": Channels(6)}
     sizes = channel_sizes(graph, layouts, dataset(x), Runtime(), 2)
     for name in layouts:
         np.testing.assert_array_equal(sizes[name].amax, np.abs(x).max(axis=(0, 2, 3)))
