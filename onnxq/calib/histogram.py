@@ -47,9 +47,9 @@ class Accumulator:
     """Counts values as they pass. One thread at a time: give each worker its own, then merge."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros(BINS, np.int64)
         self._minmax = np.array([np.inf, -np.inf], np.float32)
         # Zero pages from the system, where untouched ones cost nothing; malloc may clear old ones.
+        self._counts: Int64 = _pages(BINS, np.int64)
         self._tables = _zero_pages() if _binning is not None else None
         self._room = ROOM
 
@@ -98,8 +98,11 @@ def _plain(x: npt.ArrayLike) -> Float32:
 
 
 def _zero_pages() -> UInt32:
-    pages = mmap.mmap(-1, TABLES * (SPARE + BINS) * 4)
-    return np.frombuffer(pages, np.uint32).reshape(TABLES, SPARE + BINS)
+    return _pages(TABLES * (SPARE + BINS), np.uint32).reshape(TABLES, SPARE + BINS)
+
+
+def _pages(size: int, dtype: type[np.generic]) -> Array:
+    return np.frombuffer(mmap.mmap(-1, size * np.dtype(dtype).itemsize), dtype)
 
 
 def _table_counts(tables: UInt32) -> Int64:

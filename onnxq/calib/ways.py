@@ -45,7 +45,7 @@ from onnxq.run.program import (
 
 Way = Callable[[], Program | None]
 
-AT_ONCE = 256 << 20  # bytes of observed tensors that may be compared in one run
+AT_ONCE = 32 << 20  # bytes of observed tensors that may be compared in one run
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,9 @@ from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, is_custom, within
 from onnxq.passes.apply import apply
 from onnxq.pipeline.source import Source, given
+from onnxq.run.over import stream, to_stream
 from onnxq.run.providers import resolved
-from onnxq.run.runtime import Model, Runtime, release_free_memory, run, session
+from onnxq.run.runtime import Model, Runtime, release_free_memory
 
 Outputs = Mapping[str, Array]
 
@@ -113,14 +114,11 @@ def _file(source: Source) -> Model:
 
 def _outputs(
     make: Callable[[], Model], feeds: Sequence[Outputs], runtime: Runtime, optimize: str = "all"
-) -> list[Outputs]:
-    loaded = session(make(), runtime, optimize=optimize)
+) -> list[dict[str, Array]]:
+    run = to_stream(make(), runtime, optimize)
     release_free_memory()  # what making it took must not stand beside what running it takes
-    names = [o.name for o in loaded.get_outputs()]
-    found: list[Outputs] = [
-        dict(zip(names, run(loaded, names, feed), strict=True)) for feed in feeds
-    ]
-    del loaded
+    found = list(stream(run, feeds))
+    del run
     release_free_memory()
     return found
 

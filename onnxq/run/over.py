@@ -64,12 +64,13 @@ def loaded(
     runtime: ort.Runtime | None = None,
     threads: int = 0,
     outputs: Sequence[str] | None = None,
+    optimize: str = "all",
 ) -> Loaded:
     """A model, ready to run; it writes `outputs`, or all that it has.
 
     `threads` within one run are as for `runtime.session`, which says what is raised.
     """
-    session = ort.session(model, runtime, threads)
+    session = ort.session(model, runtime, threads, optimize)
     written = tuple(o.name for o in session.get_outputs()) if outputs is None else tuple(outputs)
     types = {i.name: i.type for i in session.get_inputs()}
     halves = frozenset(name for name, kind in types.items() if kind == "tensor(float16)")
@@ -110,13 +111,16 @@ def stream(
             tick()
 
 
-def to_stream(model: ort.Model, runtime: ort.Runtime | None = None) -> Loaded:
+def to_stream(
+    model: ort.Model, runtime: ort.Runtime | None = None, optimize: str = "all"
+) -> Loaded:
     """A model, ready for `stream`: on the CPU for several samples at a time."""
     if ort.resolved((runtime or ort.Runtime()).provider) != "cpu":
-        return loaded(model, runtime)
+        return loaded(model, runtime, optimize=optimize)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     at_once = max(1, min(cores or 1, SIDE_BY_SIDE))
-    return replace(loaded(model, runtime, (cores or 1) // at_once), at_once=at_once)
+    run = loaded(model, runtime, (cores or 1) // at_once, optimize=optimize)
+    return replace(run, at_once=at_once)
 
 
 def in_order(pool: Executor, jobs: Iterable[Callable[[], T]], ahead: int) -> Iterator[T]:
