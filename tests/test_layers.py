@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.layers import FLOORS, FOREIGN, circles, climbs, floor_of, imported, modules
+from tests.layers import FLOORS, FOREIGN, ROOT, circles, climbs, floor_of, imported, modules
 
 
 def test_no_import_runs_up() -> None:
@@ -25,3 +25,9 @@ def test_a_foreign_runtime_is_imported_on_its_own_floor_alone() -> None:
         if floor_of(module) not in FOREIGN.get(name.partition(".")[0], FLOORS)
     ]
     assert strays == []
+
+
+def test_the_page_on_the_design_shows_the_same_floors() -> None:
+    page = (ROOT / "docs" / "design.md").read_text("utf-8")
+    rows = [f"| `{floor}` | {what} |" for floor, what in reversed(FLOORS.items())]
+    assert "\n".join(rows) in page
