@@ -6,8 +6,7 @@ activation leaves the runtime.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,8 @@ import onnx_graphsurgeon as gs
 from onnxq.arrays import Array, Samples
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, Tensor
+from onnxq.run import over, segments
 from onnxq.run import runtime as ort
-from onnxq.run import segments
 
 LARGEST, POWER = "onnxq_largest", "onnxq_power"
 
@@ -48,20 +47,13 @@ def channel_sizes(
     to rounding of the powers."""
     if not layouts:
         return {}
-    session = ort.session(sizes_model(graph, layouts), runtime, threads=1)
-    names = [f"{kind}_{i}" for i in range(len(layouts)) for kind in (LARGEST, POWER)]
-    fed = [x.name for x in session.get_inputs()]
-
-    def run(i: int) -> Sequence[Array]:
-        sample = data.sample(i)
-        return ort.run(session, names, {n: np.ascontiguousarray(sample[n]) for n in fed})
-
-    with ThreadPoolExecutor(workers, "channels") as pool:
-        runs = list(pool.map(run, range(len(data))))
+    runs = over.each(sizes_model(graph, layouts), data, lambda _, v: v, runtime, workers)
     found = {}
     for i, name in enumerate(layouts):
-        largest = np.stack([values[2 * i] for values in runs]).astype(np.float64)
-        powers = np.stack([values[2 * i + 1] for values in runs]).astype(np.float64)
+        largest, powers = (
+            np.stack([values[f"{kind}_{i}"] for values in runs]).astype(np.float64)
+            for kind in (LARGEST, POWER)
+        )
         seen = (largest > -np.inf).all(axis=1)  # ReduceMax of an empty tensor is -inf
         found[name] = Sizes(
             largest.max(axis=0, initial=0.0), powers[seen].sum(axis=0) / max(1, seen.sum())

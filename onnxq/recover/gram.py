@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from onnxq.arrays import Array, Samples
+from onnxq.arrays import Array, Sample, Samples
 from onnxq.model.graph import Graph
 from onnxq.recover.unroll import Operand, columns
 from onnxq.run import runtime as ort
@@ -81,16 +81,17 @@ def _in_order(
         yield from pool.map(lambda i: _of_sample(program, most, data.sample(i)), wave)
 
 
-def _of_sample(program: Program, most: Mapping[Operand, int], sample: Mapping[str, Array]) -> Grams:
-    found: Grams = {}
+def _of_sample(program: Program, most: Mapping[Operand, int], sample: Sample) -> Grams:
+    return {
+        reading: gram(columns(reading, values[reading.tensor], count))
+        for values in passing(program, sample)
+        for reading, count in most.items()
+        if reading.tensor in values
+    }
+
+
+def passing(program: Program, sample: Sample) -> Iterator[Mapping[str, Array]]:
+    """The inputs of a program, then what each of its segments writes of a sample."""
     live = program.checked(sample)
-    _add(found, most, live)
-    for step in free_steps(program):
-        _add(found, most, step(live))
-    return found
-
-
-def _add(found: Grams, most: Mapping[Operand, int], values: Mapping[str, Array]) -> None:
-    for reading, count in most.items():
-        if reading.tensor in values:
-            found[reading] = gram(columns(reading, values[reading.tensor], count))
+    yield live
+    yield from (step(live) for step in free_steps(program))

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxq.arrays import Array
+from onnxq.arrays import Array, Sample
 from onnxq.calib.ranges import Ranges
 from onnxq.judge.verdict import CEILING
 from onnxq.model.graph import Graph, constant_of, node_by_name
 from onnxq.numerics import Limit, decibels, dequantize, grid_of, quantize
 from onnxq.plan import Plan
 from onnxq.recover.draft import Bench
+from onnxq.recover.gram import passing
 from onnxq.recover.unroll import Operand, columns, reading_of
-from onnxq.run.program import Program, compile_program, free_steps
+from onnxq.run.program import Program, compile_program
 from onnxq.spec import QuantSpec
 
 SHARES = 2.0 ** (np.arange(-8, 5) / 8)  # half to one and a half; 1 is among them
@@ -107,22 +108,15 @@ def _readers(graph: Graph, plan: Plan, ranges: Ranges) -> dict[tuple[str, ...], 
 
 
 def _errors(
-    program: Program, readers: Sequence[RangeReader], sample: Mapping[str, Array], most: int
+    program: Program, readers: Sequence[RangeReader], sample: Sample, most: int
 ) -> dict[str, Array]:
     """Node -> the squared error of its output with each share of its range, then its power."""
-    found: dict[str, Array] = {}
-    live = program.checked(sample)
-
-    def add(values: Mapping[str, Array]) -> None:
-        for reader in readers:
-            if reader.reading.tensor in values:
-                x = columns(reader.reading, values[reader.reading.tensor], most)
-                found[reader.node] = _error(reader, x)
-
-    add(live)
-    for step in free_steps(program):
-        add(step(live))
-    return found
+    return {
+        reader.node: _error(reader, columns(reader.reading, values[reader.reading.tensor], most))
+        for values in passing(program, sample)
+        for reader in readers
+        if reader.reading.tensor in values
+    }
 
 
 def _error(reader: RangeReader, x: Array) -> Array:

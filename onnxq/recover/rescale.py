@@ -48,10 +48,9 @@ class Absorbed:
     tensors: tuple[str, ...] = ()
     writers: tuple[tuple[str, Array], ...] = ()
 
-    def __add__(self, other: Absorbed) -> Absorbed:
-        return Absorbed(
-            self.edits + other.edits, self.tensors + other.tensors, self.writers + other.writers
-        )
+    def __add__(self, more: Absorbed) -> Absorbed:
+        tensors, writers = self.tensors + more.tensors, self.writers + more.writers
+        return Absorbed(self.edits + more.edits, tensors, writers)
 
 
 Step = tuple[Absorbed, list[tuple[Tensor, Array]]]  # what an op absorbs, what its inputs must
@@ -99,15 +98,13 @@ def apply_edits(graph: Graph, edits: Iterable[Edit]) -> None:
 def _edit(node: Node, i: int, change: Callable[[Array], Array]) -> Edit:
     old = affine.constant(node.inputs[i], f"input {i} of {node.op} '{node.name}'")
     new = rounded(change(old.astype(np.float64)), old.dtype)
-    while new.ndim > max(old.ndim, 1) and new.shape[0] == 1:
-        new = new[0]
-    return Edit(node.name, i, new)
+    return Edit(node.name, i, _trimmed(new, max(old.ndim, 1)))
 
 
-def _trimmed(scale: Array) -> Array:
-    while scale.ndim > 1 and scale.shape[0] == 1:
-        scale = scale[0]
-    return scale
+def _trimmed(values: Array, rank: int = 1) -> Array:
+    while values.ndim > rank and values.shape[0] == 1:
+        values = values[0]
+    return values
 
 
 def _trailing(tensor: Tensor, count: int) -> list[int]:
@@ -247,9 +244,8 @@ def _batch_normalized(graph: Graph, node: Node, scale: Array) -> Step:
     GroupNormalization, channels on axis 1."""
     _spatial(node, scale)
     flat = scale.ravel()
-    if any(
-        list(node.inputs[i].shape or ()) != [flat.size] for i in (1, 2)
-    ):  # of groups, before opset 21
+    sizes = [list(node.inputs[i].shape or ()) for i in (1, 2)]
+    if sizes != 2 * [[flat.size]]:  # of groups, before opset 21
         raise NotExact(f"{node.op} '{node.name}' has no factor for each channel")
     return Absorbed(tuple(_edit(node, i, lambda c: c / flat) for i in (1, 2))), []
 
@@ -262,8 +258,7 @@ def _spatial(node: Node, scale: Array) -> None:
 
 
 def _pooled(graph: Graph, node: Node, scale: Array) -> Step:
-    """Pooling and resizing work channel by channel, with weights that are not negative, or by the
-    largest value."""
+    """Pooling works channel by channel, by weights that are not negative or the largest value."""
     _spatial(node, scale)
     if len(node.outputs) > 1:
         raise NotExact(f"{node.op} '{node.name}' tells places too")
