@@ -23,7 +23,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnxq.arrays import Array
 from onnxq.errors import ModelError
 from onnxq.files import drop, replacing, together
-from onnxq.model import model_file, stored
+from onnxq.model import mapped, model_file, stored
 from onnxq.model.damage import stored_tensors
 from onnxq.model.external import replaced_data
 from onnxq.model.model_file import ModelFile
@@ -138,6 +138,7 @@ def save(
         else:
             data, beside = None, 0
             stored.fill(model)
+            mapped.release()  # the mapped weights need not stand beside both copies
         content = model.SerializeToString()
         with replacing(path, last=True) as temporary:
             temporary.write_bytes(content)

@@ -161,9 +161,7 @@ class _Trials:
     jury: Jury
     finished: Callable[[Sequence[int]], list[Sums]]
     said: dict[tuple[Site, ...], dict[int, Sums]] = field(default_factory=dict)
-    opened: dict[tuple[Site, ...], Callable[[Sequence[int]], list[Sums]]] = field(
-        default_factory=dict
-    )
+    opened: tuple[tuple[Site, ...], Callable[[Sequence[int]], list[Sums]]] | None = None
 
     def search(
         self, judges: Sequence[int], near: Sequence[int]
@@ -199,11 +197,13 @@ class _Trials:
     def _judged(self, sites: tuple[Site, ...]) -> Callable[[Sequence[int]], list[Sums]]:
         if len(sites) == len(self.found.shifts):
             return self.finished
-        if sites not in self.opened:
+        if self.opened is None or self.opened[0] != sites:
+            self.opened = None  # one model at a time
+            ort.release_free_memory()
             trial = self.part.copy()
             shift_biases(trial, {site: self.found.shifts[site] for site in sites})
-            self.opened[sites] = self.jury.opened(trial)
-        return self.opened[sites]
+            self.opened = sites, self.jury.opened(trial)
+        return self.opened[1]
 
     def _fewer(self, sites: Sequence[Site], worse: str) -> list[Sequence[Site]]:
         """Without the ops that reach the output `worse` alone, such as a detector's class head;
