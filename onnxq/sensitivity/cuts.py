@@ -24,7 +24,7 @@ from onnxq.run import segments
 from onnxq.run.segments import Segment, Shapes
 from onnxq.sensitivity.cost import macs, parameters
 
-MACS, BANDWIDTH = 1.5e10, 2e9  # a second, on one thread
+MACS, BANDWIDTH = 1.5e10, 1e10  # a second, on one thread
 CALL = 1e-4  # seconds to run a session at all
 BUILD, WEIGHTS = 1e-3, 2e8  # seconds to build one, for each node; bytes of weights a second
 HELD = 1e-9  # share of all time that a byte less to hold is worth
