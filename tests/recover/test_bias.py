@@ -142,6 +142,7 @@ def test_a_shift_that_hurts_the_output_is_undone(planned, dataset, quantized, co
     assert shifts == {}
     assert found.gains == {}
     assert found.undone == {"op": f"{LOWERS}: 'y'"}
+    assert found.notes == ("given up after 4 of 8 judging samples",)
     assert found.before == found.after
 
 
