@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from onnxq.json_text import to_json
+from onnxq.pipeline.config import Config
 from onnxq.trt.build import BuildOptions
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of, value_of
@@ -24,6 +25,7 @@ from onnxq_cli.sections import verb
 @option("-o", "--out", type=OUT, required=True, help="Where the engine goes.")
 @options_of(BuildOptions)
 @calib_option(required=False)
+@options_of(Config, "preprocess")
 @option(
     "--bisect", is_flag=True, section="Engine", help="If refused: find the fewest Q/DQ to take out."
 )
@@ -41,7 +43,13 @@ def command(model: Path, out: Path, **options: Any) -> int:
     settings = value_of(BuildOptions, options)
     with Bars() as bars:
         found = api.build(
-            model, out, settings, options["calib"], bisect=options["bisect"], progress=bars
+            model,
+            out,
+            settings,
+            options["calib"],
+            Config(preprocess=options["preprocess"]),
+            bisect=options["bisect"],
+            progress=bars,
         )
     if options["as_json"]:
         streams.out(to_json(found.as_dict()))

@@ -16,6 +16,7 @@ from onnxq_cli.sections import verb
 @verb(
     "onnxq data --model fixtures/classifier/classifier.onnx "
     "--calib fixtures/classifier/calib.npy --samples 4 -o inputs.json",
+    first="model calib out preprocess",
 )
 @option("--model", type=IN, required=True, help="The model the data is for.")
 @calib_option()

@@ -8,15 +8,19 @@ from typing import get_args
 import click
 
 from onnxq.json_text import to_json
+from onnxq.pipeline.config import Config
 from onnxq.trt.backend import MODULES
 from onnxq.trt.rule import Severity
 from onnxq_cli import streams
-from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.options import json_option
 from onnxq_cli.sections import verb
 
 
-@verb("onnxq lint quantized.onnx --fix -o mended.onnx --sarif lint.sarif")
+@verb(
+    "onnxq lint quantized.onnx --fix -o mended.onnx --sarif lint.sarif",
+    first="backend severity mend out",
+)
 @click.argument("model", type=IN)
 @option(
     "--backend",
@@ -38,8 +42,10 @@ from onnxq_cli.sections import verb
     "--calib",
     multiple=True,
     metavar="DATA",
+    section="Calibration",
     help="Samples, as of 'onnxq quantize': their shapes tell axes of one name apart.",
 )
+@options_of(Config, "preprocess")
 @json_option("Print JSON instead of text.")
 @option("--sarif", type=OUT, help="Also write SARIF 2.1.0, which code hosts show.")
 def command(
@@ -49,6 +55,7 @@ def command(
     mend: bool,
     out: Path | None,
     calib: tuple[str, ...],
+    preprocess: str | None,
     as_json: bool,
     sarif: Path | None,
 ) -> int:
@@ -64,7 +71,7 @@ def command(
 
     if mend != (out is not None):
         raise click.UsageError("--fix and -o go together: say where the mended model goes")
-    found = (api.mend if mend else api.lint)(model, backend, calib)
+    found = (api.mend if mend else api.lint)(model, backend, calib, Config(preprocess=preprocess))
     shown = at_least(found.findings, severity)
     with together():
         if out is not None:

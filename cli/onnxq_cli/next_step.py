@@ -27,7 +27,8 @@ def poor(
     command = ["onnxq", "sensitivity", str(model)]
     for source in calib:
         command += ["--calib", source]
-    if replace(config, recover="auto") != Config():
+    command += ["--preprocess", config.preprocess] if config.preprocess else []
+    if replace(config, recover="auto", preprocess=None) != Config():
         command += ["--config", f"{out}.manifest.json"]
     hint = "" if config.recover == "all" else "; or try --recover all"
     yield (f"output '{worst}' has {found[worst].sqnr_db:.1f} dB, which is poor; find the nodes "

@@ -22,7 +22,7 @@ from onnxq_cli.paths import OutFile, note_read
 RUNS_CODE = ("ort_extension", "ort_library", "dask")
 MAY_RUN_CODE = ("calib", "metric")
 WRITES = ("cache", "folder")
-SAMPLES = ("samples", "seed", "allow_nonfinite")
+SAMPLES = ("preprocess", "samples", "seed", "allow_nonfinite")
 RUNNING = ("provider", "ort_library", "ort_extension")
 
 
@@ -104,8 +104,8 @@ def calib_option(required: bool = True) -> Callable[[Command], Command]:
     """Add `--calib`."""
     return option(
         "--calib", multiple=True, required=required, metavar="DATA", section="Calibration",
-        help=".npy, .npz, folder, Polygraphy JSON, test_data_set folder, module:function or "
-        "'random'. Repeatable.",
+        help=".npy, .npz, a folder, images, Polygraphy JSON, test_data_set folder, "
+        "module:function or 'random'. Repeatable.",
     )  # fmt: skip
 
 

@@ -45,7 +45,8 @@ def lines(
     data = ["onnxq", "data", "--model", str(model)]
     for source in calib:
         data += ["--calib", source]
-    for option, value in (("--samples", config.samples), ("--seed", config.seed)):
+    options = {"--preprocess": config.preprocess, "--samples": config.samples}
+    for option, value in (*options.items(), ("--seed", config.seed)):
         data += [] if value is None else [option, str(value)]
     data += ["--allow-nonfinite"] if config.allow_nonfinite else []
     data += ["--check-samples", str(config.check_samples), "-o", "inputs.json"]

@@ -7,9 +7,11 @@ gets B samples at a time, in order; what is left over is dropped, and said so.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from onnxq.calib.data_sources import Record, Rows, Source, open_source
 from onnxq.calib.facts import Facts, facts_of
 from onnxq.calib.fitting import InputInfo as InputInfo
 from onnxq.calib.fitting import fit, fitted
+from onnxq.calib.images import image_paths, open_images
+from onnxq.calib.in_memory import WHERE, in_memory
+from onnxq.calib.preprocess import PRESETS, Preprocess
 from onnxq.calib.stats import NO_DATA, add_digests, sample_digest
 from onnxq.errors import DataError
 
@@ -51,12 +56,13 @@ class Random:
 
 @dataclass(frozen=True)
 class Opened:
-    """What `open_data` was told, and the source of each text."""
+    """What `open_data` was told, and the source of each thing that was given."""
 
-    texts: Sequence[str]
+    given: Sequence[object]
     sources: Sequence[Source]
     limit: int | None
     seed: int
+    preprocess: Preprocess | None = None
 
 
 @dataclass(frozen=True)
@@ -196,19 +202,23 @@ def digests(data: Samples) -> list[str]:
 
 
 def open_data(
-    sources: str | Sequence[str],
+    sources: object,
     inputs: Mapping[str, InputInfo],
     *,
     limit: int | None = None,
     seed: int = 0,
+    preprocess: Preprocess | None = None,
 ) -> Dataset:
     """The data of one or several sources, one after the other, checked against `inputs`.
 
-    `limit` is how much of each generator or JSON file is read, and how many 'random' samples are
-    drawn. Raises DataError for data that is missing, empty, unreadable or does not fit.
+    A source is a text, as of `--calib`, a path, or data in hand (see `in_memory`); a list or tuple
+    of texts and paths is several. `limit` is how much of each generator or JSON file is read, and
+    how many 'random' samples are drawn. `preprocess` makes images inputs.
+    Raises DataError for data that is missing, empty, unreadable or does not fit.
     """
-    texts = [sources] if isinstance(sources, str) else list(sources)
-    opened = Opened(texts, open_each(texts, inputs, limit, seed), limit, seed)
+    given = _several(sources)
+    opened = Opened(given, open_each(given, inputs, limit, seed, preprocess), limit, seed,
+                    preprocess)  # fmt: skip
     rows = [(source, i) for source in opened.sources for i in range(len(source))]
     if not rows:
         raise DataError("no calibration data; name at least one file, folder or function")
@@ -226,18 +236,67 @@ def open_data(
 
 
 def open_each(
-    texts: Sequence[str], inputs: Mapping[str, InputInfo], limit: int | None, seed: int
+    given: Sequence[object],
+    inputs: Mapping[str, InputInfo],
+    limit: int | None,
+    seed: int,
+    preprocess: Preprocess | None = None,
 ) -> list[Source]:
-    """The source that each text names; raises DataError as `open_data`."""
+    """The source of each thing that is given; raises DataError as `open_data`."""
     found: list[Source] = []
-    for text in texts:
-        if text == "random":
+    for each in given:
+        if not isinstance(each, str | Path):
+            found.append(in_memory(each, {n: i.shape for n, i in inputs.items()}, limit))
+        elif str(each) == "random":
             found.append(Random(inputs, limit or RANDOM_SAMPLES, seed))
+        elif preprocess is not None:
+            found.append(_images(str(each), inputs, preprocess))
         else:
-            found.append(open_source(text, list(inputs), limit))
+            found.append(_named(str(each), inputs, limit))
         if not len(found[-1]):
-            raise DataError(f"'{text}' holds no samples; give at least one")
+            raise DataError(f"{_called(each)} holds no samples; give at least one")
     return found
+
+
+def _several(sources: object) -> list[object]:
+    """What is given, one by one: a list of texts and paths is several, any other is one."""
+    if isinstance(sources, list | tuple) and all(isinstance(s, str | Path) for s in sources):
+        return list(sources)
+    return [sources]
+
+
+def _called(given: object) -> str:
+    return f"'{given}'" if isinstance(given, str | Path) else WHERE
+
+
+def _images(text: str, inputs: Mapping[str, InputInfo], preprocess: Preprocess) -> Source:
+    if len(inputs) != 1:
+        listed = ", ".join(f"'{name}'" for name in inputs)
+        raise DataError(f"images are data for a model with one input, this one has {len(inputs)}: "
+                        f"{listed}; give arrays by input name, .npz")  # fmt: skip
+    ((name, info),) = inputs.items()
+    return open_images(text, preprocess, name, info.shape, info.dtype)
+
+
+def _named(text: str, inputs: Mapping[str, InputInfo], limit: int | None) -> Source:
+    """The source that a text names; where that are images, the error that says what is missing."""
+    try:
+        return open_source(text, list(inputs), limit)
+    except DataError:
+        if not (image := _first_image(text)):
+            raise
+    raise DataError(
+        f"'{text}' names images, such as '{image.name}'; say how the model takes them: "
+        f"--calib {shlex.quote(text)} --preprocess {' or '.join(PRESETS)}, or a YAML file"
+    )
+
+
+def _first_image(text: str) -> Path | None:
+    """The first image that a text names, None where it names none."""
+    try:
+        return next(image_paths(text), None)
+    except DataError:
+        return None
 
 
 def _records_a_sample(row: tuple[Source, int], inputs: Mapping[str, InputInfo]) -> int:

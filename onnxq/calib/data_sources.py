@@ -126,7 +126,9 @@ def spool(feeds: Iterable[Record], where: str) -> Feeds:
                 "yield a dict of input name to array"
             )
         path = Path(folder.name) / f"{i}.npz"
-        arrays = {str(name): _array(x, f"{where} record {i}, '{name}'") for name, x in feed.items()}
+        arrays = {
+            str(name): as_array(x, f"{where} record {i}, '{name}'") for name, x in feed.items()
+        }
         with zipfile.ZipFile(path, "w") as archive:  # np.savez cannot write an array named 'file'
             for name, x in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -174,6 +176,8 @@ def _open_folder(path: Path, names: Sequence[str]) -> Source:
         return Feeds(found[".npz"], read_npz)
     if found[".json"]:
         return Feeds(found[".json"], _read_one_json)
+    if len(names) == 1 and not any(f.stem == names[0].replace("/", "_") for f in found[".npy"]):
+        return Feeds(found[".npy"], lambda file: {names[0]: map_npy(file)})  # a sample a file
     stem_of = {name.replace("/", "_"): name for name in names}  # '/' cannot be in a file name
     arrays = {stem_of.get(file.stem, file.stem): map_npy(file) for file in found[".npy"]}
     return _rows(path, arrays)
@@ -271,7 +275,8 @@ def _parts(name: str) -> list[str]:
     return re.split(r"(\d+)", name)
 
 
-def _array(value: object, where: str) -> Array:
+def as_array(value: object, where: str) -> Array:
+    """`value` as an array of numbers; raises DataError, which names `where`."""
     with users_code(f"{where} cannot be made an array of numbers", DataError):
         x = np.asarray(value)
     if x.dtype.hasobject:

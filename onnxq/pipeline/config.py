@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from onnxq.calib.methods import Auto, parse_method
+from onnxq.calib.preprocess import preprocess_of
 from onnxq.errors import PlanError
 from onnxq.files import write_text
 from onnxq.option import Said, option
@@ -61,6 +62,10 @@ class Config:
         None, "Draw --samples, and random data, with this seed. Default: do not draw.",
         "Calibration",
     )  # fmt: skip
+    preprocess: str | None = option(
+        None, "How the model takes images: yolo, imagenet, or a YAML file that says it.",
+        "Calibration", "NAME",
+    )  # fmt: skip
     workers: int = field(
         default_factory=_cores,
         metadata=Said(
@@ -97,6 +102,8 @@ class Config:
         placement = replace(self.placement, high_precision=self.high_precision)
         object.__setattr__(self, "placement", placement)  # some rules look at the type around them
         parse(self.recover)
+        if self.preprocess is not None:
+            preprocess_of(self.preprocess)
         if self.max_memory < 1:
             raise PlanError(f"--max-memory {self.max_memory}: give a positive number of MB")
         if self.workers < 1:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxq import __version__
+from onnxq.calib.preprocess import preprocess_of
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.files import write_text
@@ -156,6 +157,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
         data={
             "digest": stats.data,
             "samples": stats.samples,
+            **_preprocess(config),
             "shapes": {s.name: {"min": s.min, "opt": s.opt, "max": s.max} for s in remarks.shapes},
         },
         nodes=node_counts(values.graph, plan),
@@ -179,6 +181,12 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
         notes=list(remarks.notes),
         seconds=dict(remarks.seconds),
     )
+
+
+def _preprocess(config: Config) -> dict[str, Any]:
+    """How images became inputs, as a file for --preprocess says it; nothing for arrays."""
+    named = config.preprocess
+    return {"preprocess": preprocess_of(named).as_dict()} if named is not None else {}
 
 
 def digest(manifest: Manifest) -> dict[str, str]:

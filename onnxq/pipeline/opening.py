@@ -17,6 +17,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxq.arrays import Array
 from onnxq.calib.data import Dataset, InputInfo, open_each
+from onnxq.calib.preprocess import Preprocess
 from onnxq.calib.stats import sample_digest
 from onnxq.cluster import kept
 from onnxq.errors import DataError, ModelError
@@ -88,7 +89,8 @@ class DataSpec:
     """Samples by where they come from.
 
     texts: what was opened; absolute where it is a path. rows: (number of the text, record) of every
-    sample's records. probes: sample -> its digest, of a few.
+    sample's records. probes: sample -> its digest, of a few. preprocess: how images become
+    inputs.
     """
 
     texts: tuple[str, ...]
@@ -98,6 +100,7 @@ class DataSpec:
     rows: tuple[tuple[int, int], ...]
     batch: int
     probes: Mapping[int, str]
+    preprocess: Preprocess | None = None
 
     @staticmethod
     def of(dataset: Dataset) -> DataSpec:
@@ -107,17 +110,21 @@ class DataSpec:
             raise DataError(
                 "workers cannot open these samples; an executor needs a dataset from onnxq.api.data"
             )
+        texts = [str(each) for each in opened.given if isinstance(each, str | Path)]
+        if len(texts) < len(opened.given):
+            raise DataError("workers cannot open data in memory; write it to .npy or .npz")
         number = {id(source): k for k, source in enumerate(opened.sources)}
         n = len(dataset)
         probes = {i: sample_digest(dataset.sample(i)) for i in {0, n // 2, n - 1} if 0 <= i < n}
         return DataSpec(
-            tuple(_absolute(text) for text in opened.texts),
+            tuple(_absolute(text) for text in texts),
             dataset.inputs,
             opened.limit,
             opened.seed,
             tuple((number[id(source)], i) for source, i in dataset.rows),
             dataset.batch,
             probes,
+            opened.preprocess,
         )
 
     def open(self) -> Dataset:
@@ -125,7 +132,7 @@ class DataSpec:
         for text in self.texts:
             if Path(text).is_absolute() and not Path(text).exists():
                 raise DataError(f"the data '{text}' cannot be read there; {SHARE}")
-        found = open_each(self.texts, self.inputs, self.limit, self.seed)
+        found = open_each(self.texts, self.inputs, self.limit, self.seed, self.preprocess)
         if any(i >= len(found[k]) for k, i in self.rows):
             raise DataError(f"{self._named()} holds fewer samples there; {SHARE}")
         dataset = Dataset(self.inputs, [(found[k], i) for k, i in self.rows], self.batch)

@@ -28,6 +28,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.high_precision import HALF_SAMPLES
 from onnxq.pipeline.manifest import Document, Manifest, Values
 from onnxq.pipeline.method_choice import choose, is_auto
+from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.recoveries import refine, reshape
 from onnxq.pipeline.source import Source, prepare
 from onnxq.pipeline.steps import (
@@ -83,7 +84,7 @@ class Quantized(Values):
 
 def quantize(
     model: str | Path,
-    calib: Sequence[str],
+    calib: CalibrationData,
     config: Config | None = None,
     *,
     plan_from: Plan | None = None,

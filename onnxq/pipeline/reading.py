@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from onnx import TensorProto
 
+from onnxq.arrays import Array
 from onnxq.calib.data import Dataset, InputInfo, open_data
 from onnxq.calib.data_check import check_finite, drop_nonfinite
 from onnxq.calib.masks import mask_inputs
+from onnxq.calib.preprocess import preprocess_of
 from onnxq.errors import DataError
 from onnxq.model.graph import Tensor
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
 
+# A text as of --calib or a path, several of them, an array whose first axis is the samples, arrays
+# by input name, or an iterable of feeds: mappings, arrays, or sequences of arrays.
+CalibrationData: TypeAlias = str | Path | Array | Mapping[str, Array] | Iterable[object] | Dataset
 
-def data(source: Source, calib: Sequence[str], config: Config | None = None) -> Dataset:
-    """Calibration data for a model; raises DataError for data that does not fit it."""
+
+def data(source: Source, calib: CalibrationData, config: Config | None = None) -> Dataset:
+    """Calibration data for a model, in any form of `CalibrationData`; a dataset is taken as it is.
+
+    Raises DataError for data that does not fit it.
+    """
     config = config or Config()
+    if isinstance(calib, Dataset):
+        return calib
     inputs = {t.name: _input_info(t) for t in source.graph.inputs}
-    dataset = open_data(calib, inputs, limit=config.samples, seed=config.seed or 0)
+    steps = preprocess_of(config.preprocess) if config.preprocess else None
+    dataset = open_data(
+        calib, inputs, limit=config.samples, seed=config.seed or 0, preprocess=steps
+    )
     if config.samples is not None:
         dataset = dataset.subset(config.samples, config.seed)
     masks = mask_inputs(source.graph)

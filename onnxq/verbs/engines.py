@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
+from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import open_model
 from onnxq.pipeline.steps import data
 from onnxq.progress import Progress, silent
@@ -66,25 +67,36 @@ class Built:
         return document if self.remove is None else document | {"remove": list(self.remove)}
 
 
-def lint(model: str | Path, backend: str = "tensorrt", calib: Sequence[str] = ()) -> Linted:
+def lint(
+    model: str | Path,
+    backend: str = "tensorrt",
+    calib: Sequence[str] = (),
+    config: Config | None = None,
+) -> Linted:
     """What TensorRT will refuse, run slowly or compute differently in a model file.
 
     backend: "tensorrt" or "tensorrt-rtx". calib: samples, whose shapes tell axes of one name apart.
+    config: how they are read.
     """
     from onnxq.trt import lint as rules
 
     graph, file = graphs.read(model)
-    found = rules.lint(graph, backend, samples=_shapes(model, calib))
+    found = rules.lint(graph, backend, samples=_shapes(model, calib, config))
     return Linted(found, graph, file.metadata, {})
 
 
-def mend(model: str | Path, backend: str = "tensorrt", calib: Sequence[str] = ()) -> Linted:
+def mend(
+    model: str | Path,
+    backend: str = "tensorrt",
+    calib: Sequence[str] = (),
+    config: Config | None = None,
+) -> Linted:
     """The same of the model with every safe fix, which `save` writes."""
     from onnxq.trt import fixes
     from onnxq.trt import lint as rules
 
     graph, file = graphs.read(model)
-    samples = _shapes(model, calib)
+    samples = _shapes(model, calib, config)
     graph, fixed = fixes.fix(graph, samples)
     written = graphs.from_proto(graphs.to_proto(graph))
     return Linted(rules.lint(written, backend, samples=samples), graph, file.metadata, fixed)
@@ -95,15 +107,16 @@ def build(
     out: str | Path,
     options: BuildOptions | None = None,
     calib: Sequence[str] = (),
+    config: Config | None = None,
     *,
     bisect: bool = False,
     progress: Progress = silent,
 ) -> Built:
     """Build the TensorRT engine of a model file, and say what it really runs in INT8.
 
-    calib: data whose shapes make the profiles of dynamic inputs, where `options` has none. bisect:
-    where TensorRT refuses, find the fewest Q/DQ to take out. Raises OnnxqError for what the user
-    can mend first.
+    calib: data whose shapes make the profiles of dynamic inputs, where `options` has none. config:
+    how it is read. bisect: where TensorRT refuses, find the fewest Q/DQ to take out. Raises
+    OnnxqError for what the user can mend first.
     """
     from onnxq.model.input_shapes import profile_of
     from onnxq.trt import bisect as bisecting
@@ -115,7 +128,8 @@ def build(
 
     graph, options = graphs.load(model), options or BuildOptions()
     if calib and not options.shapes:
-        options = replace(options, shapes=profile_of(data(open_model(model), calib).shapes()))
+        shapes = data(open_model(model), calib, config).shapes()
+        options = replace(options, shapes=profile_of(shapes))
     result = build_engine(model, out, options=options, progress=progress)
     if result.engine is not None:
         return Built(result, judge(graph, load_engine(result.engine)))
@@ -125,10 +139,10 @@ def build(
     return Built(result, None, explained, remove)
 
 
-def _shapes(model: str | Path, calib: Sequence[str]) -> list[Shapes]:
+def _shapes(model: str | Path, calib: Sequence[str], config: Config | None) -> list[Shapes]:
     """The shapes of the inputs in the first samples."""
     if not calib:
         return []
-    dataset = data(open_model(model), calib)
+    dataset = data(open_model(model), calib, config)
     few = range(min(SAMPLES, len(dataset)))
     return [{name: x.shape for name, x in dataset.sample(i).items()} for i in few]

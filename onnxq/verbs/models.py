@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxq.errors import DataError
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.source import open_model
 from onnxq.pipeline.steps import data, runtime_of
 from onnxq.progress import Count, Progress, silent
@@ -116,7 +117,7 @@ def diff(
 def compare_models(
     reference: str | Path,
     quantized: str | Path,
-    calib: Sequence[str],
+    calib: CalibrationData,
     thresholds: Thresholds | None = None,
     config: Config | None = None,
     *,
@@ -143,7 +144,7 @@ def _effect(
     a: Path,
     b: Path,
     reference: Path | None,
-    calib: Sequence[str],
+    calib: CalibrationData,
     config: Config,
     progress: Progress,
 ) -> tuple[dict[str, Agreements], dict[str, str]]:

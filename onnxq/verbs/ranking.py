@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.source import Source, prepare
 from onnxq.pipeline.steps import calibrate, data, plan, read
 from onnxq.progress import Progress, silent
@@ -35,7 +35,7 @@ class Ranked:
 
 def rank_nodes(
     model: str | Path,
-    calib: Sequence[str],
+    calib: CalibrationData,
     options: Options | None = None,
     config: Config | None = None,
     evaluation: Evaluation | None = None,
@@ -68,7 +68,7 @@ def rank_nodes(
 
 def _samples(
     source: Source,
-    calib: Sequence[str],
+    calib: CalibrationData,
     options: Options,
     config: Config,
     evaluation: Evaluation,

@@ -51,6 +51,8 @@ def write_data(
         raise DataError(f"'{out}' names no form; end it in .json, .py or .npz")
     if out.suffix == ".py" and (config.samples or check_samples):
         raise DataError(f"'{out}' would load every sample; write .json or .npz to choose samples")
+    if out.suffix == ".py" and config.preprocess:
+        raise DataError(f"'{out}' would not preprocess images; write .json or .npz")
     dataset = data(open_model(model), calib, config)
     if check_samples is not None:
         dataset = held_out(dataset, check_samples)[1]

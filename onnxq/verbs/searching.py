@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from onnxq.calib.holdout import held_out
 from onnxq.errors import PlanError
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.source import Source, prepare
 from onnxq.pipeline.steps import calibrate, data, plan
 from onnxq.progress import Progress, silent
@@ -39,7 +40,7 @@ class Searched:
 
 def search_plan(
     model: str | Path,
-    calib: Sequence[str],
+    calib: CalibrationData,
     options: SearchOptions,
     config: Config | None = None,
     evaluation: Evaluation | None = None,
@@ -77,7 +78,7 @@ def search_plan(
 
 def recipe(
     model: str | Path,
-    calib: Sequence[str],
+    calib: CalibrationData,
     options: SearchOptions,
     config: Config | None = None,
     evaluation: Evaluation | None = None,
@@ -118,7 +119,7 @@ def _prepared(model: str | Path, config: Config, choices: Choices, plan: Plan | 
 
 def _samples(
     source: Source,
-    calib: Sequence[str],
+    calib: CalibrationData,
     options: SearchOptions,
     config: Config,
     evaluation: Evaluation,
