@@ -1,6 +1,6 @@
 """The verbs, and the values that they take and return: compositions, no algorithms."""
 
-from onnxq.pipeline.quantize import Quantized, quantize, write
+from onnxq.pipeline.quantize import write
 from onnxq.pipeline.recoveries import recover
 from onnxq.pipeline.steps import (
     Source,
@@ -22,6 +22,7 @@ from onnxq.verbs.engines import Built, Linted, build, lint, mend
 from onnxq.verbs.evaluation import Evaluation
 from onnxq.verbs.models import Inspection, compare_models, diff, inspect_model
 from onnxq.verbs.plots import plot_histogram, plot_pareto, plot_ranking
+from onnxq.verbs.quantizing import Quantized, quantize
 from onnxq.verbs.ranking import Ranked, rank_nodes
 from onnxq.verbs.saving import merge_stats, write_data, write_prepared, write_report
 from onnxq.verbs.searching import Searched, recipe, search_plan

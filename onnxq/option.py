@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from onnxq.errors import PlanError
+
 T = TypeVar("T")
 Section = Literal[
     "Engine", "Ranking", "Scoring", "Search", "Placement", "Calibration", "Recovery", "Precision",
@@ -79,6 +81,27 @@ def said_of(kind: type) -> Iterator[tuple[Field[Any], Any, Said]]:
 def choices_of(hint: Any) -> tuple[str, ...]:
     """The words of a Literal; none of another type."""
     return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def settle(options: object) -> None:
+    """Make the options of a frozen dataclass what their types say: a text where several are meant
+    is one of them, and a list is a tuple. Raises PlanError for a value that is no choice."""
+    for name, several, choices in _rules(type(options)):
+        value = getattr(options, name)
+        if several and not isinstance(value, tuple):
+            object.__setattr__(options, name, (value,) if isinstance(value, str) else tuple(value))
+        elif choices and value is not None and value not in choices:
+            raise PlanError(f"unknown {name} '{value}'; choose {' or '.join(map(str, choices))}")
+
+
+def _rules(kind: type) -> list[tuple[str, bool, tuple[str, ...] | tuple[int, ...]]]:
+    """(field, whether it takes several texts, its choices) of a dataclass."""
+    found, hints = [], hints_of(kind)
+    for each in fields(kind):
+        hint, said = hints[each.name], each.metadata.get(KEY)
+        choices = choices_of(hint) or (said.choices if said else ())
+        found.append((each.name, hint == tuple[str, ...], choices))
+    return found
 
 
 def hints_of(kind: type) -> Mapping[str, Any]:

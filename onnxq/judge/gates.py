@@ -18,7 +18,7 @@ from onnxq.arrays import Array
 from onnxq.errors import OnnxqError
 from onnxq.judge.accuracy import Agreement, Agreements, agreement
 from onnxq.judge.gaps import finite_pairs
-from onnxq.option import option
+from onnxq.option import option, settle
 
 ERROR_STATS = ("mean", "max", "median", "elemwise")
 
@@ -43,6 +43,7 @@ class Thresholds:
     )
 
     def __post_init__(self) -> None:
+        settle(self)
         if self.error_stat not in ERROR_STATS:
             raise OnnxqError(f"unknown error stat '{self.error_stat}'; choose {ERROR_STATS}")
         for name in ("tolerance", "atol", "min_sqnr", "min_cosine", "min_agreement"):

@@ -26,7 +26,7 @@ from onnxq.files import drop, replacing, together
 from onnxq.model import mapped, model_file, stored
 from onnxq.model.damage import stored_tensors
 from onnxq.model.external import replaced_data
-from onnxq.model.model_file import ModelFile
+from onnxq.model.model_file import ModelFile, ModelLike
 from onnxq.model.other_types import keep_types, write_types
 from onnxq.model.stored import Stored
 
@@ -56,10 +56,10 @@ def load(path: str | Path) -> Graph:
     return from_proto(model_file.parse(Path(path)))
 
 
-def read(path: str | Path) -> tuple[Graph, ModelFile]:
+def read(model: ModelLike) -> tuple[Graph, ModelFile]:
     """The graph as `load` reads it, and the file that it was read from."""
-    model, file = model_file.read(Path(path))
-    return from_proto(model), file
+    proto, file = model_file.read(model)
+    return from_proto(proto), file
 
 
 def quietly() -> contextlib.AbstractContextManager[None]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import onnx
+from google.protobuf.message import EncodeError
 from onnx.serialization import registry
 
 from onnxq.errors import ModelError
@@ -21,6 +24,9 @@ from onnxq.model.mapped import Identity, identity_of
 BLOCK = 1 << 20
 EXTERNAL = "location"  # the key of the name of a file that weights are in
 
+# A path, or a model in memory: as a message of onnx, or as its bytes.
+ModelLike: TypeAlias = str | Path | onnx.ModelProto | bytes
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -29,8 +35,8 @@ class ModelFile:
     sha256: of the file and its external data files, in order of their names, as hex. bytes: of all
     of them. external: names of the latter. metadata: the metadata_props, class names, strides and
     the like, which a graph does not carry: whoever writes a model that stands for this one hands
-    them on. made_by: the program that wrote it. seen: which files
-    these were, and in which state.
+    them on. made_by: the program that wrote it. seen: which files these were, and in which state.
+    keep: a folder that goes with the last who holds it.
     """
 
     path: Path
@@ -40,6 +46,7 @@ class ModelFile:
     metadata: Mapping[str, str]
     made_by: str
     seen: tuple[tuple[Path, Identity], ...] = field(repr=False)
+    keep: object = field(default=None, repr=False, compare=False)
 
     def unchanged(self) -> Path:
         """The path, for who opens the file again; raises ModelError where it, or its external data,
@@ -49,19 +56,36 @@ class ModelFile:
         return self.path
 
 
-def read(path: Path) -> tuple[onnx.ModelProto, ModelFile]:
+def placed(model: ModelLike) -> tuple[Path, object]:
+    """The file of a model, and what it goes with: a model in memory is written to one.
+
+    Raises ModelError for a model that is too large for a single message.
+    """
+    if isinstance(model, str | Path):
+        return Path(model), None
+    folder = tempfile.TemporaryDirectory(prefix="onnxq-model-")
+    path = Path(folder.name) / "model.onnx"
+    try:
+        path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    except (ValueError, EncodeError) as e:
+        raise ModelError(f"the model in memory is too large to write ({e}); give its path") from e
+    return path, folder
+
+
+def read(model: ModelLike) -> tuple[onnx.ModelProto, ModelFile]:
     """The model, large weights left in their files (see `stored`), and what file it is of.
 
     Raises ModelError for a file that is missing, is not ONNX, is truncated, lacks its data, names
     data that is not its own, or changes while it is read.
     """
+    path, keep = placed(model)
     known = identity_of(path) if path.is_file() else None
     content = _content(path)
-    model = _parsed(path, content)
-    names = tuple(external_files(model)) if _names_files(content) else ()
-    files = files_beside(path, model) if names else []
+    proto = _parsed(path, content)
+    names = tuple(external_files(proto)) if _names_files(content) else ()
+    files = files_beside(path, proto) if names else []
     before = [identity_of(file) for file in files]
-    _locate(path, model)
+    _locate(path, proto)
     sha = hashlib.sha256(content)
     for file in files:
         with open(file, "rb") as data:
@@ -73,9 +97,10 @@ def read(path: Path) -> tuple[onnx.ModelProto, ModelFile]:
     for file, identity in seen:
         _check(file, identity)
     size = len(content) + sum(identity[-1] for identity in before)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    made_by = " ".join(filter(None, (model.producer_name, model.producer_version)))
-    return model, ModelFile(path, sha.hexdigest(), size, names, metadata, made_by, tuple(seen))
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    made_by = " ".join(filter(None, (proto.producer_name, proto.producer_version)))
+    digest = sha.hexdigest()
+    return proto, ModelFile(path, digest, size, names, metadata, made_by, tuple(seen), keep)
 
 
 def _check(file: Path, identity: Identity) -> None:

@@ -13,7 +13,7 @@ from onnxq.calib.methods import Auto, parse_method
 from onnxq.calib.preprocess import preprocess_of
 from onnxq.errors import PlanError
 from onnxq.files import write_text
-from onnxq.option import Said, option
+from onnxq.option import Said, option, settle
 from onnxq.recover.choice import ALGORITHMS, parse
 from onnxq.run.providers import CHOICES as PROVIDERS
 from onnxq.targets.options import PlanOptions
@@ -97,6 +97,7 @@ class Config:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        settle(self)
         if self.samples is not None and self.samples < 1:
             raise PlanError(f"--samples {self.samples}: at least one sample is needed")
         placement = replace(self.placement, high_precision=self.high_precision)

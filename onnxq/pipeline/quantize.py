@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self, TypeVar
 
 from onnxq import files
 from onnxq.calib.data import Dataset
@@ -19,6 +20,7 @@ from onnxq.errors import DataError
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.model.input_shapes import shapes_seen
+from onnxq.model.model_file import ModelLike
 from onnxq.passes.name_axes import name_axes_by
 from onnxq.pipeline import manifest as manifests
 from onnxq.pipeline import original, remarks
@@ -65,7 +67,7 @@ class Quantized(Values):
         """What the run decided and measured, as the document that `write` writes."""
         return self.record.document()
 
-    def told(self, repeat: Sequence[str] | None, notes: Iterable[str]) -> Quantized:
+    def told(self, repeat: Sequence[str] | None, notes: Iterable[str]) -> Self:
         """The same, with commands that compare the models again and more to say to the user."""
         notes = [*self.record.notes, *notes]
         return replace(self, record=replace(self.record, repeat=repeat, notes=notes))
@@ -82,8 +84,11 @@ class Quantized(Values):
         return page("Quantized", *outputs, *found.lines(), self.plan, Folded("ranges", self.ranges))
 
 
+Made = TypeVar("Made", bound=Quantized)
+
+
 def quantize(
-    model: str | Path,
+    model: ModelLike,
     calib: CalibrationData,
     config: Config | None = None,
     *,
@@ -179,7 +184,7 @@ def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
     stats.check_model(source.sha256)
 
 
-def write(result: Quantized, out: str | Path, config: Config | None = None) -> Quantized:
+def write(result: Made, out: str | Path, config: Config | None = None) -> Made:
     """Write the model to `out` and its manifest to `<out>.manifest.json`, both or neither; returns
     the result, whose manifest has the output's path and size then.
 

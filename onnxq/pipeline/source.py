@@ -13,7 +13,7 @@ from onnxq.errors import ModelError
 from onnxq.model import graph as graphs
 from onnxq.model import model_file, stored
 from onnxq.model.graph import Graph, Tensor, within
-from onnxq.model.model_file import ModelFile
+from onnxq.model.model_file import ModelFile, ModelLike
 from onnxq.passes.apply import Pass, apply, run_pass
 from onnxq.passes.prepare import PREPARE
 from onnxq.passes.prepare import prepare as prepare_graph
@@ -98,18 +98,18 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def prepare(
-    model: str | Path, config: Config | None = None, plan_from: Plan | None = None
+    model: ModelLike, config: Config | None = None, plan_from: Plan | None = None
 ) -> Source:
-    """Load and prepare a model file: names, constants, BatchNorm folded, opset raised to what the
-    configuration, or the saved plan in its place, needs.
+    """Load and prepare a model, a file or in memory: names, constants, BatchNorm folded, opset
+    raised to what the configuration, or the saved plan in its place, needs.
 
     Raises ModelError for a file that is not a float ONNX model; a quantized one is refused unless
     `config.requantize` says to take its Q/DQ out first. Single weights that are quantized already
     stay as they are.
     """
     config = config or Config()
-    path = Path(model)
-    read, file = model_file.read(path)
+    read, file = model_file.read(model)
+    path = file.path
     on_disk = OnDisk.of(path, read)
     graph = graphs.from_proto(read)
     del read
@@ -170,7 +170,7 @@ def _has_half(graph: Graph) -> bool:
     return any(t.dtype in halves for t in graph.tensors().values() if t.dtype is not None)
 
 
-def open_model(model: str | Path) -> Source:
-    """A model file as it is, not prepared; raises ModelError as `prepare` does."""
+def open_model(model: ModelLike) -> Source:
+    """A model as it is, not prepared; raises ModelError as `prepare` does."""
     graph, file = graphs.read(model)
     return Source(graph, file, file.sha256)

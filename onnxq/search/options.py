@@ -8,7 +8,7 @@ from typing import Literal
 from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.judge.metrics import LABEL_FREE
-from onnxq.option import option
+from onnxq.option import option, settle
 from onnxq.search import cost
 from onnxq.search.budget import Budget
 from onnxq.search.devices import DEVICES
@@ -58,6 +58,7 @@ class SearchOptions:
     )
 
     def __post_init__(self) -> None:
+        settle(self)
         cost.check(self.cost)
         if self.rank_by not in LABEL_FREE:
             raise PlanError(f"cannot rank by '{self.rank_by}'; choose {', '.join(LABEL_FREE)}")

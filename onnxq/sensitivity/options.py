@@ -10,7 +10,7 @@ from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.judge import metrics
 from onnxq.judge.metrics import LABEL_FREE, AnyMetric
-from onnxq.option import choices_of, hints_of, option
+from onnxq.option import option, settle
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,7 @@ class Options:
     whole: bool = option(False, "Slow, to check with: a whole new run for each node.", "Running")
 
     def __post_init__(self) -> None:
-        for name, hint in hints_of(type(self)).items():
-            value, choices = getattr(self, name), choices_of(hint)
-            if choices and value not in choices:
-                raise PlanError(f"unknown {name} '{value}'; choose {' or '.join(choices)}")
+        settle(self)
         metrics.check(self.metric)
         if not 0 < self.screen <= 1:
             raise PlanError(

@@ -10,7 +10,7 @@ from onnxq.errors import PlanError
 from onnxq.model.graph import WEIGHTED, Graph, Node, constant_of, is_standard, within
 from onnxq.model.patterns import matches, select
 from onnxq.model.qdq import dequantizer
-from onnxq.option import option
+from onnxq.option import option, settle
 from onnxq.schemes import BLOCK_SIZES, BOTH, SCHEMES
 
 
@@ -76,6 +76,9 @@ class PlanOptions:
         "instead of Q/DQ. Repeatable.", "Placement", "TYPE",
     )  # fmt: skip
     high_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:

@@ -5,6 +5,7 @@ import pytest
 from onnxq.calib.holdout import held_out
 from onnxq.pipeline import steps
 from onnxq.pipeline.config import Config
+from onnxq.progress import silent
 from onnxq.search import (
     Samples,
     SearchOptions,
@@ -34,7 +35,7 @@ def frontiers(request):
     by_table = palette_of(source, config, choices_of("int8,float", None, config.placement))
     samples = Samples(rest, held, held)
     return [
-        frontier_of(source, palette, stats, samples, options, config, steps.silent)
+        frontier_of(source, palette, stats, samples, options, config, silent)
         for palette in (by_plan, by_table)
     ]
 
