@@ -15,6 +15,7 @@ from onnxq.arrays import Array
 from onnxq.calib.stats import digest_head
 
 PROBES = 4096  # values of each input that the key looks at
+SKETCH = 64  # values of each float input by which a sample is held against the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Facts:
     digest: SHA-256 of it as `stats.sample_digest` has it. key: what samples are sorted by, of a few
     of its values. shapes: of the inputs. nonfinite: inputs with NaN or infinite values; masked:
     those where -inf is the only such value. constant: whether a float input is all one value.
+    sketch: a few values of the float inputs, float32.
     """
 
     digest: str
@@ -32,6 +34,7 @@ class Facts:
     nonfinite: tuple[str, ...]
     masked: tuple[str, ...]
     constant: bool
+    sketch: Array
 
 
 def facts_of(block: Mapping[str, Array]) -> list[Facts]:
@@ -46,6 +49,7 @@ def facts_of(block: Mapping[str, Array]) -> list[Facts]:
     names = [name.encode() for name in flat]
     probes = [_probes(x) for x in flat.values()]
     nonfinite, masked, constant = _unsound(flat, count)
+    sketches = _sketches(flat, count)
     found = []
     for j in range(count):
         digest, key = hashlib.sha256(), hashlib.sha256()
@@ -62,6 +66,7 @@ def facts_of(block: Mapping[str, Array]) -> list[Facts]:
                 tuple(nonfinite.get(j, ())),
                 tuple(masked.get(j, ())),
                 j in constant,
+                sketches[j],
             )
         )
     return found
@@ -71,6 +76,13 @@ def _probes(flat: Array) -> Array:
     """The bytes of a few values of every sample."""
     few = np.ascontiguousarray(flat[:, :: max(1, flat.shape[1] // PROBES)])
     return few.view(np.uint8)
+
+
+def _sketches(flat: Mapping[str, Array], count: int) -> Array:
+    """A few values of the float inputs of every sample, a row each."""
+    floats = [x for x in flat.values() if x.dtype.kind == "f"]
+    few = [x[:, :: max(1, x.shape[1] // SKETCH)].astype(np.float32) for x in floats]
+    return np.concatenate(few, axis=1) if few else np.zeros((count, 0), np.float32)
 
 
 def _unsound(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
 from onnxq.judge.accuracy import Agreement, Agreements, Reference
 from onnxq.judge.plain import APART, differences, plainly
@@ -46,6 +47,10 @@ class FloatSide:
             for _ in self._known[kind].outputs:
                 tick()
         return self._known[kind]
+
+    def outputs(self) -> Sequence[Mapping[str, Array]]:
+        """What it gave for the samples, if it was run."""
+        return next((known.outputs for known in self._known.values()), ())
 
     def _has_codes(self) -> bool:
         nodes = within(self.source.graph.nodes)

@@ -22,8 +22,8 @@ from onnxq.model.graph import Graph
 from onnxq.model.input_shapes import shapes_seen
 from onnxq.model.model_file import ModelLike
 from onnxq.passes.name_axes import name_axes_by
+from onnxq.pipeline import doubts, original, remarks
 from onnxq.pipeline import manifest as manifests
-from onnxq.pipeline import original, remarks
 from onnxq.pipeline.comparing import FloatSide
 from onnxq.pipeline.comparing import agreement as near
 from onnxq.pipeline.config import Config
@@ -139,6 +139,8 @@ def quantize(
     compared = remarks.Compared(agreement, unrounded, trouble, runs)
     notes = [*source.notes, *original.notes(source), *notes]
     notes += remarks.of_model(source, chosen, config, draft.codes)
+    notes += doubts.of_data(float_source, dataset, runtime_of(config))
+    notes += doubts.of_outputs(float_source.graph, side.outputs())
     notes += remarks.of_comparison(compared, not scores and is_auto(config))
     took = remarks.took_part(dataset, rest, check, chosen, stats_from, config)
     shapes = shapes_seen(dataset.shapes())

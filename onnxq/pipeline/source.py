@@ -22,6 +22,7 @@ from onnxq.passes.softmax_before_transpose import softmax_before_transpose
 from onnxq.passes.strip_qdq import only_weights, quantized_nodes, strip_qdq
 from onnxq.passes.type_custom_ops import type_custom_ops
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.first_layer import FirstLayer, first_layers
 from onnxq.plan import Plan
 from onnxq.run.runtime import OnDisk
 from onnxq.spec import HALF_OPSET, LEAST_OPSET
@@ -44,6 +45,7 @@ class Original:
     on_disk: what ONNX Runtime opens. outputs: names that it has. passes: what prepared it.
     quantized: its Q/DQ were taken out.
     held: whether the two were seen to compute the same. refused: why ONNX Runtime cannot run it.
+    first: its first layers, which show what data it was trained on.
     """
 
     on_disk: OnDisk | None = None
@@ -52,6 +54,7 @@ class Original:
     quantized: bool = False
     held: bool = False
     refused: str | None = None
+    first: tuple[FirstLayer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def prepare(
     graph = graphs.from_proto(read)
     del read
     stored.share(graphs.constants(graph))
-    before = graph.opset
+    before, first = graph.opset, first_layers(graph)
     quantized = config.requantize and bool(quantized_nodes(graph))
     graph = prepare_graph(_as_float(graph, path, config))
     further, why = _further(graph, config, plan_from)
@@ -125,7 +128,8 @@ def prepare(
     notes = (f"opset raised from {before} to {graph.opset}: {why} need it",) if raised else ()
     told = Preparation(config, plan_from)
     outputs = frozenset(t.name for t in graph.outputs)
-    original = Original(on_disk, outputs, (*PREPARE, *further), quantized)
+    original = Original(on_disk, outputs, (*PREPARE, *further), quantized,
+                        first=first)  # fmt: skip
     return Source(graph, file, file.sha256, notes, told, original)
 
 

@@ -13,6 +13,7 @@ from onnx.numpy_helper import from_array
 from onnx.reference import ReferenceEvaluator
 
 from onnxq import api
+from onnxq.model import graph as graphs
 from onnxq.numerics import sqnr_db
 from onnxq.pipeline.config import Config
 from onnxq.trt.lint import lint
@@ -87,7 +88,7 @@ def test_every_quantized_node_runs_in_int8(made, engine_of_graph, name, half):
 def test_an_fp16_graph_computes_what_the_float_model_does(made, name):
     """By onnx's reference: ONNX Runtime on a CPU takes Casts to FP16 out, an engine does not."""
     graph, model, x = made(name, "fp16")
-    quantized = api.graphs.to_proto(graph)
+    quantized = graphs.to_proto(graph)
     onnx.checker.check_model(quantized, full_check=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an overflow in a Cast, say
