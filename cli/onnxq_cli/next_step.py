@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +17,10 @@ TOP = 3  # nodes: few ruin a model
 def poor(
     model: Path, out: Path, calib: Sequence[str], config: Config, found: Agreements
 ) -> Iterator[str]:
-    """A note if the worst output is below `POOR` dB or has no figure, with the command that tells
-    which nodes do it; none for a good model."""
-    sqnr = {name: -math.inf if math.isnan(a.sqnr_db) else a.sqnr_db for name, a in found.items()}
-    worst = min(sqnr, key=sqnr.__getitem__, default=None)
-    if worst is None or sqnr[worst] >= POOR:
+    """A note if the worst part of the outputs is below `POOR` dB or has no figure, with the command
+    that tells which nodes do it; none for a good model."""
+    worst = found.headline
+    if worst is None or worst.sqnr_db >= POOR:
         return
     command = ["onnxq", "sensitivity", str(model)]
     for source in calib:
@@ -31,5 +29,5 @@ def poor(
     if replace(config, recover="auto", preprocess=None) != Config():
         command += ["--config", f"{out}.manifest.json"]
     hint = "" if config.recover == "all" else "; or try --recover all"
-    yield (f"output '{worst}' has {found[worst].sqnr_db:.1f} dB, which is poor; find the nodes "
+    yield (f"output '{worst.part}' has {worst.sqnr_db:.1f} dB, which is poor; find the nodes "
            f"that do it: {shell_line([*command, '--top', str(TOP)])}{hint}")  # fmt: skip

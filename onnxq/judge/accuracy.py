@@ -1,124 +1,49 @@
-"""How far a quantized model is from its float model: sums over samples, read at the end.
+"""How far a quantized model is from its float model: its outputs, and their parts, over samples.
 
-    SQNR   = 10 log10(sum(ref^2) / sum((ref - test)^2))   in dB
-    cosine = sum(ref * test) / sqrt(sum(ref^2) * sum(test^2))
-
-Sums are added sample by sample, so memory does not grow with the number of samples. Places where
-both models write the same infinity, or both NaN, such as masked logits, say nothing of the
-distance: they are left out and counted. Where one model alone writes one, every figure is NaN.
+Sums are added sample by sample (see `agreement`), so memory does not grow with the number of
+samples.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import asdict, dataclass, field
 
 from onnxq.arrays import Array, Sample
-from onnxq.errors import ModelError
+from onnxq.judge.agreement import Agreement as Agreement
+from onnxq.judge.agreement import agreement as agreement
+from onnxq.judge.agreement import table_of
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
-from onnxq.judge.gaps import finite_pairs, powers
-from onnxq.numerics import decibels
+from onnxq.judge.parts import Part, by_output
 from onnxq.run.over import stream, to_stream
 from onnxq.run.runtime import Model, Runtime, release_free_memory
-from onnxq.table import Table, page
+from onnxq.table import Table
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Sums over the values of one output; `+` adds samples up.
+class Headline:
+    """The worst part of a model's outputs: its SQNR, and how that of single samples scatters."""
 
-    count: of values compared. mean_abs_worst: the mean absolute difference of the sample where it
-    is largest. alike: values left out, as both models have the same infinity or NaN there. apart:
-    values where one model alone does.
-    """
+    part: str
+    sqnr_db: float
+    spread_db: float
+    least_db: float
 
-    count: int = 0
-    ref_power: float = 0.0
-    test_power: float = 0.0
-    noise: float = 0.0
-    dot: float = 0.0
-    abs_sum: float = 0.0
-    abs_max: float = 0.0
-    mean_abs_worst: float = 0.0
-    alike: int = 0
-    apart: int = 0
+    @staticmethod
+    def of(part: str, found: Agreement) -> Headline:
+        """That of a part."""
+        return Headline(part, found.sqnr_db, found.spread_db, found.least_db)
 
-    def __repr__(self) -> str:
-        figures = f"SQNR {self.sqnr_db:.2f} dB, cosine {self.cosine:.5f}"
-        return f"Agreement({figures}, max |diff| {self.abs_max:.4g}, {self.count} values)"
-
-    def _repr_html_(self) -> str:
-        return page("", Agreements({"": self}).table())
-
-    def __add__(self, other: Agreement) -> Agreement:
-        return Agreement(
-            self.count + other.count,
-            self.ref_power + other.ref_power,
-            self.test_power + other.test_power,
-            self.noise + other.noise,
-            self.dot + other.dot,
-            self.abs_sum + other.abs_sum,
-            float(np.maximum(self.abs_max, other.abs_max)),  # unlike max(), keeps NaN
-            float(np.maximum(self.mean_abs_worst, other.mean_abs_worst)),
-            self.alike + other.alike,
-            self.apart + other.apart,
-        )
-
-    @property
-    def sqnr_db(self) -> float:
-        """SQNR in dB; inf where the outputs are equal, -inf where the reference is all zero."""
-        return decibels(self.ref_power, self.noise)
-
-    @property
-    def cosine(self) -> float:
-        """Cosine similarity of all values; 1 where both are all zero."""
-        norm = math.sqrt(self.ref_power) * math.sqrt(self.test_power)
-        return self.dot / norm if norm else float(self.ref_power == self.test_power)
-
-    @property
-    def mean_abs(self) -> float:
-        """Mean absolute difference."""
-        return self.abs_sum / self.count if self.count else 0.0
-
-    def as_dict(self) -> dict[str, float]:
-        """The four figures, rounded for a report."""
-        return {
-            "sqnr_db": round(self.sqnr_db, 3),
-            "cosine": round(self.cosine, 6),
-            "max_abs": float(f"{self.abs_max:.6g}"),
-            "mean_abs": float(f"{self.mean_abs:.6g}"),
-        }
+    def as_dict(self) -> dict[str, str | float]:
+        """For a report, rounded."""
+        figures = asdict(self)
+        return {k: v if isinstance(v, str) else round(v, 3) for k, v in figures.items()}
 
 
-def agreement(ref: Array, test: Array) -> Agreement:
-    """Agreement of one array with its reference.
-
-    Every figure is NaN where one of the two alone is NaN or infinite, or the other infinity. Raises
-    ModelError for two shapes.
-    """
-    if ref.shape != test.shape:
-        raise ModelError(f"shape {ref.shape} in one model and {test.shape} in the other; "
-                         "compare a model with its own quantized form")  # fmt: skip
-    r, t, alike, apart = finite_pairs(ref, test)
-    if apart:
-        nan = math.nan
-        return Agreement(r.size + apart, nan, nan, nan, nan, nan, nan, nan, alike, apart)
-    gap = np.abs(r - t)
-    signal, noise = powers(r, gap)
-    return Agreement(
-        r.size,
-        signal,
-        float(t @ t),
-        noise,
-        float(r @ t),
-        float(gap.sum()),
-        float(gap.max(initial=0.0)),
-        float(gap.mean()) if gap.size else 0.0,
-        alike,
-    )
+def _order(decibels: float) -> float:
+    """What is not a number is worse than any."""
+    return -math.inf if math.isnan(decibels) else decibels
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,16 +51,31 @@ class Agreements(Mapping[str, Agreement]):
     """How near a model's outputs are to another's: the `Agreement` of each float output by name.
 
     exact: the other outputs, which are compared by equality. left_out: output -> why it was not
-    compared. samples: how many there were.
+    compared. samples: how many there were. parts: what the outputs are judged by: their parts by
+    name, an output that has none by its own; empty where nobody said what the parts are.
     """
 
     floats: Mapping[str, Agreement] = field(default_factory=dict)
     exact: Mapping[str, Equality] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     samples: int = 0
+    parts: Mapping[str, Agreement] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> Mapping[str, Agreement]:
+        """The parts; the outputs where nobody said what the parts are."""
+        return self.parts or self.floats
+
+    @property
+    def headline(self) -> Headline | None:
+        """The worst part: the one figure of a model; None without a float output."""
+        found = self.judged
+        worst = min(found, key=lambda name: _order(found[name].sqnr_db), default=None)
+        return None if worst is None else Headline.of(worst, found[worst])
 
     def __getitem__(self, name: str) -> Agreement:
-        return self.floats[name]
+        """The agreement of an output, or of a part of one."""
+        return self.floats[name] if name in self.floats else self.parts[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.floats)
@@ -144,13 +84,8 @@ class Agreements(Mapping[str, Agreement]):
         return len(self.floats)
 
     def table(self) -> Table:
-        """The figures of each float output."""
-        rows = [
-            (name, f"{a.sqnr_db:.2f}", f"{a.cosine:.5f}", a.abs_max, a.mean_abs)
-            for name, a in self.items()
-        ]
-        columns = ("output", "SQNR, dB", "cosine", "max |diff|", "mean |diff|")
-        return Table("Agreement", columns, rows)
+        """The figures of each part of the float outputs."""
+        return table_of(self.judged)
 
     def lines(self) -> list[str]:
         """What to say beside the table: of the other outputs, and what was not compared."""
@@ -180,6 +115,7 @@ def agreements(
     exact: Mapping[str, Equality],
     left_out: Mapping[str, str],
     samples: int,
+    parts: Mapping[Part, Agreement] | None = None,
 ) -> Agreements:
     """The agreements of what was compared; outputs without a value to compare are left out too."""
     reasons = dict(left_out)
@@ -195,6 +131,7 @@ def agreements(
         {name: e for name, e in exact.items() if name not in reasons},
         reasons,
         samples,
+        {p.name: a for p, a in (parts or {}).items() if p.output not in reasons and a.count},
     )
 
 
@@ -205,12 +142,13 @@ Lazily = Model | Callable[[], Model]  # a function makes it when its turn comes
 class Reference:
     """What the float model gives for some samples, held to compare others with; few samples.
 
-    declared: the shapes that hold for its outputs.
+    declared: the shapes that hold for its outputs. parts: of them, each of which is judged.
     """
 
     samples: Iterable[Sample]
     outputs: Sequence[Mapping[str, Array]]
     declared: Declared
+    parts: Sequence[Part] = ()
 
     @staticmethod
     def of(
@@ -219,6 +157,7 @@ class Reference:
         tick: Callable[[], None] = lambda: None,
         runtime: Runtime | None = None,
         declared: Declared | None = None,
+        parts: Sequence[Part] = (),
     ) -> Reference:
         """The reference that `model` is; `declared` None for the shapes that it declares."""
         run = to_stream(_made(model), runtime)
@@ -227,7 +166,7 @@ class Reference:
         found = list(stream(run, samples, tick))
         del run
         release_free_memory()
-        return Reference(samples, found, declared)
+        return Reference(samples, found, declared, parts)
 
     def running(
         self,
@@ -243,16 +182,22 @@ class Reference:
         sorted_out = Comparable(self.declared)
         floats: dict[str, Agreement] = {}
         exact: dict[str, Equality] = {}
+        parts: dict[Part, Agreement] = {}
+        of = by_output(self.parts)
         found = outputs(quantized, self.samples, tick, runtime)
         for k, (a, b) in enumerate(zip(self.outputs, found, strict=True)):
             for name, x, y in sorted_out.pairs(a, b):
                 if is_float(x):
-                    floats[name] = floats.get(name, Agreement()) + agreement(x, y)
+                    whole = agreement(x, y)
+                    floats[name] = floats.get(name, Agreement()) + whole
+                    for part in of.get(name, ()):
+                        one = whole if part.is_whole else agreement(part.of(x), part.of(y))
+                        parts[part] = parts.get(part, Agreement()) + one
                 else:
                     exact[name] = exact.get(name, Equality()) + equality(x, y)
             if k + 1 == len(self.outputs):
                 sorted_out.check()
-            yield agreements(floats, exact, sorted_out.left_out, k + 1)
+            yield agreements(floats, exact, sorted_out.left_out, k + 1, parts)
         if not self.outputs:
             yield agreements({}, {}, {}, 0)
 

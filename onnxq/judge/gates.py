@@ -36,8 +36,10 @@ class Thresholds:
     )
     error_stat: str = option("mean", "What --tolerance looks at.", "Scoring", choices=ERROR_STATS)
     atol: float | None = option(None, "Largest mean absolute error of an output.", "Scoring")
-    min_sqnr: float | None = option(None, "Least SQNR of an output, in dB.", "Scoring")
-    min_cosine: float | None = option(None, "Least cosine similarity of an output.", "Scoring")
+    min_sqnr: float | None = option(None, "Least SQNR of an output's part, in dB.", "Scoring")
+    min_cosine: float | None = option(
+        None, "Least cosine similarity of an output's part.", "Scoring"
+    )
     min_agreement: float | None = option(
         None, "Least share of equal top classes, 0 to 1.", "Scoring"
     )
@@ -61,9 +63,11 @@ class Thresholds:
 
 @dataclass
 class TensorGap:
-    """The comparison of one tensor so far."""
+    """The comparison of one tensor so far. says_top: whether it is rows of classes, so that its
+    figures tell how many top classes agree."""
 
     name: str
+    says_top: bool = False
     sums: Agreement = field(default_factory=Agreement)
     peak: float = 0.0
     top_agree: int = 0
@@ -99,12 +103,19 @@ class TensorGap:
 
     def as_dict(self) -> dict[str, float]:
         """The figures of a report."""
+        top = {"top1_agreement": round(self.top1, 5)} if self.says_top and self.top_total else {}
         return {
             **self.sums.as_dict(),
             "psnr_db": round(self.psnr_db, 3),
-            **({"top1_agreement": round(self.top1, 5)} if self.top_total else {}),
+            **top,
             "samples_within_tolerance": self.within,
         }
+
+    def with_spread(self) -> dict[str, float]:
+        """The same of a part of the outputs, with how the samples' SQNR scatters."""
+        figures = self.sums.with_spread() | self.as_dict()
+        del figures["samples_within_tolerance"]  # whole outputs are held against a tolerance
+        return figures
 
 
 def _same_top(ref: Array, test: Array) -> npt.NDArray[np.bool_]:
@@ -131,11 +142,19 @@ def _within(name: str, ref: Array, test: Array, asked: Thresholds) -> bool:
 
 
 def missed(
-    outputs: Mapping[str, TensorGap], found: Agreements, samples: int, asked: Thresholds
+    outputs: Mapping[str, TensorGap],
+    parts: Mapping[str, TensorGap],
+    found: Agreements,
+    samples: int,
+    asked: Thresholds,
 ) -> Iterator[str]:
-    """A line for each threshold that is missed, or that nothing can be held against."""
+    """A line for each threshold that is missed, or that nothing can be held against. SQNR and
+    cosine are those of the `parts`, which an output without any is itself."""
     for name, t in outputs.items():
         yield from _missed(name, t, samples, asked)
+    for name, t in parts.items():
+        if not t.sums.apart:
+            yield from _too_low(name, t.sums, asked)
     if asked.min_agreement is not None:
         yield from _disagreeing(outputs, found, asked.min_agreement)
     given = " and ".join(asked.distances)
@@ -161,10 +180,14 @@ def _missed(name: str, t: TensorGap, samples: int, asked: Thresholds) -> Iterato
                f"{asked.tolerance:g} ({asked.error_stat})")  # fmt: skip
     if asked.atol is not None and not t.sums.mean_abs <= asked.atol:
         yield f"'{name}': mean absolute error {t.sums.mean_abs:.4g} is over {asked.atol:g}"
-    if asked.min_sqnr is not None and not t.sums.sqnr_db >= asked.min_sqnr:
-        yield f"'{name}': SQNR {t.sums.sqnr_db:.2f} dB is under {asked.min_sqnr:g} dB"
-    if asked.min_cosine is not None and not t.sums.cosine >= asked.min_cosine:
-        yield f"'{name}': cosine {t.sums.cosine:.5f} is under {asked.min_cosine:g}"
+
+
+def _too_low(name: str, sums: Agreement, asked: Thresholds) -> Iterator[str]:
+    """The thresholds that a part misses."""
+    if asked.min_sqnr is not None and not sums.sqnr_db >= asked.min_sqnr:
+        yield f"'{name}': SQNR {sums.sqnr_db:.2f} dB is under {asked.min_sqnr:g} dB"
+    if asked.min_cosine is not None and not sums.cosine >= asked.min_cosine:
+        yield f"'{name}': cosine {sums.cosine:.5f} is under {asked.min_cosine:g}"
 
 
 def _disagreeing(

@@ -2,8 +2,9 @@
 
 A detector that writes boxes in pixels and class scores from 0 to 1 as one tensor has an SQNR of
 boxes alone: the classes could be ruined and it would not show. So each input of a Concat that
-writes an output is scored as an output of its own, and called by the output and its place there:
-`output0[:, 0:4]`.
+writes an output is scored as an output of its own. Four channels beside others that a Sigmoid or
+Softmax wrote are called `boxes`, and these `scores`, behind the output's name where a model has
+several; any other part is called by the output and its place there: `output0[:, 0:4]`.
 
 An output whose length depends on the values, as behind a NonMaxSuppression, is judged at what it is
 computed from (see `lengths`), and so are classes that an ArgMax picks where a model has no other
@@ -12,7 +13,7 @@ output.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -23,14 +24,23 @@ from onnxq.errors import PlanError
 from onnxq.judge.lengths import comparable, stand_ins, varying
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.model.other_types import Other
 from onnxq.run.segments import Shapes
+
+Known = Mapping[str, Sequence[int | str | None]]  # tensor -> its shape, as far as it is known
+BOX = 4  # numbers of a box
+BOXES, SCORES = "boxes", "scores"  # what parts of a detector's output are called
+# What ends an embedding: a normalization, a mean over places, a Concat of vectors.
+EMBEDS = ("BatchNormalization", "Concat", "Div", "GlobalAveragePool", "LayerNormalization",
+          "LpNormalization", "ReduceMean", "ReduceSum", "Tanh")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Part:
     """What is scored: a whole output, or `start` to `stop` of it along `axis`.
 
-    tensor: the tensor of the float graph that holds the same values.
+    tensor: the tensor of the float graph that holds the same values. called: what a person calls
+    it; empty for what has no name but its place.
     """
 
     output: str
@@ -38,12 +48,23 @@ class Part:
     axis: int | None = None
     start: int = 0
     stop: int = 0
+    called: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole output."""
+        return self.axis is None
+
+    @property
+    def is_scores(self) -> bool:
+        """Whether it is the scores beside boxes."""
+        return self.called.endswith(SCORES)
 
     @property
     def name(self) -> str:
-        """The output's name, with the part of it."""
-        if self.axis is None:
-            return self.output
+        """What it is called, or the output's name with the place in it."""
+        if self.called or self.axis is None:
+            return self.called or self.output
         return f"{self.output}[{':, ' * self.axis}{self.start}:{self.stop}]"
 
     def of(self, value: Array) -> Array:
@@ -70,7 +91,40 @@ def parts_of(
             "no scored output is floating point and of a length that values do not change; "
             "use --metric module:function"
         )
-    return tuple(part for t in floats for part in _placed(t, quantized, shapes))
+    several = len(floats_of(graph)) > 1
+    return tuple(part for t in floats for part in _placed(t, quantized, shapes, several))
+
+
+def slices_of(graph: Graph) -> tuple[Part, ...]:
+    """The parts of the floating point outputs as two models of these outputs are compared by: by
+    the shapes that the graph says, whether or not a plan quantizes a Concat."""
+    shapes = {name: t.shape for name, t in graph.tensors().items() if t.shape is not None}
+    found = floats_of(graph)
+    return tuple(p for t in found for p in _placed(t, (), shapes, len(found) > 1))
+
+
+def floats_of(graph: Graph) -> list[Tensor]:
+    """The outputs that are computed and may be floating point."""
+    computed = (t for t in graph.outputs if t.inputs and constant_of(t) is None)
+    return [t for t in computed if t.dtype is None or _is_float(t)]
+
+
+def classifies(graph: Graph) -> bool:
+    """Whether a model's one float output is rows of classes, [batch, classes], so that its largest
+    value means something: no boxes, and no embedding as far as one can tell by what writes it."""
+    found = floats_of(graph)
+    if len(found) != 1 or len(found[0].shape or ()) != 2:
+        return False
+    node = producer(same_source(found[0]))
+    return node is not None and node.op not in EMBEDS
+
+
+def by_output(parts: Sequence[Part]) -> dict[str, list[Part]]:
+    """Output -> its parts."""
+    found: dict[str, list[Part]] = {}
+    for part in parts:
+        found.setdefault(part.output, []).append(part)
+    return found
 
 
 def written_outputs(graph: Graph, asked: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -129,10 +183,20 @@ def score_parts(graph: Graph) -> frozenset[str]:
     for output in graph.outputs:
         parts = list(_innermost(output))
         for part in parts if len(parts) > 1 else ():
-            node = producer(same_source(part))
-            if node is not None and node.op in ("Sigmoid", "Softmax"):
+            if _is_scores(part):
                 scores.add(part.name)
     return frozenset(scores)
+
+
+def _is_scores(tensor: Tensor) -> bool:
+    """Whether Sigmoid or Softmax wrote it, if only moved since."""
+    node = producer(same_source(tensor))
+    return node is not None and node.op in ("Sigmoid", "Softmax")
+
+
+def _is_float(tensor: Tensor) -> bool:
+    kind = tensor.dtype
+    return not isinstance(kind, int | Other) and np.dtype(kind).kind == "f"
 
 
 def _joined(tensor: Tensor) -> Node | None:
@@ -153,17 +217,49 @@ def _innermost(tensor: Tensor) -> Iterator[Tensor]:
         yield from _innermost(part)
 
 
-def _placed(output: Tensor, quantized: Collection[str], shapes: Shapes) -> list[Part]:
+def _placed(output: Tensor, quantized: Collection[str], shapes: Known, several: bool) -> list[Part]:
     """The parts of an output with their places in it; the whole where they are not known."""
-    whole, concat = [Part(output.name, output.name)], _joined(output)
-    if concat is None or concat.name in quantized or len(concat.inputs) < 2:
-        return whole
-    known = [shapes.get(t.name) for t in concat.inputs]
-    if None in known or any(constant_of(t) is not None or not t.inputs for t in concat.inputs):
-        return whole
-    axis = concat.attrs["axis"] % len(known[0] or ())
-    ends = accumulate((shape[axis] for shape in known if shape is not None), initial=0)
+    axis = _axis(output, quantized, shapes)
+    if axis is None:
+        return [Part(output.name, output.name)]
+    pieces = _pieces(output, axis, quantized, shapes)
+    ends = accumulate((_length(t, axis, shapes) or 0 for t in pieces), initial=0)
+    kinds = [SCORES if _is_scores(t) else BOXES if _length(t, axis, shapes) == BOX else ""
+             for t in pieces]  # fmt: skip
+    detects = kinds.count(BOXES) == 1 and SCORES in kinds
+    called = [kind if detects and kinds.count(kind) == 1 else "" for kind in kinds]
+    before = f"{output.name} " if several else ""
     return [
-        Part(output.name, t.name, axis, start, stop)
-        for t, (start, stop) in zip(concat.inputs, pairwise(ends), strict=True)
+        Part(output.name, t.name, axis, start, stop, name and before + name)
+        for t, (start, stop), name in zip(pieces, pairwise(ends), called, strict=True)
     ]
+
+
+def _pieces(tensor: Tensor, axis: int, quantized: Collection[str], shapes: Known) -> list[Tensor]:
+    """What Concats along one axis join to a tensor."""
+    concat = _joined(tensor)
+    if concat is None or _axis(tensor, quantized, shapes) != axis:
+        return [tensor]
+    return [piece for t in concat.inputs for piece in _pieces(t, axis, quantized, shapes)]
+
+
+def _axis(tensor: Tensor, quantized: Collection[str], shapes: Known) -> int | None:
+    """Along which axis a Concat joins a tensor of two parts or more that have known lengths; None
+    where that is not so."""
+    concat = _joined(tensor)
+    if concat is None or concat.name in quantized or len(concat.inputs) < 2:
+        return None
+    if any(constant_of(t) is not None or not t.inputs for t in concat.inputs):
+        return None
+    ranks = {len(shapes[t.name]) for t in concat.inputs if t.name in shapes}
+    if len(ranks) != 1:
+        return None
+    axis = int(concat.attrs["axis"]) % ranks.pop()
+    known = all(_length(t, axis, shapes) is not None for t in concat.inputs)
+    return axis if known else None
+
+
+def _length(tensor: Tensor, axis: int, shapes: Known) -> int | None:
+    shape = shapes.get(tensor.name)
+    length = None if shape is None else shape[axis]
+    return length if isinstance(length, int) else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
 from onnxq.judge.accuracy import Agreement, Agreements, Reference
+from onnxq.judge.parts import slices_of
 from onnxq.judge.plain import APART, differences, plainly
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, within
@@ -42,7 +43,9 @@ class FloatSide:
         kind = runtime.plain and self._has_codes()
         if kind not in self._known:
             model = original.reference(self.source)
-            self._known[kind] = Reference.of(model, self.check, tick, runtime, declared={})
+            self._known[kind] = Reference.of(
+                model, self.check, tick, runtime, declared={}, parts=slices_of(self.source.graph)
+            )
         else:
             for _ in self._known[kind].outputs:
                 tick()

@@ -144,7 +144,7 @@ def samples_of(agreement: Mapping[str, Any]) -> str:
 
 def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) -> Manifest:
     """The manifest of a run, before its output is written."""
-    plan, stats = values.plan, values.stats
+    plan, stats, headline = values.plan, values.stats, values.agreement.headline
     return Manifest(
         versions=versions(),
         config=config.flat(),
@@ -164,6 +164,8 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
         agreement={
             "samples": remarks.check_samples,
             "seen": remarks.seen,
+            "headline": None if headline is None else headline.as_dict(),
+            "parts": {name: a.with_spread() for name, a in values.agreement.judged.items()},
             "outputs": {name: a.as_dict() for name, a in values.agreement.items()},
             "exact": {name: e.as_dict() for name, e in values.agreement.exact.items()},
             "left_out": dict(values.agreement.left_out),

@@ -55,9 +55,9 @@ def choose(
 
 
 def _mean_db(outputs: Agreements) -> float:
-    """The mean SQNR over outputs, so that one output cannot be bought with another's ruin; -inf
-    where there is none, or one that is not a number."""
-    decibels = [a.sqnr_db for a in outputs.values()]
+    """The mean SQNR over the parts of outputs, so that one cannot be bought with another's ruin;
+    -inf where there is none, or one that is not a number."""
+    decibels = [a.sqnr_db for a in outputs.judged.values()]
     if not decibels or any(map(math.isnan, decibels)):
         return -math.inf
     return sum(min(max(db, -MOST_DB), MOST_DB) for db in decibels) / len(decibels)

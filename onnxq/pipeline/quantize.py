@@ -73,7 +73,7 @@ class Quantized(Values):
         return replace(self, record=replace(self.record, repeat=repeat, notes=notes))
 
     def __repr__(self) -> str:
-        outputs = [f"'{name}' {a.sqnr_db:.2f} dB" for name, a in self.agreement.items()]
+        outputs = [f"'{name}' {a.sqnr_db:.2f} dB" for name, a in self.agreement.judged.items()]
         outputs += [f"'{n}' {100 * e.share:.2f}% equal" for n, e in self.agreement.exact.items()]
         nodes = f"{len(self.plan.nodes)} nodes quantized, {len(self.plan.skipped)} float"
         return f"Quantized({nodes}; {', '.join(outputs) or 'not compared'})"

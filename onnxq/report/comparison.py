@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 
+from onnxq.report.decibels import figure, in_db, parts_of
 from onnxq.report.text import EXACT, exact_table
 from onnxq.table import Table
 from onnxq.terminal import line
 from onnxq.words import count
 
-COLUMNS = ("output", "SQNR dB", "PSNR dB", "cosine", "mean |d|", "max |d|", "top-1 %")
+COLUMNS = ("output", "SQNR dB", "PSNR dB", "cosine", "mean |d|", "max |d|")
+TOP = "top-1 %"
 
 
 def render(document: dict[str, Any], top: int) -> RenderableType:
@@ -20,7 +23,7 @@ def render(document: dict[str, Any], top: int) -> RenderableType:
     title = f"Outputs over {count(document['samples'], 'sample')}"
     parts: list[RenderableType] = []
     if document["outputs"]:
-        parts.append(Table(title, COLUMNS, [_row(n, t) for n, t in document["outputs"].items()]))
+        parts += _outputs(title, parts_of(document), document.get("headline"))
     if document["exact"]:
         heading = EXACT if document["outputs"] else title
         parts.append(exact_table(heading, document["exact"]))
@@ -40,13 +43,26 @@ def _order(decibels: float) -> float:
     return -math.inf if math.isnan(decibels) else decibels
 
 
-def _row(name: str, t: dict[str, float]) -> tuple[object, ...]:
+def _outputs(
+    title: str, found: Mapping[str, Any], headline: Mapping[str, Any] | None
+) -> list[RenderableType]:
+    """The parts of the outputs, and which is the worst; top-1 only of what is rows of classes."""
+    classes = any("top1_agreement" in t for t in found.values())
+    rows = [_row(name, t, classes) for name, t in found.items()]
+    parts: list[RenderableType] = [Table(title, (*COLUMNS, TOP) if classes else COLUMNS, rows)]
+    if len(rows) > 1 and headline:
+        parts.append(line(f"the worst: {headline['part']}, {in_db(headline)}", "bold"))
+    return parts
+
+
+def _row(name: str, t: Mapping[str, float], classes: bool) -> tuple[object, ...]:
+    top = f"{100 * t['top1_agreement']:.1f}" if "top1_agreement" in t else "-"
     return (
         name,
-        f"{t['sqnr_db']:.2f}",
+        figure(t),
         f"{t['psnr_db']:.2f}",
         f"{t['cosine']:.5f}",
         f"{t['mean_abs']:.3g}",
         f"{t['max_abs']:.3g}",
-        f"{100 * t['top1_agreement']:.1f}" if "top1_agreement" in t else "-",
+        *([top] if classes else []),
     )

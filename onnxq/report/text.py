@@ -15,6 +15,7 @@ from onnxq.calib.methods import method_name
 from onnxq.calib.ranges import Ranges
 from onnxq.escaping import printable
 from onnxq.pipeline.manifest import samples_of
+from onnxq.report.decibels import figure, in_db, parts_of
 from onnxq.table import Table
 from onnxq.terminal import Name, line
 from onnxq.words import MB, count, percent
@@ -61,10 +62,14 @@ def _agreement(manifest: Mapping[str, Any]) -> list[RenderableType]:
         why = "no output could be compared" if found["samples"] else "nothing was compared"
         return [Text(f"FP32 against {what}: {why}", style="bold"), Text("")]
     rows = [
-        (name, f"{a['sqnr_db']:.2f}", f"{a['cosine']:.5f}", a["max_abs"])
-        for name, a in found["outputs"].items()
+        (name, figure(a), f"{a['cosine']:.5f}", a["max_abs"]) for name, a in parts_of(found).items()
     ]
-    parts = [Table(title, ("output", "SQNR dB", "cosine", "max |diff|"), rows)] if rows else []
+    parts: list[RenderableType] = []
+    if rows:
+        parts.append(Table(title, ("output", "SQNR dB", "cosine", "max |diff|"), rows))
+    if len(rows) > 1 and found.get("headline"):
+        worst = found["headline"]
+        parts.append(line(f"the worst: {worst['part']}, {in_db(worst)}", "bold"))
     return parts + ([exact_table(title if not rows else EXACT, exact)] if exact else [])
 
 

@@ -93,7 +93,9 @@ def frontier_of(
     if not options.apart:
         branches = wholes_of(branches)
     labelled = options.measured_by == "top1"
-    scored = wholes_of(branches) if labelled else branches
+    scored = parts_of(source.graph, (), shapes, options.outputs)  # as `quantize` judges
+    if labelled or not options.apart:
+        scored = wholes_of(scored)
     meter = Meter(source, stats, metric, scored, samples.check, samples.rest, config)
     rankings = _rankings(meter, palette, priced, branches, options, progress, executor)
     workers = None if executor is None else Workers(executor, meter, options)
@@ -131,7 +133,7 @@ def _rankings(
     few = rest.subset(min(options.rank_samples, len(rest)))
     scored = replace(source, graph=with_outputs(source.graph, parts))
     # Damage that is added up has to come from the same samples: screened, plans lost up to 4 dB.
-    asked, rankings = Options(metric=options.rank_by, screen=1.0), {}
+    asked, rankings = Options(metric=options.rank_by, screen=1.0, apart=False), {}
     for choice, whole in palette.plans.items():
         plan = whole.only(*(n for n in whole.nodes if n in priced.of))
         if not plan.edges:

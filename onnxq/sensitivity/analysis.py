@@ -15,7 +15,8 @@ from onnxq.calib.ranges import Ranges
 from onnxq.errors import DataError, ModelError, PlanError
 from onnxq.judge.lengths import comparable, varying
 from onnxq.judge.metrics import LABEL_FREE, AnyMetric, FunctionMetric
-from onnxq.judge.parts import written_outputs
+from onnxq.judge.parts import Part as OutputPart
+from onnxq.judge.parts import by_output, slices_of, written_outputs
 from onnxq.model.graph import Graph, Node, constant_of, node_by_name, within
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.pipeline import original
@@ -114,6 +115,17 @@ class Analysis:
                 f"metric 'top1' looks at one output; name it with --output: {', '.join(scored)}"
             )
         return scored
+
+    @cached_property
+    def parts(self) -> Mapping[str, Sequence[OutputPart]]:
+        """Output -> the parts that it is scored by, for a metric that compares; else nothing."""
+        apart = self.options.apart and self.options.at == "outputs"
+        return by_output(slices_of(self.graph)) if apart and self.metric.name in LABEL_FREE else {}
+
+    @property
+    def scattered(self) -> bool:
+        """Whether scores beside boxes are among the parts."""
+        return any(part.is_scores for parts in self.parts.values() for part in parts)
 
     @cached_property
     def scored(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from functools import cached_property, partial
 
 from onnxq.errors import ModelError
 from onnxq.judge.metrics import FunctionMetric, Metric, Sums, sums_of
+from onnxq.judge.parts import Part
 from onnxq.progress import Count
 from onnxq.run.over import in_order
 from onnxq.sensitivity.analysis import Analysis
@@ -30,6 +31,7 @@ BLOCK = 4  # samples a job: enough for weights to stay in the cache between them
 Measure = Callable[[Sequence[Toggle], Sequence[int], State, Count], None]
 Found = Mapping[int, Mapping[str, Sums]]  # sample -> scored tensor -> sums
 Step = tuple[str, Found, bool]  # toggle, what was found, whether that ends a step of the progress
+Parts = Mapping[str, Sequence[Part]]  # output -> what it is scored by; of others the whole
 Built = Iterator[tuple[Toggle, "Future[Variant]"]]
 
 log = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ class Measuring:
         chunks = [samples[k : k + together] for k in range(0, len(samples), together)]
         workers = self.analysis.config.workers
         with ThreadPoolExecutor(workers, "sensitivity") as pool:
-            jobs = _Jobs(runner, pool, AHEAD * workers, chunks)
+            jobs = _Jobs(runner, self.analysis.parts, pool, AHEAD * workers, chunks)
             if isinstance(metric, FunctionMetric):
                 steps, todo, total = jobs.evaluate(metric, missing), len(missing), len(missing)
             else:
@@ -109,9 +111,11 @@ class Measuring:
 
 @dataclass(frozen=True)
 class _Jobs:
-    """What a pool of workers does, `ahead` jobs under way; chunks: of samples held together."""
+    """What a pool of workers does, `ahead` jobs under way. parts: what outputs are scored by.
+    chunks: of samples held together."""
 
     runner: Runner
+    parts: Parts
     pool: Executor
     ahead: int
     chunks: Sequence[Sequence[int]]
@@ -123,7 +127,7 @@ class _Jobs:
                 continue
             self.runner.hold(chunk, self.pool)
             jobs = (
-                partial(_score, self.runner, metric, toggle, variant, block)
+                partial(_score, self.runner, metric, toggle, self.parts, variant, block)
                 for toggle, variant in self._built(toggles)
                 for block in _blocks(chunk)
             )
@@ -178,7 +182,12 @@ def _outputs(variant: Future[Variant], block: Sequence[int]) -> list[Outputs]:
 
 
 def _score(
-    runner: Runner, metric: Metric, toggle: Toggle, variant: Future[Variant], block: Sequence[int]
+    runner: Runner,
+    metric: Metric,
+    toggle: Toggle,
+    parts: Parts,
+    variant: Future[Variant],
+    block: Sequence[int],
 ) -> tuple[str, Found]:
     scored = {}
     for i, test in zip(block, variant.result()(block), strict=True):
@@ -190,7 +199,11 @@ def _score(
                     f"{ref[name].shape} float and {test[name].shape} in sample {i} "
                     f"({toggle.name}); score other outputs with --output"
                 )
-        scored[i] = {name: sums_of(metric, i, ref[name], test[name]) for name in toggle.tensors}
+        scored[i] = {
+            part.name: sums_of(metric, i, part.of(ref[name]), part.of(test[name]))
+            for name in toggle.tensors
+            for part in parts.get(name, (Part(name, name),))
+        }
         for name, sums in scored[i].items():
             if not all(map(math.isfinite, sums)):
                 raise ModelError(

@@ -49,12 +49,16 @@ class Options:
         (), "Score this output. Repeatable; default: all, ranked by the worst.", "Scoring", "NAME",
         flag="--output",
     )  # fmt: skip
+    apart: bool = option(
+        True, "Score the branches of an output that is a Concat, such as boxes and classes, each "
+        "on its own.", "Scoring", flag="--apart/--together",
+    )  # fmt: skip
     curve: tuple[int, ...] = option(
         (), "Score with the worst K left float, for each K.", "Ranking", "K,..."
     )
     screen: float = option(
         0.25, "Score all on this share of the samples, and the worst on all samples; 1: all on "
-        "all.", "Ranking", "SHARE", above=0, most=1,
+        "all, as scores beside boxes always are.", "Ranking", "SHARE", above=0, most=1,
     )  # fmt: skip
     top: int = option(
         10, "How many rows to print, and to write to --write-skip.", "Ranking", "N", least=1

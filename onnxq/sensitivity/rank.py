@@ -87,7 +87,7 @@ def sensitivity(
 def _measured(analysis: Analysis, measure: Measure, state: State, progress: Progress) -> Readings:
     """Every unit on the screen's few samples, and what is to be confirmed on the rest."""
     toggles = list(analysis.toggles.values())
-    screen = screen_of(analysis.options, len(analysis.dataset))
+    screen = screen_of(analysis.options, len(analysis.dataset), analysis.scattered)
 
     def damage(screen: Screen) -> dict[str, float]:
         readings = Readings(state, analysis.metric, screen)

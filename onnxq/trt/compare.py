@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -23,13 +23,16 @@ import onnx
 from onnxq.arrays import Sample
 from onnxq.calib.data import Dataset
 from onnxq.errors import CannotRun, ModelError, OnnxqError, RuntimeMissing
-from onnxq.judge.accuracy import Agreements, agreements
-from onnxq.judge.comparable import Comparable, Equality, equality, is_float
+from onnxq.judge.accuracy import Agreements, Headline, agreements
+from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
 from onnxq.judge.gates import TensorGap, missed
 from onnxq.judge.gates import Thresholds as Thresholds
+from onnxq.judge.parts import Part, by_output, classifies, slices_of
 from onnxq.judge.plain import cannot, plainly
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
+from onnxq.passes.apply import apply
+from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.progress import Progress, silent
 from onnxq.run.over import loaded
 from onnxq.run.runtime import Runtime
@@ -39,9 +42,10 @@ ENGINES = (".engine", ".plan", ".trt")
 
 @dataclass(frozen=True)
 class Comparison:
-    """outputs: by name. tensors: inner tensors in graph order. failures: why the answer is no.
-    found: what the outputs' figures leave out, and the outputs that are compared by equality.
-    trouble: why a plain ONNX Runtime session could not be used; "" where it was."""
+    """outputs: by name. parts: what they are judged by, by name. tensors: inner tensors in graph
+    order. failures: why the answer is no. found: what the outputs' figures leave out, and the
+    outputs that are compared by equality. trouble: why a plain ONNX Runtime session could not be
+    used; "" where it was."""
 
     samples: int
     outputs: Mapping[str, TensorGap]
@@ -49,6 +53,12 @@ class Comparison:
     failures: tuple[str, ...]
     found: Agreements = field(default_factory=Agreements)
     trouble: str = ""
+    parts: Mapping[str, TensorGap] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> Headline | None:
+        """The worst part of the outputs."""
+        return self.found.headline
 
     @property
     def first_offender(self) -> str | None:
@@ -62,6 +72,8 @@ class Comparison:
         return {
             "samples": self.samples,
             "session": cannot(self.trouble) if self.trouble else "plain",
+            "headline": None if self.headline is None else self.headline.as_dict(),
+            "parts": {n: t.with_spread() for n, t in self.parts.items()},
             "outputs": {n: t.as_dict() for n, t in self.outputs.items()},
             "exact": {n: e.as_dict() for n, e in self.found.exact.items()},
             "notes": [*self.found.notes(), *([cannot(self.trouble)] if self.trouble else ())],
@@ -105,10 +117,12 @@ def _compared(
     runtime: Runtime,
     progress: Progress,
 ) -> Comparison:
-    ref_graph, models, inner = _models(reference, quantized, per_tensor)
-    sums = _Sums(Comparable({t.name: t.shape or () for t in ref_graph.outputs}), set(inner))
+    pair = _models(reference, quantized, per_tensor)
+    inner = pair.inner
+    says_top = pair.classifies or thresholds.min_agreement is not None
+    sums = _Sums(Comparable(pair.declared), set(inner), by_output(pair.parts), says_top)
     with ExitStack() as stack, _quiet():
-        ref_run, test_run = (stack.enter_context(_runner(m, runtime)) for m in models)
+        ref_run, test_run = (stack.enter_context(_runner(m, runtime)) for m in pair.models)
         for i in range(len(dataset)):
             feed = dataset.sample(i)
             sums.add(ref_run(feed), test_run(feed), thresholds)
@@ -116,16 +130,25 @@ def _compared(
     found = sums.found(len(dataset))
     outputs = {name: sums.floats[name] for name in found}
     tensors = {n: sums.floats[n] for n in inner if n in sums.floats and n not in sums.left_out}
-    failures = tuple(missed(outputs, found, len(dataset), thresholds))
-    return Comparison(len(dataset), outputs, tensors, failures, found)
+    judged = {part.name: gap for part, gap in sums.parts.items() if part.name in found.parts}
+    failures = tuple(missed(outputs, judged, found, len(dataset), thresholds))
+    return Comparison(len(dataset), outputs, tensors, failures, found, parts=judged)
 
 
 class _Sums:
-    """What is added up sample by sample: of the outputs, and of `inner` tensors."""
+    """What is added up sample by sample: of the outputs, their parts `of` each, and of `inner`
+    tensors. says_top: whether the outputs are rows of classes."""
 
-    def __init__(self, sorted_out: Comparable, inner: set[str]) -> None:
-        self.sorted_out, self.inner = sorted_out, inner
+    def __init__(
+        self,
+        sorted_out: Comparable,
+        inner: set[str],
+        of: Mapping[str, Sequence[Part]],
+        says_top: bool,
+    ) -> None:
+        self.sorted_out, self.inner, self.of, self.says_top = sorted_out, inner, of, says_top
         self.floats: dict[str, TensorGap] = {}
+        self.parts: dict[Part, TensorGap] = {}
         self.exact: dict[str, Equality] = {}
 
     @property
@@ -137,7 +160,14 @@ class _Sums:
         """Add one sample."""
         for name, a, b in self.sorted_out.pairs(ref, test):
             if is_float(a):
-                self.floats.setdefault(name, TensorGap(name)).add(a, b, asked)
+                whole = self.floats.setdefault(name, TensorGap(name, self.says_top))
+                whole.add(a, b, asked)
+                for part in self.of.get(name, ()):
+                    if part.is_whole:
+                        self.parts[part] = whole
+                    else:
+                        gap = self.parts.setdefault(part, TensorGap(part.name))
+                        gap.add(part.of(a), part.of(b), Thresholds())
             elif name not in self.inner:
                 self.exact[name] = self.exact.get(name, Equality()) + equality(a, b)
 
@@ -146,29 +176,45 @@ class _Sums:
         self.sorted_out.check()
         floats = {n: t.sums for n, t in self.floats.items() if n not in self.inner}
         left_out = {n: why for n, why in self.left_out.items() if n not in self.inner}
-        return agreements(floats, self.exact, left_out, samples)
+        parts = {part: t.sums for part, t in self.parts.items()}
+        return agreements(floats, self.exact, left_out, samples, parts)
 
 
-def _models(
-    reference: Path, quantized: Path, per_tensor: bool
-) -> tuple[Graph, tuple[onnx.ModelProto | Path, onnx.ModelProto | Path], list[str]]:
+@dataclass(frozen=True)
+class _Pair:
+    """What to run, and what of it to compare: see `_Sums`. declared: shapes of the outputs and of
+    the inner tensors. classifies: see `parts.classifies`."""
+
+    models: tuple[onnx.ModelProto | Path, onnx.ModelProto | Path]
+    inner: list[str]
+    declared: Declared
+    parts: tuple[Part, ...]
+    classifies: bool
+
+
+def _models(reference: Path, quantized: Path, per_tensor: bool) -> _Pair:
     ref = graphs.load(reference)
+    shaped = apply(ref, infer_shapes)
+    declared = {t.name: t.shape or () for t in ref.outputs}
+    pair = _Pair((reference, quantized), [], declared, slices_of(shaped), classifies(shaped))
     if quantized.suffix in ENGINES:
         if per_tensor:
             raise OnnxqError(f"'{quantized}' is an engine, which has no inner tensors to compare; "
                              "compare the ONNX model it was built from")  # fmt: skip
-        return ref, (reference, quantized), []
+        return pair
     test = graphs.load(quantized)
     if missing := [t.name for t in ref.outputs if t.name not in {o.name for o in test.outputs}]:
         raise ModelError(f"'{quantized}' has no output '{missing[0]}', which '{reference}' has; "
                          "compare a model with its own quantized form")  # fmt: skip
     if not per_tensor:
-        return ref, (reference, quantized), []
+        return pair
     inner = _common(ref, test)
     for graph in (ref, test):
         tensors = graph.tensors()
         graph.outputs += [tensors[name] for name in inner]
-    return ref, (graphs.to_proto(ref), graphs.to_proto(test)), inner
+    declared = {t.name: t.shape or () for t in ref.outputs}
+    models = graphs.to_proto(ref), graphs.to_proto(test)
+    return replace(pair, models=models, inner=inner, declared=declared)
 
 
 def _common(ref: Graph, test: Graph) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,13 @@ from onnxq import api
 from onnxq.errors import PlanError
 from onnxq.judge.metrics import Mse
 from onnxq.pipeline.config import Config
-from onnxq.sensitivity import Options
+from onnxq.sensitivity import Options as AllOptions
 from onnxq.sensitivity.ranking import Row
 from onnxq.sensitivity.readings import Judge, ranked
 from onnxq.sensitivity.screen import confirm, screen_of
 
 SAMPLES = 8
+Options = partial(AllOptions, apart=False)  # of scores beside boxes nothing is screened
 
 
 @pytest.mark.parametrize(
@@ -109,6 +112,12 @@ def subject(subject_of):
     return subject_of("yolo_like/yolo_like.onnx", "yolo_like/calib.npy", SAMPLES)
 
 
+@pytest.fixture(scope="module")
+def measured(subject):
+    """`measured(**options)`: the ranking of `subject` by its outputs as a whole."""
+    return cache(lambda **options: api.sensitivity(*subject, Options(**options)))
+
+
 def scores(ranking):
     """Node -> all that was measured of it."""
     return {row.name: (row.overall, row.outputs, row.parts) for row in ranking.rows}
@@ -140,6 +149,12 @@ def test_a_row_is_what_its_samples_alone_give(subject, measured, options):
     for name, found in scores(ranking).items():
         assert found == scores(everything if name in worst else few)[name]
     assert ranking.quantized_score == everything.quantized_score
+
+
+def test_scores_beside_boxes_are_scored_on_all_samples(subject):
+    ranking = api.sensitivity(*subject, AllOptions(screen=0.25))
+    assert {row.samples for row in ranking.rows} == {SAMPLES}
+    assert all(set(row.outputs) == {"boxes", "scores"} for row in ranking.rows)
 
 
 def test_the_worst_are_those_of_all_samples(measured):

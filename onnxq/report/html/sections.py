@@ -7,6 +7,7 @@ from collections.abc import Container
 from typing import Any
 
 from onnxq.judge.units import UNITS
+from onnxq.report.decibels import parts_of
 from onnxq.report.engine import KERNELS
 from onnxq.report.html.evidence import Document
 from onnxq.report.html.numbers import finite
@@ -157,8 +158,8 @@ def comparison(document: Document) -> Section:
 
 
 def _outputs(document: Document) -> list[dict[str, Any]]:
-    """A row an output; those compared by equality have no other figure."""
-    rows = [_compared(name, figures) for name, figures in document["outputs"].items()]
+    """A row a part of an output; those compared by equality have no other figure."""
+    rows = [_compared(name, figures) for name, figures in parts_of(document).items()]
     return rows + [{"name": name, "equal": e["equal"] / e["values"]}
                    for name, e in document.get("exact", {}).items()]  # fmt: skip
 

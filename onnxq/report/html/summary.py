@@ -6,6 +6,7 @@ import math
 
 from onnxq.judge.units import with_unit
 from onnxq.pipeline.manifest import samples_of
+from onnxq.report.decibels import in_db, parts_of
 from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.nodes import FLOAT, NONE, Row
 from onnxq.words import MB, count
@@ -36,12 +37,12 @@ def _agreement(evidence: Evidence) -> list[Card]:
         return _manifest_agreement(evidence.manifest) if evidence.manifest else []
     where = f"{count(compared['samples'], 'sample')} compared"
     state = "bad" if compared["failures"] else ""
-    return _worst(compared["outputs"], where, state) or _equal(compared, where, state)
+    return _worst(parts_of(compared), where, state) or _equal(compared, where, state)
 
 
 def _manifest_agreement(manifest: Document) -> list[Card]:
     found = manifest["agreement"]
-    return _worst(found["outputs"], samples_of(found), "") or _equal(found, samples_of(found), "")
+    return _worst(parts_of(found), samples_of(found), "") or _equal(found, samples_of(found), "")
 
 
 def _worst(outputs: Document, where: str, state: str) -> list[Card]:
@@ -49,8 +50,7 @@ def _worst(outputs: Document, where: str, state: str) -> list[Card]:
         return []
     name, worst = min(outputs.items(), key=lambda o: _order(float(o[1]["sqnr_db"])))
     which = f"worst of {len(outputs)} outputs, '{name}'" if len(outputs) > 1 else f"of '{name}'"
-    value = float(worst["sqnr_db"])
-    shown = f"{value:.1f} dB" if math.isfinite(value) else "equal" if value > 0 else str(value)
+    shown = in_db(worst)
     note = f"{which}; {where}, cosine {float(worst['cosine']):.5f}"
     return [_card("SQNR", shown, note, state)]
 
