@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onnxq.calib.stats import Stats
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Quantized(pipeline.Quantized):
     """What `quantize` returns: the Q/DQ model, every value on the way to it, and the manifest."""
 
