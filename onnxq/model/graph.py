@@ -29,6 +29,7 @@ from onnxq.model.external import replaced_data
 from onnxq.model.model_file import ModelFile, ModelLike
 from onnxq.model.other_types import keep_types, write_types
 from onnxq.model.stored import Stored
+from onnxq.model.whole import pieces
 
 Graph: TypeAlias = Any  # gs.Graph; onnx-graphsurgeon has no type hints
 Node: TypeAlias = Any  # gs.Node
@@ -137,14 +138,12 @@ def save(
             data, beside = _write_data([t for t in tensors if stored.is_large(t, 1024)], path)
         else:
             data, beside = None, 0
-            stored.fill(model)
-            mapped.release()  # the mapped weights need not stand beside both copies
-        content = model.SerializeToString()
-        with replacing(path, last=True) as temporary:
-            temporary.write_bytes(content)
+        mapped.release()  # what is mapped of weights need not stand beside what is written
+        with replacing(path, last=True) as temporary, open(temporary, "wb") as out:
+            size = sum(map(out.write, pieces(model)))
         for old in replaced_data(path, data):
             drop(old)
-    return len(content) + beside
+    return size + beside
 
 
 def _write_data(tensors: list[onnx.TensorProto], path: Path) -> tuple[Path, int]:
