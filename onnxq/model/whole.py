@@ -10,11 +10,15 @@ The bytes are those of `SerializeToString`. Source: protobuf's encoding, https:/
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import onnx
 from google.protobuf.message import Message
 
+from onnxq.model import mapped
 from onnxq.model.stored import bytes_of, is_located
+
+Buffer: TypeAlias = bytes | memoryview
 
 GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
 INITIALIZER = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
@@ -24,7 +28,7 @@ RAW_DATA = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
 LAST = 1 << 29  # above every field number
 
 
-def pieces(model: onnx.ModelProto) -> Iterator[bytes]:
+def pieces(model: onnx.ModelProto) -> Iterator[Buffer]:
     """The bytes of a model, in order; what is in files is taken in, a tensor at a time."""
     tensors = model.graph.initializer
     before, after = _some(model.graph, 0, INITIALIZER), _some(model.graph, INITIALIZER + 1, LAST)
@@ -35,7 +39,7 @@ def pieces(model: onnx.ModelProto) -> Iterator[bytes]:
     yield before
     for head, tensor in zip(heads, tensors, strict=True):
         yield head
-        yield _filled(tensor).SerializeToString()
+        yield from _content(tensor)
     yield after
     yield _some(model, GRAPH + 1, LAST)
 
@@ -74,13 +78,17 @@ def _size(tensor: onnx.TensorProto) -> int:
     return _shell(tensor).ByteSize() + len(_head(RAW_DATA, length)) + length
 
 
-def _filled(tensor: onnx.TensorProto) -> onnx.TensorProto:
-    """The tensor with its data in it."""
+def _content(tensor: onnx.TensorProto) -> Iterator[Buffer]:
+    """The bytes of a tensor with its data in it; what is in a file is handed on as it is mapped."""
     if not is_located(tensor):
-        return tensor
-    made = _shell(tensor)
-    made.raw_data = bytes_of(tensor).tobytes()
-    return made
+        yield tensor.SerializeToString()
+        return
+    shell, values = _shell(tensor), bytes_of(tensor)
+    yield _some(shell, 0, RAW_DATA)
+    yield _head(RAW_DATA, values.nbytes)
+    yield values.data
+    yield _some(shell, RAW_DATA + 1, LAST)
+    mapped.release()
 
 
 def _shell(tensor: onnx.TensorProto) -> onnx.TensorProto:
