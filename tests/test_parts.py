@@ -133,3 +133,29 @@ def test_samples_of_nothing_but_zeros_do_not_count_towards_the_spread():
     assert found.spread_db == pytest.approx(math.sqrt(200))
     assert all(map(math.isnan, (Agreement().mean_db, Agreement().spread_db, Agreement().least_db)))
     assert math.isnan(agreement(one, 0.9 * one).spread_db)
+
+
+def test_a_softmax_is_judged_at_its_logits(graph_of, rng):
+    graph = graph_of("(float[N, 5] x) => (float[N, 5] p) { p = Softmax<axis = 1>(x) }")
+    whole, logits = slices_of(apply(graph, infer_shapes))
+    assert (whole.name, logits.name) == ("p", "p logits")
+    x = rng.normal(size=(3, 5)) * 10
+    p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    # float64 of probabilities down to 1e-20
+    np.testing.assert_allclose(logits.of(p), x - x.mean(1, keepdims=True), atol=1e-9)
+    assert np.isfinite(logits.of(np.array([[1, 0, 0, 0, 0]], np.float32))).all()
+
+
+def test_the_logits_stand_in_the_headline_in_place_of_the_probabilities(graph_of):
+    text = """<ir_version: 8, opset_import: ["": 17]> g (float[1, 3] x) => (float[1, 3] p)
+        <float[3] step = {STEP}> { a = Add(x, step) p = Softmax<axis = 1>(a) }"""
+    models = [
+        onnx.parser.parse_model(text.replace("STEP", step))
+        for step in ("0.0, 0.0, 0.0", "1.0, 0.0, 0.0")
+    ]
+    samples = [{"x": np.array([[-9, 0, 9]], np.float32)}]
+    graph = apply(graphs.from_proto(models[0]), infer_shapes)
+    found = list(Reference.of(models[0], samples, parts=slices_of(graph)).running(models[1]))[-1]
+    assert found["p"].sqnr_db > 60
+    assert found.headline.part == "p logits"
+    assert found.headline.sqnr_db < 30

@@ -1,33 +1,41 @@
-"""What to do about a quantized model that is far from the float one."""
+"""The one command to go on with after `quantize`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from onnxq.escaping import shell_line
-from onnxq.judge.accuracy import Agreements
+from onnxq.judge.grade import Verdict
 from onnxq.pipeline.config import Config
 
-POOR = 10.0  # dB: the error is a tenth of the signal
 TOP = 3  # nodes: few ruin a model
 
 
-def poor(
-    model: Path, out: Path, calib: Sequence[str], config: Config, found: Agreements
-) -> Iterator[str]:
-    """A note if the worst part of the outputs is below `POOR` dB or has no figure, with the command
-    that tells which nodes do it; none for a good model."""
-    worst = found.headline
-    if worst is None or worst.sqnr_db >= POOR:
-        return
-    command = ["onnxq", "sensitivity", str(model)]
-    for source in calib:
-        command += ["--calib", source]
-    command += ["--preprocess", config.preprocess] if config.preprocess else []
-    if replace(config, recover="auto", preprocess=None) != Config():
-        command += ["--config", f"{out}.manifest.json"]
-    hint = "" if config.recover == "all" else "; or try --recover all"
-    yield (f"output '{worst.part}' has {worst.sqnr_db:.1f} dB, which is poor; find the nodes "
-           f"that do it: {shell_line([*command, '--top', str(TOP)])}{hint}")  # fmt: skip
+def following(
+    model: Path, out: Path, calib: Sequence[str], config: Config, verdict: Verdict | None
+) -> str:
+    """For a good model what builds it; for a doubtful one all recoveries, or a search where they
+    ran; for a poor one what tells which nodes do it. Empty where there is nothing to do."""
+    if verdict is None:
+        return ""
+    if verdict.grade == "good":
+        builds = config.placement.target == "tensorrt" and not config.placement.attribute_op
+        return shell_line(["onnxq", "build", str(out)]) if builds else ""
+    data = [word for source in calib for word in ("--calib", source)]
+    data += ["--preprocess", config.preprocess] if config.preprocess else []
+    same = (
+        config
+        if verdict.grade == "doubtful" and config.recover == "all"
+        else replace(config, recover="auto")
+    )
+    if replace(same, preprocess=None) != Config():
+        data += ["--config", f"{out}.manifest.json"]
+    if verdict.grade == "poor":
+        return shell_line(["onnxq", "sensitivity", str(model), *data, "--top", str(TOP)])
+    if config.recover != "all":
+        return shell_line(
+            ["onnxq", "quantize", str(model), *data, "--recover", "all", "-o", str(out)]
+        )
+    return shell_line(["onnxq", "search", str(model), *data, "--min-sqnr", f"{verdict.goal_db:g}"])

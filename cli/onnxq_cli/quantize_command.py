@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from onnxq.json_text import to_json
 from onnxq.pipeline.config import Config
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of
-from onnxq_cli.next_step import poor
+from onnxq_cli.next_step import following
 from onnxq_cli.options import (
     calib_option,
     command_line,
@@ -53,6 +54,7 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 @option("--save-ranges", type=OUT, help="Write the ranges (JSON).")
 @option("--save-config", type=OUT, help="Write the composed configuration (YAML).")
 @report_option
+@option("--repeat", is_flag=True, help="Print the Polygraphy lines that repeat the comparison.")
 @option("--dry-run", is_flag=True, help="Stop after the plan and print it.")
 @json_option("Print JSON: the manifest, or with --dry-run the plan.")
 def command(**options: Any) -> int:
@@ -79,14 +81,16 @@ def command(**options: Any) -> int:
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     with Bars() as bars:
         result = api.quantize(model, calib, config, plan_from=plan, stats_from=stats, progress=bars)
-    told = (model, out, calib, config, result.agreement)
+    told = (model, out, calib, config)
     plain = config.io == "keep" and result.record.agreement["session"] == "plain"
-    result = result.told(lines(*told) if plain else None, poor(*told))
+    repeat = lines(*told, result.agreement) if plain else None
+    result = result.told(repeat, following(*told, result.verdict))
     result = _write(result, out, config, options)
     if options["as_json"]:
         streams.out(to_json(result.manifest))
     else:
-        text.show(text.summary(result.manifest))
+        verbose = logging.getLogger("onnxq").isEnabledFor(logging.INFO)
+        text.show(text.summary(result.manifest, repeat=options["repeat"] or verbose))
     return 0
 
 

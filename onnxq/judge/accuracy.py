@@ -68,8 +68,9 @@ class Agreements(Mapping[str, Agreement]):
 
     @property
     def headline(self) -> Headline | None:
-        """The worst part: the one figure of a model; None without a float output."""
-        found = self.judged
+        """The worst part: the one figure of a model; None without a float output. The logits stand
+        there in place of the probabilities."""
+        found = {n: a for n, a in self.judged.items() if f"{n} logits" not in self.judged}
         worst = min(found, key=lambda name: _order(found[name].sqnr_db), default=None)
         return None if worst is None else Headline.of(worst, found[worst])
 

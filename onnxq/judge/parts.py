@@ -6,6 +6,12 @@ writes an output is scored as an output of its own. Four channels beside others 
 Softmax wrote are called `boxes`, and these `scores`, behind the output's name where a model has
 several; any other part is called by the output and its place there: `output0[:, 0:4]`.
 
+A Softmax hides what went wrong: probabilities near 0 and 1 hardly move. So an output that one
+writes is judged at its logits, `NAME logits`, read off the probabilities p themselves, over the
+classes:
+
+    log(max(p, 2^-126)) - mean(log(max(p, 2^-126)))        in float64
+
 An output whose length depends on the values, as behind a NonMaxSuppression, is judged at what it is
 computed from (see `lengths`), and so are classes that an ArgMax picks where a model has no other
 output.
@@ -40,7 +46,8 @@ class Part:
     """What is scored: a whole output, or `start` to `stop` of it along `axis`.
 
     tensor: the tensor of the float graph that holds the same values. called: what a person calls
-    it; empty for what has no name but its place.
+    it; empty for what has no name but its place. classes: along which axis the classes lie whose
+    logits it is; None for the values as they are.
     """
 
     output: str
@@ -49,11 +56,12 @@ class Part:
     start: int = 0
     stop: int = 0
     called: str = ""
+    classes: int | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the whole output."""
-        return self.axis is None
+        """Whether it is the whole output as it is."""
+        return self.axis is None and self.classes is None
 
     @property
     def is_scores(self) -> bool:
@@ -69,6 +77,8 @@ class Part:
 
     def of(self, value: Array) -> Array:
         """This part of the output's value."""
+        if self.classes is not None:
+            return logits(value, self.classes)
         if self.axis is None:
             return value
         return value[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
@@ -92,7 +102,8 @@ def parts_of(
             "use --metric module:function"
         )
     several = len(floats_of(graph)) > 1
-    return tuple(part for t in floats for part in _placed(t, quantized, shapes, several))
+    found = [part for t in floats for part in _placed(t, quantized, shapes, several)]
+    return tuple(in_headline(found))
 
 
 def slices_of(graph: Graph) -> tuple[Part, ...]:
@@ -101,6 +112,19 @@ def slices_of(graph: Graph) -> tuple[Part, ...]:
     shapes = {name: t.shape for name, t in graph.tensors().items() if t.shape is not None}
     found = floats_of(graph)
     return tuple(p for t in found for p in _placed(t, (), shapes, len(found) > 1))
+
+
+def in_headline(parts: Sequence[Part]) -> list[Part]:
+    """Without the probabilities whose logits are among the parts."""
+    logits = {part.output for part in parts if part.classes is not None}
+    return [part for part in parts if not (part.is_whole and part.output in logits)]
+
+
+def logits(probabilities: Array, axis: int) -> Array:
+    """What a Softmax made them of, less the mean; in float64. Nothing is infinite: what is below
+    the normal numbers of float32 counts as the least of these."""
+    x = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
+    return np.asarray(x - x.mean(axis=axis, keepdims=True))
 
 
 def floats_of(graph: Graph) -> list[Tensor]:
@@ -221,7 +245,7 @@ def _placed(output: Tensor, quantized: Collection[str], shapes: Known, several: 
     """The parts of an output with their places in it; the whole where they are not known."""
     axis = _axis(output, quantized, shapes)
     if axis is None:
-        return [Part(output.name, output.name)]
+        return _whole(output)
     pieces = _pieces(output, axis, quantized, shapes)
     ends = accumulate((_length(t, axis, shapes) or 0 for t in pieces), initial=0)
     kinds = [SCORES if _is_scores(t) else BOXES if _length(t, axis, shapes) == BOX else ""
@@ -233,6 +257,15 @@ def _placed(output: Tensor, quantized: Collection[str], shapes: Known, several: 
         Part(output.name, t.name, axis, start, stop, name and before + name)
         for t, (start, stop), name in zip(pieces, pairwise(ends), called, strict=True)
     ]
+
+
+def _whole(output: Tensor) -> list[Part]:
+    """An output that is not taken apart, with its logits where a Softmax writes it."""
+    whole, node = Part(output.name, output.name), producer(output)
+    if node is None or node.op != "Softmax":
+        return [whole]
+    axis = int(node.attrs.get("axis", -1))
+    return [whole, Part(output.name, output.name, called=f"{output.name} logits", classes=axis)]
 
 
 def _pieces(tensor: Tensor, axis: int, quantized: Collection[str], shapes: Known) -> list[Tensor]:

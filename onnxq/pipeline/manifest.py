@@ -23,7 +23,8 @@ from onnxq.calib.stats import Stats
 from onnxq.files import write_text
 from onnxq.json_text import plain
 from onnxq.judge.accuracy import Agreement, Agreements
-from onnxq.model.graph import Graph, within
+from onnxq.judge.grade import Verdict
+from onnxq.model.graph import WEIGHTED, Graph, constant_of, within
 from onnxq.model.input_shapes import InputShape
 from onnxq.model.model_file import ModelFile
 from onnxq.pipeline.config import Config
@@ -67,12 +68,24 @@ def node_counts(graph: Graph, plan: Plan) -> dict[str, Any]:
     }
 
 
+def quantized_share(graph: Graph, plan: Plan) -> float:
+    """The share of the weights of nodes that multiply which the plan quantizes; 1 without any."""
+    sizes = {
+        node.name: sum(c.size for t in node.inputs if (c := constant_of(t)) is not None)
+        for node in within(graph.nodes)
+        if node.op in WEIGHTED
+    }
+    total = sum(sizes.values())
+    return sum(sizes[n] for n in plan.nodes if n in sizes) / total if total else 1.0
+
+
 @dataclass(frozen=True)
 class Remarks:
     """What a run has to say beside its values.
 
-    notes: lines for the user. auto: method -> mean SQNR at the outputs, if `auto` chose.
-    recovered: what each recovery did, in order. kept: nodes kept in FP32 in a half graph.
+    notes: lines for the user. verdict: in one line. auto: method -> mean SQNR at the outputs, if
+    `auto` chose. recovered: what each recovery did, in order. kept: nodes that stay FP32 in a half
+    graph.
     check_samples: compared on. seen: what part they took before, such as "of the calibration";
     empty for samples held out of everything. shapes: of the inputs in the data.
     unrounded: agreement of the outputs where TensorRT has another. trouble: why a plain session
@@ -80,6 +93,7 @@ class Remarks:
     """
 
     notes: list[str]
+    verdict: Verdict | None
     auto: Mapping[str, float]
     recovered: Sequence[Mapping[str, Any]]
     kept: Mapping[str, str]
@@ -125,6 +139,7 @@ class Manifest:
     recovered: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
     seconds: Mapping[str, float]
+    verdict: Mapping[str, str | float] | None = None
     repeat: Sequence[str] | None = None
     output: Mapping[str, Any] | None = None
 
@@ -181,6 +196,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
         auto=dict(remarks.auto),
         recovered=[dict(found) for found in remarks.recovered],
         notes=list(remarks.notes),
+        verdict=None if remarks.verdict is None else remarks.verdict.as_dict(),
         seconds=dict(remarks.seconds),
     )
 

@@ -4,7 +4,7 @@ what it made, written."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError
+from onnxq.judge.grade import Verdict, judged
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.model.input_shapes import shapes_seen
@@ -67,10 +68,16 @@ class Quantized(Values):
         """What the run decided and measured, as the document that `write` writes."""
         return self.record.document()
 
-    def told(self, repeat: Sequence[str] | None, notes: Iterable[str]) -> Self:
-        """The same, with commands that compare the models again and more to say to the user."""
-        notes = [*self.record.notes, *notes]
-        return replace(self, record=replace(self.record, repeat=repeat, notes=notes))
+    @property
+    def verdict(self) -> Verdict | None:
+        """Good, doubtful or poor, and why; None where no float output was compared."""
+        said = self.record.verdict
+        return None if said is None else Verdict(**said)  # type: ignore[arg-type]
+
+    def told(self, repeat: Sequence[str] | None, following: str) -> Self:
+        """The same, with commands that compare the models again and the one to go on with."""
+        verdict = None if self.verdict is None else replace(self.verdict, next=following).as_dict()
+        return replace(self, record=replace(self.record, repeat=repeat, verdict=verdict))
 
     def __repr__(self) -> str:
         outputs = [f"'{name}' {a.sqnr_db:.2f} dB" for name, a in self.agreement.judged.items()]
@@ -144,8 +151,20 @@ def quantize(
     notes += remarks.of_comparison(compared, not scores and is_auto(config))
     took = remarks.took_part(dataset, rest, check, chosen, stats_from, config)
     shapes = shapes_seen(dataset.shapes())
+    half_serves = config.high_precision == "fp32" and config.placement.target == "tensorrt"
+    verdict = judged(agreement, manifests.quantized_share(source.graph, chosen), half_serves)
     said = manifests.Remarks(
-        notes, scores, recovered, kept, len(check), took, shapes, unrounded, trouble, clock.seconds
+        notes,
+        verdict,
+        scores,
+        recovered,
+        kept,
+        len(check),
+        took,
+        shapes,
+        unrounded,
+        trouble,
+        clock.seconds,
     )
     record = manifests.describe(source.file, config, values, said)
     return Quantized(**vars(values), metadata=source.file.metadata, record=record)

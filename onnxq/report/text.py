@@ -26,19 +26,30 @@ EXACT = "Outputs that are no floats, by equality"
 ENDLESS = 100_000  # columns of a pipe
 
 
-def summary(manifest: Mapping[str, Any]) -> RenderableType:
-    """What `onnxq quantize` prints at the end: what it cost, what was done, how to go on."""
+def summary(manifest: Mapping[str, Any], repeat: bool = False) -> RenderableType:
+    """What `onnxq quantize` prints at the end: what it cost, what was done, the verdict, and with
+    `repeat` the commands that compare again."""
     parts: list[RenderableType] = _agreement(manifest)
     parts.append(nodes_table(manifest["nodes"]))
     parts += _methods(manifest) + _recovered(manifest)
     parts += _notes(manifest) + _clipping(manifest)
     parts.append(_files(manifest))
-    if manifest.get("repeat"):
+    if verdict := manifest.get("verdict"):
+        parts += [Text(""), *verdict_lines(verdict)]
+    if repeat and manifest.get("repeat"):
         parts.append(Text("\nto repeat the comparison:"))
         # commands to copy: one line each, however long
         parts += [Text(printable(command), no_wrap=True, overflow="ignore")
                   for command in manifest["repeat"]]  # fmt: skip
     return Group(*parts)
+
+
+def verdict_lines(verdict: Mapping[str, Any]) -> list[RenderableType]:
+    """The verdict, and the command to go on with: to copy, so one line, however long."""
+    said: list[RenderableType] = [line(f"{verdict['grade']}: {verdict['why']}", "bold")]
+    if verdict["next"]:
+        said.append(Text(f"next: {printable(verdict['next'])}", no_wrap=True, overflow="ignore"))
+    return said
 
 
 def nodes_table(counts: dict[str, Any]) -> RenderableType:

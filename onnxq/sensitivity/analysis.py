@@ -16,7 +16,7 @@ from onnxq.errors import DataError, ModelError, PlanError
 from onnxq.judge.lengths import comparable, varying
 from onnxq.judge.metrics import LABEL_FREE, AnyMetric, FunctionMetric
 from onnxq.judge.parts import Part as OutputPart
-from onnxq.judge.parts import by_output, slices_of, written_outputs
+from onnxq.judge.parts import by_output, in_headline, slices_of, written_outputs
 from onnxq.model.graph import Graph, Node, constant_of, node_by_name, within
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.pipeline import original
@@ -120,7 +120,9 @@ class Analysis:
     def parts(self) -> Mapping[str, Sequence[OutputPart]]:
         """Output -> the parts that it is scored by, for a metric that compares; else nothing."""
         apart = self.options.apart and self.options.at == "outputs"
-        return by_output(slices_of(self.graph)) if apart and self.metric.name in LABEL_FREE else {}
+        if not apart or self.metric.name not in LABEL_FREE:
+            return {}
+        return by_output(in_headline(slices_of(self.graph)))
 
     @property
     def scattered(self) -> bool:

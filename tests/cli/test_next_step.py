@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx.numpy_helper import from_array
-from onnxq_cli.next_step import poor
+from onnxq_cli.next_step import following
 
 from onnxq.judge.accuracy import agreement, agreements
+from onnxq.judge.grade import judged
 from onnxq.pipeline.config import Config
 
 
@@ -36,44 +37,79 @@ ARGS = ("quantize", "m.onnx", "--calib", "c d.npy", "--method", "max")
 
 def test_a_poor_result_is_said_with_a_command_that_runs(ruined, done):
     ran = done(*ARGS, "--json")
-    (note,) = json.loads(ran.out)["notes"]
-    assert note.startswith("output 'y' has ")
-    assert note.endswith("; or try --recover all")
-    command = note.removesuffix("; or try --recover all").split("do it: ")[1]
-    words = shlex.split(command)
+    verdict = json.loads(ran.out)["verdict"]
+    assert (verdict["grade"], verdict["why"].startswith("y has ")) == ("poor", True)
+    assert "FP16 alone may serve" in verdict["why"]
+    words = shlex.split(verdict["next"])
     assert words[:4] == ["onnxq", "sensitivity", "m.onnx", "--calib"]
     assert words[4] == "c d.npy"
     assert "fc" in done(*words[1:]).out
-    assert "which is poor" in done(*ARGS).out
+    *_, said, following = done(*ARGS).out.splitlines()
+    assert said.startswith("poor: y has ")
+    assert following == f"next: {verdict['next']}"
 
 
-def test_a_good_result_needs_no_next_step(done, fixtures):
+def test_a_good_result_ends_in_what_builds_it_and_polygraphy_waits_to_be_asked(done, fixtures):
     model, data = (fixtures / f"classifier/{name}" for name in ("classifier.onnx", "calib.npy"))
-    done("quantize", model, "--calib", data, "-o", "q.onnx")
-    assert not json.loads(Path("q.onnx.manifest.json").read_text())["notes"]
+    ran = done("quantize", model, "--calib", data, "-o", "q.onnx")
+    manifest = json.loads(Path("q.onnx.manifest.json").read_text())
+    assert not manifest["notes"]
+    assert manifest["verdict"]["grade"] == "good"
+    assert ran.out.splitlines()[-1] == "next: onnxq build q.onnx"
+    assert "polygraphy" not in ran.out
+    assert len(manifest["repeat"]) == 3
 
 
-def note_of(test, **options):
+def verdict_of(test, name="y"):
     ref = np.ones(8)
-    found = agreements({"good": agreement(ref, ref), "y": agreement(ref, test)}, {}, {}, 1)
-    return list(poor(Path("m.onnx"), Path("q.onnx"), ["c.npy"], Config(**options), found))
+    parts = {"good": agreement(ref, ref), name: agreement(ref, test)}
+    return judged(agreements(parts, {}, {}, 1), 1.0, False)
 
 
-def test_the_worst_output_has_to_be_below_10_db():
-    assert not note_of(np.full(8, 1 + 10 ** (-10.1 / 20)))
-    assert len(note_of(np.full(8, 1 + 10 ** (-9.9 / 20)))) == 1
+def off(decibels):
+    """Eight values that have this SQNR against ones."""
+    return np.full(8, 1 + 10 ** (-decibels / 20))
 
 
-def test_nan_is_the_worst():
-    (note,) = note_of(np.full(8, math.nan))
-    assert note.startswith("output 'y' has nan dB")
+@pytest.mark.parametrize(
+    ("decibels", "name", "grade"),
+    [
+        (20.1, "y", "good"), (19.9, "y", "doubtful"), (12.1, "y", "doubtful"), (11.9, "y", "poor"),
+        (15.1, "scores", "good"), (14.9, "scores", "doubtful"), (9.9, "scores", "poor"),
+        (math.nan, "y", "poor"), (math.inf, "y", "good"),
+    ],
+)  # fmt: skip
+def test_the_worst_part_is_the_verdict(decibels, name, grade):
+    assert verdict_of(off(decibels), name).grade == grade
 
 
-def test_all_recoveries_are_not_named_once_they_ran():
-    assert "--recover" in note_of(np.zeros(8))[0]
-    assert "--recover" not in note_of(np.zeros(8), recover="all")[0]
+def test_a_model_that_is_poor_in_a_single_sample_is_doubtful():
+    ref = np.ones(8)
+    found = agreement(ref, off(40)) + agreement(ref / 100, off(5) / 100)
+    verdict = judged(agreements({"y": found}, {}, {}, 2), 1.0, False)
+    assert verdict.grade == "doubtful"
+    assert "single samples are poor" in verdict.why
+
+
+def test_where_little_is_quantized_fp16_is_named():
+    ref = np.ones(8)
+    found = agreements({"y": agreement(ref, off(40))}, {}, {}, 1)
+    assert "30% of the weights" in str(judged(found, 0.3, True))
+    assert "FP16" not in str(judged(found, 0.3, False))
+    assert judged(agreements({}, {}, {}, 0), 1.0, True) is None
+
+
+def next_of(decibels, **options):
+    config, verdict = Config(**options), verdict_of(off(decibels))
+    return following(Path("m.onnx"), Path("q.onnx"), ["c.npy"], config, verdict)
+
+
+def test_what_comes_next_is_what_was_not_done_yet():
+    assert next_of(40) == "onnxq build q.onnx"
+    assert "--recover all" in next_of(15)
+    assert next_of(15, recover="all").startswith("onnxq search m.onnx --calib c.npy --config")
 
 
 def test_options_of_the_run_go_with_the_command():
-    assert "--config q.onnx.manifest.json" in note_of(np.zeros(8), method="max")[0]
-    assert "--config" not in note_of(np.zeros(8))[0]
+    assert "--config q.onnx.manifest.json" in next_of(0, method="max")
+    assert "--config" not in next_of(0)

@@ -37,18 +37,23 @@ def _agreement(evidence: Evidence) -> list[Card]:
         return _manifest_agreement(evidence.manifest) if evidence.manifest else []
     where = f"{count(compared['samples'], 'sample')} compared"
     state = "bad" if compared["failures"] else ""
-    return _worst(parts_of(compared), where, state) or _equal(compared, where, state)
+    return _worst(compared, where, state) or _equal(compared, where, state)
 
 
 def _manifest_agreement(manifest: Document) -> list[Card]:
     found = manifest["agreement"]
-    return _worst(parts_of(found), samples_of(found), "") or _equal(found, samples_of(found), "")
+    return _worst(found, samples_of(found), "") or _equal(found, samples_of(found), "")
 
 
-def _worst(outputs: Document, where: str, state: str) -> list[Card]:
+def _worst(found: Document, where: str, state: str) -> list[Card]:
+    """The headline of a document; 0.1 wrote none."""
+    outputs = parts_of(found)
     if not outputs:
         return []
-    name, worst = min(outputs.items(), key=lambda o: _order(float(o[1]["sqnr_db"])))
+    if headline := found.get("headline"):
+        name, worst = headline["part"], outputs[headline["part"]]
+    else:
+        name, worst = min(outputs.items(), key=lambda o: _order(float(o[1]["sqnr_db"])))
     which = f"worst of {len(outputs)} outputs, '{name}'" if len(outputs) > 1 else f"of '{name}'"
     shown = in_db(worst)
     note = f"{which}; {where}, cosine {float(worst['cosine']):.5f}"
