@@ -24,7 +24,7 @@ from onnxq.files import write_text
 from onnxq.json_text import plain
 from onnxq.judge.accuracy import Agreement, Agreements
 from onnxq.judge.grade import Verdict
-from onnxq.model.graph import WEIGHTED, Graph, constant_of, within
+from onnxq.model.graph import Graph, constant_of, within
 from onnxq.model.input_shapes import InputShape
 from onnxq.model.model_file import ModelFile
 from onnxq.pipeline.config import Config
@@ -32,9 +32,10 @@ from onnxq.plan import Plan
 from onnxq.saved import FileForm
 from onnxq.words import count
 
-TIMES = ("seconds",)  # of a manifest, what two equal runs do not share
+TIMES = ("seconds", "timing")  # of a manifest, what two equal runs do not share
 FORM = FileForm("onnxq.manifest", 1)
 Document = dict[str, Any]
+SHARE, LEAST_BYTES = 0.05, 100_000  # of the weights in float of an op from which on it is told
 PACKAGES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "numpy")
 
 
@@ -64,16 +65,36 @@ def node_counts(graph: Graph, plan: Plan) -> dict[str, Any]:
             ).most_common()
         ],
         "float": dict(Counter(plan.skipped.values()).most_common()),
+        "float_weights": float_weights(graph),
         "in_graph": len(graph.nodes),
     }
 
 
+def float_weights(graph: Graph) -> list[dict[str, Any]]:
+    """The ops that hold weights in float, with how many nodes and bytes, the most first; nothing
+    of what is little."""
+    found: dict[str, list[int]] = {}
+    total = 0
+    for node in within(graph.nodes):
+        held = [c for t in node.inputs if (c := constant_of(t)) is not None]
+        total += sum(c.nbytes for c in held)
+        floats = sum(c.nbytes for c in held if c.dtype.kind == "f")
+        if floats and node.op not in ("QuantizeLinear", "DequantizeLinear"):
+            found.setdefault(node.op, []).append(floats)
+    told = {op: each for op, each in found.items() if sum(each) >= max(SHARE * total, LEAST_BYTES)}
+    most = sorted(told.items(), key=lambda item: -sum(item[1]))
+    return [{"op": op, "nodes": len(each), "bytes": sum(each)} for op, each in most]
+
+
 def quantized_share(graph: Graph, plan: Plan) -> float:
-    """The share of the weights of nodes that multiply which the plan quantizes; 1 without any."""
+    """The share of the weights, matrices that nodes do more with than to look up a row, which the
+    plan quantizes; 1 without any."""
     sizes = {
-        node.name: sum(c.size for t in node.inputs if (c := constant_of(t)) is not None)
+        node.name: sum(
+            c.size for t in node.inputs if (c := constant_of(t)) is not None and c.ndim > 1
+        )
         for node in within(graph.nodes)
-        if node.op in WEIGHTED
+        if node.op != "Gather"
     }
     total = sum(sizes.values())
     return sum(sizes[n] for n in plan.nodes if n in sizes) / total if total else 1.0
@@ -90,6 +111,7 @@ class Remarks:
     empty for samples held out of everything. shapes: of the inputs in the data.
     unrounded: agreement of the outputs where TensorRT has another. trouble: why a plain session
     cannot run the model, else empty. seconds: per stage.
+    timing: of both models, for ONNX Runtime.
     """
 
     notes: list[str]
@@ -103,6 +125,7 @@ class Remarks:
     unrounded: Mapping[str, Agreement]
     trouble: str
     seconds: Mapping[str, float]
+    timing: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +163,7 @@ class Manifest:
     notes: Sequence[str]
     seconds: Mapping[str, float]
     verdict: Mapping[str, str | float] | None = None
+    timing: Mapping[str, float] | None = None
     repeat: Sequence[str] | None = None
     output: Mapping[str, Any] | None = None
 
@@ -198,6 +222,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
         notes=list(remarks.notes),
         verdict=None if remarks.verdict is None else remarks.verdict.as_dict(),
         seconds=dict(remarks.seconds),
+        timing=remarks.timing,
     )
 
 

@@ -25,7 +25,7 @@ from onnxq.model.model_file import ModelLike
 from onnxq.passes.name_axes import name_axes_by
 from onnxq.pipeline import doubts, original, remarks
 from onnxq.pipeline import manifest as manifests
-from onnxq.pipeline.comparing import FloatSide
+from onnxq.pipeline.comparing import FloatSide, timing
 from onnxq.pipeline.comparing import agreement as near
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.high_precision import HALF_SAMPLES
@@ -141,6 +141,7 @@ def quantize(
     with clock("compare"):
         side = FloatSide(float_source, check)
         agreement, unrounded, trouble = near(side, runs, config, progress)
+        timed = timing(side, runs, config, trouble)
     values = Values(half, chosen, stats, ranges, agreement)
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     compared = remarks.Compared(agreement, unrounded, trouble, runs)
@@ -165,6 +166,7 @@ def quantize(
         unrounded,
         trouble,
         clock.seconds,
+        timed,
     )
     record = manifests.describe(source.file, config, values, said)
     return Quantized(**vars(values), metadata=source.file.metadata, record=record)

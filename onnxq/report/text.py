@@ -21,6 +21,8 @@ from onnxq.terminal import Name, line
 from onnxq.words import MB, count, percent
 
 SHOWN, NOTES = 5, 3  # rows of a table, notes of a recovery, that are an excerpt
+PAYS = "onnxq search --cost ort finds what pays"
+SLOWER = 1.05  # times float: less is noise
 KEY = 12  # least width of the words that `pairs` begins lines with
 EXACT = "Outputs that are no floats, by equality"
 ENDLESS = 100_000  # columns of a pipe
@@ -34,6 +36,7 @@ def summary(manifest: Mapping[str, Any], repeat: bool = False) -> RenderableType
     parts += _methods(manifest) + _recovered(manifest)
     parts += _notes(manifest) + _clipping(manifest)
     parts.append(_files(manifest))
+    parts += _timing(manifest.get("timing"))
     if verdict := manifest.get("verdict"):
         parts += [Text(""), *verdict_lines(verdict)]
     if repeat and manifest.get("repeat"):
@@ -58,7 +61,27 @@ def nodes_table(counts: dict[str, Any]) -> RenderableType:
     width = max([len("float"), *(len(kind["precision"]) for kind in kinds)])
     rows = [(f"{k['precision']:{width}}  {k['op']}", k["nodes"]) for k in kinds]
     rows += [(f"{'float':{width}}  {reason}", n) for reason, n in counts["float"].items()]
-    return Table("Nodes", ("precision and why", "nodes"), rows)
+    nodes = Table("Nodes", ("precision and why", "nodes"), rows)
+    if not (floats := counts.get("float_weights")):
+        return nodes
+    held = [(w["op"], w["nodes"], f"{w['bytes'] / MB:.2f}") for w in floats]
+    return Group(nodes, Table("Weights that stay float", ("op", "nodes", "MB"), held))
+
+
+def _timing(found: Mapping[str, float] | None) -> list[RenderableType]:
+    """How long the model takes beside the float one; with a word where it takes longer."""
+    if not found:
+        return []
+    said = (
+        f"ONNX Runtime here: {found['quantized_ms']:.3g} ms a sample, float "
+        f"{found['float_ms']:.3g}: {found['ratio']:.2f} x"
+    )
+    if found["ratio"] < SLOWER:
+        return [line(said)]
+    return [
+        line(said),
+        line("slower than float; onnxq search --cost ort finds what pays", "yellow"),
+    ]
 
 
 def _agreement(manifest: Mapping[str, Any]) -> list[RenderableType]:

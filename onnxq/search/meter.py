@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +28,7 @@ from onnxq.plan import Plan
 from onnxq.recover.sites import shift_biases
 from onnxq.run.over import Outputs, loaded
 from onnxq.run.runtime import Model
+from onnxq.run.side_by_side import side_by_side
 
 TIMED_RUNS, TIMED_SAMPLES = 9, 2
 
@@ -110,15 +109,7 @@ class Meter:
         models = (self._reference(), graphs.to_proto(graph))
         pair, _ = plainly(lambda r: [loaded(m, r) for m in models], steps.runtime_of(self.config))
         samples = [self.check.sample(i) for i in range(min(TIMED_SAMPLES, len(self.check)))]
-        seconds: list[list[float]] = [[], []]
-        for _ in range(1 + TIMED_RUNS):
-            for model, taken in zip(pair, seconds, strict=True):
-                feeds = [model.feed(sample) for sample in samples]
-                start = time.perf_counter()
-                for feed in feeds:
-                    model.run(feed)
-                taken.append(time.perf_counter() - start)
-        plain, test = (statistics.median(taken[1:]) for taken in seconds)  # the first warms up
+        plain, test = side_by_side(pair, samples, TIMED_RUNS)
         return test / plain
 
     @property
