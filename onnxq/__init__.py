@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         recipe,
         runtime_of,
         search_plan,
+        sign_data,
         to_high_precision,
         write,
         write_data,
@@ -75,7 +76,7 @@ __all__ = [
     "compare_models", "data", "diff", "doctor", "insert", "inspect_model", "lint", "make_plan",
     "mend", "merge_stats", "open_model", "plot_histogram", "plot_pareto", "plot_ranking",
     "prepare", "quantize", "rank_nodes", "read_ranges", "recipe", "runtime_of", "search_plan",
-    "to_high_precision", "write", "write_data", "write_prepared", "write_report",
+    "sign_data", "to_high_precision", "write", "write_data", "write_prepared", "write_report",
 ]  # fmt: skip
 _ELSEWHERE = {  # what is no verb -> its module, and its name there where that is another
     "Budget": "onnxq.search.budget",

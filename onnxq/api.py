@@ -24,7 +24,7 @@ from onnxq.verbs.models import Inspection, compare_models, diff, inspect_model
 from onnxq.verbs.plots import plot_histogram, plot_pareto, plot_ranking
 from onnxq.verbs.quantizing import Quantized, quantize
 from onnxq.verbs.ranking import Ranked, rank_nodes
-from onnxq.verbs.saving import merge_stats, write_data, write_prepared, write_report
+from onnxq.verbs.saving import merge_stats, sign_data, write_data, write_prepared, write_report
 from onnxq.verbs.searching import Searched, recipe, search_plan
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "runtime_of",
     "search_plan",
     "sensitivity",
+    "sign_data",
     "to_high_precision",
     "write",
     "write_data",

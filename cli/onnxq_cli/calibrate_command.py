@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from onnxq.errors import DataError
+from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
 from onnxq_cli.options import (
@@ -66,8 +67,14 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     section="Calibration",
     help="Read a method off saved statistics; no model is run.",
 )
+@option(
+    "--enough",
+    is_flag=True,
+    section="Calibration",
+    help="Say what twice the samples would change, and how many would have done.",
+)
 @option("-o", "--out", type=OUT, required=True, help="Where ranges.json goes.")
-@json_option("Print the ranges as JSON, not as a table.")
+@json_option("Print the ranges, or what --enough says, as JSON, not as a table.")
 def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Run MODEL over calibration data once and read the range of every tensor that needs one."""
     from onnxq import api
@@ -82,14 +89,19 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
         found = api.calibrate_model(
             model, options["calib"], config_of(options), shard=options["shard"], plan_from=given,
             stats_from=counted, checkpoint=options["stats_path"], progress=bars,
-            executor=options["executor"],
+            executor=options["executor"], enough=options["enough"],
         )  # fmt: skip
     ranges = found.ranges
     with together():
         if options["stats_path"]:
             found.stats.save(options["stats_path"])
         ranges.save(out)
-    if as_json:
+    if found.enough is not None and as_json:
+        streams.out(to_json(found.enough.as_dict()))
+    elif found.enough is not None:
+        text.show(text.enough_table(found.enough))
+        streams.out(f"written to {out}")
+    elif as_json:
         streams.out(ranges.to_json().rstrip("\n"))
     else:
         text.show(text.ranges_table(ranges, found.stats.samples))

@@ -100,10 +100,11 @@ running_options = options_of(Config, *SAMPLES, *RUNNING)
 counting_options = options_of(Config, *SAMPLES, "cache", "workers", "method", *RUNNING)
 
 
-def calib_option(required: bool = True) -> Callable[[Command], Command]:
-    """Add `--calib`."""
+def calib_option(required: bool = True, *others: str) -> Callable[[Command], Command]:
+    """Add `--calib`, by `others` of its names too."""
     return option(
-        "--calib", multiple=True, required=required, metavar="DATA", section="Calibration",
+        "--calib", *others, "calib", multiple=True, required=required, metavar="DATA",
+        section="Calibration",
         help=".npy, .npz, a folder, images, Polygraphy JSON, test_data_set folder, "
         "module:function or 'random'. Repeatable.",
     )  # fmt: skip

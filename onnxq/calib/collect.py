@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import SimpleQueue
 
 import numpy as np
@@ -26,7 +27,7 @@ from onnxq.arrays import Array, Samples
 from onnxq.calib.checkpoint import Checkpoint
 from onnxq.calib.data import Dataset
 from onnxq.calib.device_counts import Counters, DeviceAccumulator
-from onnxq.calib.histogram import EMPTY, Accumulator, merge
+from onnxq.calib.histogram import EMPTY, Accumulator, Histogram, merge
 from onnxq.calib.stats import NO_DATA, Stats, add_digests, sample_digest
 from onnxq.calib.ways import compile_counting
 from onnxq.errors import DataError, ModelError
@@ -61,13 +62,49 @@ def collect(
     that `compiled` made for the same graph and tensors. Raises DataError for data that does not fit
     the inputs, ModelError for a model that cannot be run or has no such tensor.
     """
+    program = program or compiled(graph, tensors, _some(data), runtime)
+    task = _Task(_some(data), checkpoint, progress, model, tuple(dict.fromkeys(tensors)))
+    return _counted([task], program, workers)[0]
+
+
+def collect_parts(
+    graph: Graph,
+    tensors: Sequence[str],
+    data: Samples,
+    parts: Sequence[Samples],
+    *,
+    model: str = "",
+    runtime: ort.Runtime | None = None,
+    workers: int = 2,
+    progress: Count | None = None,
+) -> list[Stats]:
+    """Statistics of each of `parts`, which `data` falls into: they add up to those that `collect`
+    has of `data`, to the bit. Raises as `collect` does."""
+    program = compiled(graph, tensors, _some(data), runtime)
+    names, tasks, before = tuple(dict.fromkeys(tensors)), list[_Task](), 0
+    for part in parts:
+        tick = partial(_further, progress, before, len(data)) if progress else None
+        tasks.append(_Task(_some(part), None, tick, model, names))
+        before += len(part)
+    return _counted(tasks, program, workers)
+
+
+def _some(data: Samples) -> Samples:
     if not len(data):
         raise DataError("there are no calibration samples; give at least one")
-    program = program or compiled(graph, tensors, data, runtime)
-    task = _Task(data, checkpoint, progress, model, tuple(dict.fromkeys(tensors)))
+    return data
+
+
+def _further(progress: Count, before: int, total: int, done: int, _: int) -> None:
+    """`done` of a part, as progress of the whole."""
+    progress(before + done, total)
+
+
+def _counted(tasks: Sequence[_Task], program: Program, workers: int) -> list[Stats]:
+    """What each task counts, all by one program: by a slower one where one of them needs it."""
     while True:
         try:
-            return task.stats(_run(program, task, workers), final=True)
+            return _by_one_crew(tasks, program, workers)
         except BufferMismatch:
             program = replace(program, types={})
         except ModelError as e:
@@ -85,6 +122,17 @@ def compiled(
     program = compile_counting(graph, names, runtime or ort.Runtime(), data.sample(0))
     ort.release_free_memory()  # what it was compared with
     return program
+
+
+def _by_one_crew(tasks: Sequence[_Task], program: Program, workers: int) -> list[Stats]:
+    hired: list[_Worker] = []
+    found = []
+    for i, task in enumerate(tasks):
+        crew = _run(program, task, workers, hired)
+        for worker in hired:
+            worker.last = i + 1 == len(tasks)
+        found.append(task.stats(crew, final=True))
+    return found
 
 
 @dataclass
@@ -139,15 +187,12 @@ class _Task:
                 self.gate.set()
 
     def stats(self, crew: Sequence[_Worker], final: bool = False) -> Stats:
-        """What all workers, and an earlier run, counted; in the end their counters are given
-        back one by one."""
+        """What all workers, and an earlier run, counted; in the end they forget it."""
         begun = self.checkpoint.begun if self.checkpoint else None
         place, counted = crew[0].program.place, {}
         for tensor in dict.fromkeys(place.values()):
-            counted[tensor] = merge(*(worker.counts[tensor].histogram() for worker in crew))
-            if final:
-                for worker in crew:
-                    del worker.counts[tensor]
+            seen = (w.take(tensor) if final else w.counts[tensor].histogram() for w in crew)
+            counted[tensor] = merge(*seen)
         histograms = {
             name: counted[place[name]] if name in place else EMPTY for name in self.tensors
         }
@@ -178,15 +223,29 @@ class _Worker:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.lock = threading.Lock()  # held while a portion is counted
+        self.last = False  # whether no samples come after those that are counted
+        self.done: Counter[str] = Counter()
+        self.whole = True  # whether what is counted are whole samples
         on = program.counters
         self.counts = {
             place: DeviceAccumulator(on) if isinstance(on, Counters) else Accumulator()
             for place in program.place.values()
         }
-        self.done: Counter[str] = Counter()
-        self.lock = threading.Lock()  # held while a portion is counted
-        self.whole = True  # whether what is counted are whole samples
         self.runner = Runner(program)
+
+    def take(self, tensor: str) -> Histogram:
+        """What was counted of a tensor since the last time; the `last` time its counter is given
+        back."""
+        counter = self.counts[tensor]
+        if self.last:
+            del self.counts[tensor]
+        if isinstance(counter, Accumulator):
+            return counter.histogram() if self.last else counter.take()
+        found = counter.histogram()
+        if not self.last:
+            self.counts[tensor] = DeviceAccumulator(counter.counters)
+        return found
 
     def observe(
         self, block: Mapping[str, Array], digests: Sequence[str], stop: threading.Event
@@ -210,10 +269,15 @@ class _Worker:
                 self.counts[name].observe(value)
 
 
-def _run(program: Program, task: _Task, workers: int) -> list[_Worker]:
-    """Workers that have counted all samples between them that were missing."""
+def _run(program: Program, task: _Task, workers: int, hired: list[_Worker]) -> list[_Worker]:
+    """Workers that have counted all samples between them that were missing: those who have run the
+    program before, and others, who are added to them."""
     missing, total = task.missing(), len(task.data)
-    crew = [_Worker(program) for _ in range(max(1, min(workers, len(missing))))]
+    size = max(1, min(workers, len(missing)))
+    hired += [_Worker(program) for _ in range(size - len(hired))]
+    crew = hired[:size]
+    for worker in crew:
+        worker.done.clear()
     todo, stop = iter(task.portions(missing, len(crew))), threading.Event()
     events: SimpleQueue[BaseException | int] = SimpleQueue()
     with ThreadPoolExecutor(len(crew), "calibrate") as pool:

@@ -100,7 +100,7 @@ class Dataset:
         return (self.sample(i) for i in range(len(self)))
 
     def together(self, indices: Iterable[int]) -> Iterator[list[int]]:
-        """The indices in their order, those of small samples that lie side by side as one list."""
+        """The indices in their order, small samples that follow one another in a file as a list."""
         run: list[int] = []
         for i in indices:
             if run and not (i == run[-1] + 1 and len(run) < self._most(run[0], i)):
@@ -111,9 +111,9 @@ class Dataset:
             yield run
 
     def _most(self, first: int, i: int) -> int:
-        """How many samples are read at once, if sample i lies where it follows `first`."""
+        """How many samples are read at once, if sample i lies behind `first`."""
         (a, k), (b, n) = self.rows[first], self.rows[i]
-        if self.batch > 1 or a is not b or n - k != i - first or not isinstance(a, Rows):
+        if self.batch > 1 or a is not b or n <= k or not isinstance(a, Rows):
             return 1
         return min(MOST, TOGETHER // max(1, a.row_bytes))
 
@@ -124,7 +124,7 @@ class Dataset:
             return {name: x[None] for name, x in self.sample(indices[0]).items()}
         source, start = self.rows[indices[0]]
         assert isinstance(source, Rows)
-        records = source.records(start, start + len(indices))
+        records = source.records([self.rows[i][1] for i in indices])
         first = {name: x[:1] for name, x in records.items()}
         sound = fitted(first, source, start, self.inputs, self.batch)
         return {

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,11 +64,14 @@ class Rows:
         return min(len(x) for x in self.arrays.values())
 
     def record(self, i: int) -> Record:
-        return self.records(i, i + 1)
+        return self.records([i])
 
-    def records(self, start: int, end: int) -> Record:
-        """Several rows, one behind the other."""
-        return {name: read_rows(x, start, end) for name, x in self.arrays.items()}
+    def records(self, rows: Sequence[int]) -> Record:
+        """Several rows, one behind the other; those that lie side by side are read at once."""
+        ends = [i + 1 for i, (a, b) in enumerate(pairwise(rows)) if b != a + 1]
+        runs = [(rows[a], rows[b - 1] + 1) for a, b in pairwise([0, *ends, len(rows)])]
+        found = {name: [read_rows(x, *run) for run in runs] for name, x in self.arrays.items()}
+        return {n: x[0] if len(x) == 1 else np.concatenate(x) for n, x in found.items()}
 
     @property
     def row_bytes(self) -> int:

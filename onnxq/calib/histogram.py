@@ -52,6 +52,7 @@ class Accumulator:
         self._counts: Int64 = _pages(BINS, np.int64)
         self._tables = _zero_pages() if _binning is not None else None
         self._room = ROOM
+        self._taken = EMPTY
 
     def observe(self, x: npt.ArrayLike) -> None:
         """Add the values of `x`: any shape and real dtype, converted to float32."""
@@ -73,11 +74,50 @@ class Accumulator:
         self._room = ROOM
 
     def histogram(self) -> Histogram:
-        """What was counted so far, as a value."""
+        """What was counted so far, as a value; since the last `take`, if there was one."""
         counts = self._counts.copy()
         if self._tables is not None:
             counts += _table_counts(self._tables)
+        counts[self._taken.bins] -= self._taken.counts
         return from_counts(counts, *map(float, self._minmax))
+
+    def take(self) -> Histogram:
+        """What was counted since the last `take`. The counters stay warm: what was taken is taken
+        off what they show."""
+        found = self.histogram()
+        self._taken = merge(self._taken, found)
+        self._minmax[:] = np.inf, -np.inf
+        return found
+
+
+class Octaves:
+    """Counts the values of one array after another by their exponents, in the same small tables."""
+
+    def __init__(self) -> None:
+        self._tables = _zero_pages() if _binning is not None else None
+        self._before = np.zeros(256, np.uint32)
+
+    def count(self, x: npt.ArrayLike) -> tuple[UInt32, float, float]:
+        """(counts by exponent as float32 has it, shape (256,), of fewer than 2^32 values; least;
+        largest). Zeros have exponent 0, what is not finite has 255."""
+        values, minmax = _plain(x), np.array([np.inf, -np.inf], np.float32)
+        if self._tables is None:
+            counts = np.zeros(BINS, np.int64)
+            count_numpy(counts, minmax, values)
+            found = _exponents(counts.astype(np.uint32))
+        else:
+            _binning.count(self._tables, minmax, values)
+            bins = self._tables[:, SPARE:].sum(axis=0, dtype=np.uint32)
+            bins[0] += self._tables[:, :SPARE].sum(dtype=np.uint32)
+            now = _exponents(bins)
+            found, self._before = now - self._before, now  # exact modulo 2^32
+        return found, float(minmax[0]), float(minmax[1])
+
+
+def _exponents(bins: UInt32) -> UInt32:
+    """Counts by sign, exponent and mantissa, added up over all but the exponent."""
+    found: UInt32 = bins.reshape(2, 256, -1).sum(axis=(0, 2), dtype=np.uint32)
+    return found
 
 
 def from_counts(counts: Int64, low: float, high: float) -> Histogram:

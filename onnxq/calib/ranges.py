@@ -6,19 +6,19 @@ written so that it reads back exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from onnxq.calib.histogram import Histogram, merge
 from onnxq.calib.methods import Method
-from onnxq.calib.quant_error import expected_error, limit_of, sat_ratio
+from onnxq.calib.quant_error import expected_error, limit_of, mean_square, sat_ratio
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError, PlanError
 from onnxq.files import write_text
 from onnxq.json_text import to_json
-from onnxq.numerics import Limit, magnitude_of
+from onnxq.numerics import Limit, has_scale, magnitude_of
 from onnxq.saved import FileForm
 from onnxq.spec import QuantSpec
 from onnxq.table import Table, page
@@ -174,6 +174,27 @@ def range_of(histogram: Histogram, limit: Limit, spec: QuantSpec, method: str) -
     low, high = limit if isinstance(limit, tuple) else (None, None)
     error = expected_error(histogram, limit, spec)
     return Range(magnitude_of(limit), method, sat_ratio(histogram, limit), error, low, high)
+
+
+def errors_on(
+    stats: Stats,
+    found: Sequence[Ranges],
+    specs: Mapping[str, QuantSpec],
+    groups: Iterable[tuple[str, ...]] = (),
+) -> dict[str, list[float]]:
+    """The mean squared error of each tensor's values with each of several ranges for it, which
+    were read, as `read_ranges` does, off other statistics. With a range of 0 all is lost."""
+    partners = {name: group for group in groups for name in group}
+    errors: dict[str, list[float]] = {}
+    for name, histogram in stats.histograms.items():
+        spec = _spec_of(partners.get(name, (name,)), specs)
+        errors[name] = [
+            expected_error(histogram, ranges[name].limit, spec)
+            if has_scale(ranges[name].amax, spec).all()
+            else mean_square(histogram)
+            for ranges in found
+        ]
+    return errors
 
 
 def _limit(histogram: Histogram, method: Method, spec: QuantSpec) -> Limit:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 
 from onnxq.calib.cache import cached
 from onnxq.calib.checkpoint import Checkpoint
-from onnxq.calib.collect import collect
+from onnxq.calib.collect import collect, collect_parts
 from onnxq.calib.data import Dataset
+from onnxq.calib.enough import Enough, enough, parted
 from onnxq.calib.gated import GatedMse, read_by_gates
 from onnxq.calib.methods import Auto, Method, parse_method
 from onnxq.calib.mse import Mse
 from onnxq.calib.observed import activation_specs, observed
-from onnxq.calib.ranges import Ranges, read_ranges
-from onnxq.calib.stats import Stats
+from onnxq.calib.ranges import Ranges, errors_on, read_ranges
+from onnxq.calib.stats import Stats, merge
 from onnxq.errors import PlanError
 from onnxq.pipeline import counting, original
 from onnxq.pipeline.config import Config
@@ -25,6 +27,7 @@ from onnxq.pipeline.runtimes import runtime_of
 from onnxq.pipeline.source import Source
 from onnxq.plan import Plan
 from onnxq.progress import Progress, silent
+from onnxq.run.runtime import Runtime
 
 
 def calibrate(
@@ -44,12 +47,8 @@ def calibrate(
     where workers fail.
     """
     config = config or Config()
-    refuse_unsound(plan, source)
-    tensors, runtime = observed(source.graph, plan), runtime_of(config)
-    original.hold(source, dataset, runtime)
-
-    def tick(done: int, total: int) -> None:
-        progress("calibrate", done, total)
+    tensors, runtime = _begun(source, plan, dataset, config)
+    tick = partial(progress, "calibrate")
 
     def count(names: Sequence[str]) -> Stats:
         begun = Checkpoint.open(checkpoint, source.sha256, names) if checkpoint else None
@@ -70,6 +69,57 @@ def calibrate(
     if config.cache is None:
         return count(tensors)
     return cached(config.cache, source.sha256, tensors, dataset, runtime, count)
+
+
+def calibrate_parts(
+    source: Source,
+    plan: Plan,
+    dataset: Dataset,
+    parts: int,
+    config: Config | None = None,
+    progress: Progress = silent,
+    executor: Executor | None = None,
+) -> list[Stats]:
+    """`calibrate`, with the statistics of up to `parts` parts of the data apart: they add up to
+    those of the whole, to the bit."""
+    config = config or Config()
+    if executor is not None or config.cache is not None:
+        each = parted(dataset, parts)
+        return [calibrate(source, plan, d, config, progress, None, executor) for d in each]
+    tensors, runtime = _begun(source, plan, dataset, config)
+    return collect_parts(
+        source.graph,
+        tensors,
+        dataset,
+        parted(dataset, parts),
+        model=source.sha256,
+        runtime=runtime,
+        workers=config.workers,
+        progress=partial(progress, "calibrate"),
+    )
+
+
+def _begun(
+    source: Source, plan: Plan, dataset: Dataset, config: Config
+) -> tuple[list[str], Runtime]:
+    """What is counted and where, once the model is seen to be sound."""
+    refuse_unsound(plan, source)
+    runtime = runtime_of(config)
+    original.hold(source, dataset, runtime)
+    return observed(source.graph, plan), runtime
+
+
+def how_enough(
+    source: Source, plan: Plan, parts: Sequence[Stats], whole: Ranges, method: str
+) -> Enough:
+    """What twice the data would change in ranges `whole`, read by a method off all `parts`."""
+    stats, specs = merge(*parts), activation_specs(source.graph, plan)
+    return enough(
+        parts,
+        whole,
+        lambda some: read(source, plan, some, method),
+        lambda found: errors_on(stats, found, specs, plan.tied),
+    )
 
 
 def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:

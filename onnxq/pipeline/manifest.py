@@ -111,7 +111,7 @@ class Remarks:
     empty for samples held out of everything. shapes: of the inputs in the data.
     unrounded: agreement of the outputs where TensorRT has another. trouble: why a plain session
     cannot run the model, else empty. seconds: per stage.
-    timing: of both models, for ONNX Runtime.
+    timing: of both models, for ONNX Runtime. enough: what twice the data would change.
     """
 
     notes: list[str]
@@ -126,6 +126,7 @@ class Remarks:
     trouble: str
     seconds: Mapping[str, float]
     timing: Mapping[str, float] | None = None
+    enough: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ class Values:
 class Manifest:
     """What a run decided and measured.
 
+    enough: what twice the data would change, where that is known.
     repeat: commands that compare the models again. output: what was written, once it is.
     """
 
@@ -164,6 +166,7 @@ class Manifest:
     seconds: Mapping[str, float]
     verdict: Mapping[str, str | float] | None = None
     timing: Mapping[str, float] | None = None
+    enough: Mapping[str, Any] | None = None
     repeat: Sequence[str] | None = None
     output: Mapping[str, Any] | None = None
 
@@ -223,6 +226,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
         verdict=None if remarks.verdict is None else remarks.verdict.as_dict(),
         seconds=dict(remarks.seconds),
         timing=remarks.timing,
+        enough=remarks.enough,
     )
 
 

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from onnxq.calib.enough import Enough
 from onnxq.calib.methods import method_name
 from onnxq.calib.ranges import Ranges
 from onnxq.escaping import printable
@@ -35,6 +36,8 @@ def summary(manifest: Mapping[str, Any], repeat: bool = False) -> RenderableType
     parts.append(nodes_table(manifest["nodes"]))
     parts += _methods(manifest) + _recovered(manifest)
     parts += _notes(manifest) + _clipping(manifest)
+    if manifest.get("enough"):
+        parts.append(line(manifest["enough"]["line"]))
     parts.append(_files(manifest))
     parts += _timing(manifest.get("timing"))
     if verdict := manifest.get("verdict"):
@@ -165,6 +168,11 @@ def ranges_table(ranges: Ranges, samples: int) -> RenderableType:
     methods = ", ".join(sorted({method_name(r.method) for r in ranges.tensors.values()}))
     title = f"Ranges of {count(len(rows), 'tensor')} from {count(samples, 'sample')} by {methods}"
     return Table(title, ("tensor", "amax", "clipped %"), rows)
+
+
+def enough_table(enough: Enough) -> RenderableType:
+    """What twice the data would change, tensor by tensor, and in a line whether they do."""
+    return Group(enough.table(), line(enough.line()))
 
 
 def _files(manifest: Mapping[str, Any]) -> Text:

@@ -12,9 +12,11 @@ from onnxq.errors import DataError
 from onnxq.model import graph as graphs
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source, open_model
-from onnxq.pipeline.steps import data
+from onnxq.pipeline.steps import data, picked, prepare, signatures_of
+from onnxq.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from onnxq.calib.signatures import Signatures
     from onnxq.report.html.gathering import Sources
 
 
@@ -34,11 +36,16 @@ def write_data(
     out: str | Path,
     config: Config | None = None,
     check_samples: int | None = None,
+    *,
+    pick: int | None = None,
+    signatures: Sequence[Path] = (),
+    progress: Progress = silent,
 ) -> int:
     """Check calibration data against a model and write it for another tool; how many samples.
 
     out: .json for Polygraphy's --load-inputs, .py for its --data-loader-script, .npz. The samples
-    that `config` chooses; of these, those that a run with `check_samples` holds out. Raises
+    that `config` chooses; of these, those that a run with `check_samples` holds out, or `pick` of
+    them that stand for all. signatures: files of what is known of samples (see `sign_data`). Raises
     DataError for another suffix, and for a choice of samples in a script.
     """
     import numpy as np
@@ -49,13 +56,18 @@ def write_data(
     config, out = config or Config(), Path(out)
     if out.suffix not in (".json", ".py", ".npz"):
         raise DataError(f"'{out}' names no form; end it in .json, .py or .npz")
-    if out.suffix == ".py" and (config.samples or check_samples):
+    if out.suffix == ".py" and (config.samples or check_samples or pick):
         raise DataError(f"'{out}' would load every sample; write .json or .npz to choose samples")
     if out.suffix == ".py" and config.preprocess:
         raise DataError(f"'{out}' would not preprocess images; write .json or .npz")
+    if pick and check_samples:
+        raise DataError("--pick and --check-samples both choose samples; give one of them")
     dataset = data(open_model(model), calib, config)
     if check_samples is not None:
         dataset = held_out(dataset, check_samples)[1]
+    if pick is not None:
+        known = sign_data(model, calib, config, signatures, progress)
+        dataset = picked(dataset, known, pick)
     if out.suffix == ".json":
         polygraphy_data.save_json(dataset, out)
     elif out.suffix == ".py":
@@ -66,6 +78,24 @@ def write_data(
         with replacing(out) as temporary, open(temporary, "wb") as file:
             np.savez(file, **stacked)  # type: ignore[arg-type]
     return len(dataset)
+
+
+def sign_data(
+    model: str | Path,
+    calib: Sequence[str],
+    config: Config | None = None,
+    files: Sequence[Path] = (),
+    progress: Progress = silent,
+) -> Signatures:
+    """Signatures of all samples, by which some are picked that stand for all.
+
+    files: those that are there are read, and samples that they know are not run; what is new is
+    added to the first of them. So shards of the data are run apart, and put together by naming
+    the files of all.
+    """
+    config = config or Config()
+    source = prepare(model, config)
+    return signatures_of(source, data(source, calib, config), config, files, progress)
 
 
 def write_report(
