@@ -66,7 +66,7 @@ def write_data(
     if check_samples is not None:
         dataset = held_out(dataset, check_samples)[1]
     if pick is not None:
-        known = sign_data(model, calib, config, signatures, progress)
+        known = signatures_of(prepare(model, config), dataset, config, signatures, progress)
         dataset = picked(dataset, known, pick)
     if out.suffix == ".json":
         polygraphy_data.save_json(dataset, out)
