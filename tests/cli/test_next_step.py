@@ -89,6 +89,7 @@ def test_a_model_that_is_poor_in_a_single_sample_is_doubtful():
     verdict = judged(agreements({"y": found}, {}, {}, 2), 1.0, False)
     assert verdict.grade == "doubtful"
     assert "single samples are poor" in verdict.why
+    assert judged(agreements({"scores": found}, {}, {}, 2), 1.0, False).grade == "good"
 
 
 def test_where_little_is_quantized_fp16_is_named():
