@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from onnxq.report.decibels import figure, in_db, parts_of
 from onnxq.report.text import EXACT, exact_table
@@ -51,7 +52,7 @@ def _outputs(
     rows = [_row(name, t, classes) for name, t in found.items()]
     parts: list[RenderableType] = [Table(title, (*COLUMNS, TOP) if classes else COLUMNS, rows)]
     if len(rows) > 1 and headline:
-        parts.append(line(f"the worst: {headline['part']}, {in_db(headline)}", "bold"))
+        parts += [line(f"the worst: {headline['part']}, {in_db(headline)}", "bold"), Text("")]
     return parts
 
 

@@ -106,7 +106,7 @@ def _agreement(manifest: Mapping[str, Any]) -> list[RenderableType]:
         parts.append(Table(title, ("output", "SQNR dB", "cosine", "max |diff|"), rows))
     if len(rows) > 1 and found.get("headline"):
         worst = found["headline"]
-        parts.append(line(f"the worst: {worst['part']}, {in_db(worst)}", "bold"))
+        parts += [line(f"the worst: {worst['part']}, {in_db(worst)}", "bold"), Text("")]
     return parts + ([exact_table(title if not rows else EXACT, exact)] if exact else [])
 
 
