@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Facts:
     nonfinite: tuple[str, ...]
     masked: tuple[str, ...]
     constant: bool
-    sketch: Array
+    sketch: Array = field(compare=False, repr=False)
 
 
 def facts_of(block: Mapping[str, Array]) -> list[Facts]:
