@@ -11,6 +11,7 @@ import math
 import shutil
 import struct
 import tempfile
+import threading
 import tokenize
 import zipfile
 import zlib
@@ -25,6 +26,9 @@ from onnxq.model.mapped import identity_of
 
 SEEN = "seen"  # attribute of a mapped array
 
+# The header of an array is a literal of Python. Python 3.11 counts how deep those go for all threads
+# together, so two at once may fail.
+PARSING = threading.RLock()
 # what NumPy and zipfile raise on damaged files; the header of an array is Python that is parsed
 UNREADABLE = (
     OSError,
@@ -58,7 +62,8 @@ def map_npy(path: Path) -> Array:
     """The array of a .npy file, mapped."""
     _refuse_other_files(path)
     try:
-        x = _seen(np.load(path, mmap_mode="r", allow_pickle=False))
+        with PARSING:
+            x = _seen(np.load(path, mmap_mode="r", allow_pickle=False))
     except UNREADABLE as e:
         raise unreadable(path, e) from e
     refuse_scalar(x, f"'{path}'")
@@ -111,7 +116,7 @@ def read_npz(path: Path) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 _refuse_more_than_an_array(archive, info)
-        with np.load(path, allow_pickle=False) as arrays:
+        with PARSING, np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except UNREADABLE as e:
         raise unreadable(path, e) from e
@@ -191,6 +196,7 @@ def _map_member(path: Path, info: zipfile.ZipInfo) -> Array:
 
 def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     major, _ = np.lib.format.read_magic(file)
-    if major == 1:
-        return np.lib.format.read_array_header_1_0(file)
-    return np.lib.format.read_array_header_2_0(file)
+    with PARSING:
+        if major == 1:
+            return np.lib.format.read_array_header_1_0(file)
+        return np.lib.format.read_array_header_2_0(file)

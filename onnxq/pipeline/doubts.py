@@ -86,15 +86,18 @@ def _behind(
     except ModelError:
         return {}
     return {
-        name: np.concatenate([_by_channel(values[name]) for values in written]) for name in names
+        x.tensor: np.concatenate([_by_channel(values[x.tensor], x.deviation) for values in written])
+        for x in layers
+        if x.tensor in names
     }
 
 
-def _by_channel(x: Array) -> Array:
-    """A few of the values of each channel, (values, channels)."""
-    rows = x.reshape(*x.shape[:2], -1) if x.ndim > 2 else x[..., None]
-    few = rows[..., :: max(1, rows.size // VALUES)]
-    return few.swapaxes(1, 2).reshape(-1, x.shape[1]).astype(np.float64)
+def _by_channel(x: Array, deviation: Array | None) -> Array:
+    """A few of the values, (values, channels); one channel where the layer has no deviations."""
+    count = 0 if deviation is None else len(deviation)
+    axis = next((a for a in (1, x.ndim - 1) if a < x.ndim and x.shape[a] == count), None)
+    rows = x.reshape(-1, 1) if axis is None else np.moveaxis(x, axis, -1).reshape(-1, count)
+    return rows[:: max(1, rows.size // VALUES)].astype(np.float64)
 
 
 def _takes_no_pixels(layer: FirstLayer | None, behind: Mapping[str, Array]) -> bool:
