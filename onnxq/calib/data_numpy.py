@@ -26,8 +26,8 @@ from onnxq.model.mapped import identity_of
 
 SEEN = "seen"  # attribute of a mapped array
 
-# The header of an array is a literal of Python. Python 3.11 counts how deep those go for all threads
-# together, so two at once may fail.
+# The header of an array is a literal of Python, and Python 3.11 counts how deep those go for all
+# threads together: two at once may fail.
 PARSING = threading.RLock()
 # what NumPy and zipfile raise on damaged files; the header of an array is Python that is parsed
 UNREADABLE = (
