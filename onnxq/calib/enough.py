@@ -110,11 +110,6 @@ class Enough:
         title = f"With twice the {count(self.samples, 'sample')}, judged by {self.parts} parts"
         return Table(title, ("tensor", "SQNR dB", "+-", "range moves %", "samples needed"), rows)
 
-    def short(self) -> dict[str, Any]:
-        """What a manifest says of it."""
-        most = asdict(self.tensors[self.worst]) if self.worst else None
-        return {"line": self.line(), "worst": self.worst, "most": most}
-
     def as_dict(self) -> dict[str, Any]:
         """A JSON document."""
         return {**asdict(self), "worst": self.worst, "small_db": SMALL}
@@ -132,18 +127,6 @@ def parted(dataset: Dataset, parts: int = PARTS) -> list[Dataset]:
         return [dataset]
     order = content_order(dataset)
     return [dataset.select(sorted(order[i::parts])) for i in range(parts)]
-
-
-def moving(parts: Sequence[Stats], tensors: int) -> set[str]:
-    """The tensors whose largest magnitudes differ most between the parts: the few to look at where
-    time is short."""
-
-    def spread(name: str) -> float:
-        ends = [part[name].amax for part in parts]
-        return max(ends) / max(min(ends), 1e-30) if max(ends) else 0.0
-
-    by_spread = sorted((-spread(name), name) for name in parts[0].histograms)
-    return {name for _, name in by_spread[:tensors]}
 
 
 def enough(parts: Sequence[Stats], whole: Ranges, read: Read, judge: Judge) -> Enough:

@@ -111,7 +111,7 @@ class Remarks:
     empty for samples held out of everything. shapes: of the inputs in the data.
     unrounded: agreement of the outputs where TensorRT has another. trouble: why a plain session
     cannot run the model, else empty. seconds: per stage.
-    timing: of both models, for ONNX Runtime. enough: what twice the data would change.
+    timing: of both models, for ONNX Runtime.
     """
 
     notes: list[str]
@@ -126,7 +126,6 @@ class Remarks:
     trouble: str
     seconds: Mapping[str, float]
     timing: Mapping[str, float] | None = None
-    enough: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,6 @@ class Values:
 class Manifest:
     """What a run decided and measured.
 
-    enough: what twice the data would change, where that is known.
     repeat: commands that compare the models again. output: what was written, once it is.
     """
 
@@ -166,7 +164,6 @@ class Manifest:
     seconds: Mapping[str, float]
     verdict: Mapping[str, str | float] | None = None
     timing: Mapping[str, float] | None = None
-    enough: Mapping[str, Any] | None = None
     repeat: Sequence[str] | None = None
     output: Mapping[str, Any] | None = None
 
@@ -226,7 +223,6 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
         verdict=None if remarks.verdict is None else remarks.verdict.as_dict(),
         seconds=dict(remarks.seconds),
         timing=remarks.timing,
-        enough=remarks.enough,
     )
 
 

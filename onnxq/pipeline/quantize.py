@@ -8,16 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from onnxq import files
 from onnxq.calib.data import Dataset
-from onnxq.calib.enough import moving
 from onnxq.calib.holdout import held_out
-from onnxq.calib.methods import method_name
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
-from onnxq.calib.stats import Stats, merge
+from onnxq.calib.stats import Stats
 from onnxq.errors import DataError
 from onnxq.judge.grade import Verdict, judged
 from onnxq.model import graph as graphs
@@ -39,9 +37,7 @@ from onnxq.pipeline.source import Source, prepare
 from onnxq.pipeline.steps import (
     as_attributes,
     calibrate,
-    calibrate_parts,
     data,
-    how_enough,
     insert,
     plan,
     refuse_empty,
@@ -55,9 +51,6 @@ from onnxq.progress import Progress, silent
 from onnxq.recover.sites import shift_biases
 from onnxq.run.runtime import release_free_memory
 from onnxq.table import Folded, page
-
-HALVES = 2  # parts of the data that are counted apart, to say whether they are enough
-LOOKED_AT = 8  # tensors, of those that differ most between the halves
 
 
 @dataclass(frozen=True)
@@ -131,12 +124,10 @@ def quantize(
     with clock("recover"):
         source, outcomes = reshape(source, chosen, rest, config, progress, stats_from)
     with clock("calibrate"):
-        parts = [stats_from] if stats_from else _counted(source, chosen, rest, config, progress)
-        stats = merge(*parts)
+        stats = stats_from or calibrate(source, chosen, rest, config, progress)
         _check_stats(stats, source, float_source)
     with clock("ranges"):
         ranges, scores = choose(source, chosen, stats, check, config, progress)
-        enough = _enough(source, chosen, parts, ranges)
         unseen = {name for name, seen in stats.histograms.items() if not seen.count}
         chosen, notes = settle(source.graph, chosen, ranges, unseen)
         refuse_empty(chosen, source)
@@ -176,37 +167,9 @@ def quantize(
         trouble,
         clock.seconds,
         timed,
-        enough,
     )
     record = manifests.describe(source.file, config, values, said)
     return Quantized(**vars(values), metadata=source.file.metadata, record=record)
-
-
-def _counted(
-    source: Source, plan: Plan, rest: Dataset, config: Config, progress: Progress
-) -> list[Stats]:
-    """Statistics of the two halves of the data; with a cache, which keeps those of all, of all."""
-    if config.cache is not None:
-        return [calibrate(source, plan, rest, config, progress)]
-    return calibrate_parts(source, plan, rest, HALVES, config, progress)
-
-
-def _enough(
-    source: Source, plan: Plan, parts: Sequence[Stats], ranges: Ranges
-) -> dict[str, Any] | None:
-    """For the manifest: whether the data are enough, by the tensors that differ most between their
-    halves; None where those are not known."""
-    if len(parts) < HALVES or not ranges.tensors:
-        return None
-    looked_at = moving(parts, LOOKED_AT)
-    looked_at |= {name for group in plan.tied if looked_at & {*group} for name in group}
-    few = Ranges(ranges.model, {n: r for n, r in ranges.tensors.items() if n in looked_at})
-    each = [
-        replace(part, histograms={n: h for n, h in part.histograms.items() if n in looked_at})
-        for part in parts
-    ]
-    method = method_name(next(iter(ranges.tensors.values())).method)
-    return how_enough(source, plan, each, few, method).short()
 
 
 def _high_precision(

@@ -36,8 +36,6 @@ def summary(manifest: Mapping[str, Any], repeat: bool = False) -> RenderableType
     parts.append(nodes_table(manifest["nodes"]))
     parts += _methods(manifest) + _recovered(manifest)
     parts += _notes(manifest) + _clipping(manifest)
-    if manifest.get("enough"):
-        parts.append(line(manifest["enough"]["line"]))
     parts.append(_files(manifest))
     parts += _timing(manifest.get("timing"))
     if verdict := manifest.get("verdict"):

@@ -138,20 +138,3 @@ def test_statistics_without_parts_are_refused():
     stats = api.calibrate_model(MODEL, [CALIB], Config(samples=4)).stats
     with pytest.raises(DataError, match="--enough counts parts of the data apart"):
         api.calibrate_model(MODEL, [], stats_from=stats, enough=True)
-
-
-def test_a_quantize_says_in_its_manifest_what_twice_the_data_would_change():
-    config = Config(samples=40, recover="none")
-    found = api.quantize(MODEL, [CALIB], config)
-    said = found.manifest["enough"]
-    assert said["line"].startswith(
-        "data: twice the 35 samples would change the SQNR of no tensor by"
-    )
-    assert said["worst"] in found.ranges.tensors
-    assert abs(said["most"]["change_db"]) < 1
-    assert found.stats.samples == 35
-
-
-def test_a_quantize_of_three_samples_says_nothing_of_them():
-    found = api.quantize(MODEL, [CALIB], Config(samples=3, recover="none"))
-    assert "enough" not in found.manifest
