@@ -34,7 +34,7 @@ from onnxq.errors import DataError, ModelError
 from onnxq.model.graph import Graph
 from onnxq.progress import Count
 from onnxq.run import runtime as ort
-from onnxq.run.program import BufferMismatch, Program, Runner
+from onnxq.run.program import Program, Runner, as_it_runs
 
 SHARE = 8  # of a worker's share of the samples: as little as it takes at a time
 
@@ -102,16 +102,7 @@ def _further(progress: Count, before: int, total: int, done: int, _: int) -> Non
 
 def _counted(tasks: Sequence[_Task], program: Program, workers: int) -> list[Stats]:
     """What each task counts, all by one program: by a slower one where one of them needs it."""
-    while True:
-        try:
-            return _by_one_crew(tasks, program, workers)
-        except BufferMismatch:
-            program = replace(program, types={})
-        except ModelError as e:
-            if program.slower is None:
-                raise
-            log.info("calibration begins anew in a slower way: %s", e)
-            program = program.slower()
+    return as_it_runs(program, lambda now: _by_one_crew(tasks, now, workers))
 
 
 def compiled(

@@ -271,11 +271,12 @@ def _yielded(feeds: Iterable[Record], text: str) -> Iterator[Record]:
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:
     """By name, numbers by their value: sample_2 before sample_10."""
-    return sorted(paths, key=lambda p: [int(s) if s.isdigit() else s for s in _parts(p.name)])
+    return sorted(paths, key=lambda path: by_number(path.name))
 
 
-def _parts(name: str) -> list[str]:
-    return re.split(r"(\d+)", name)
+def by_number(name: str) -> list[str | int]:
+    """What names are sorted by, so that numbers in them go by their value."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def as_array(value: object, where: str) -> Array:

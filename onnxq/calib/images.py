@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import importlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from onnxq.arrays import Array
+from onnxq.calib.data_sources import by_number
 from onnxq.calib.preprocess import CROPPED, Preprocess, Shaped, shaped
 from onnxq.calib.resize import linear
 from onnxq.errors import DataError, RuntimeMissing
@@ -112,8 +112,7 @@ def _of_data_yaml(path: Path) -> Iterator[Path]:
 
 def _sorted(paths: Iterator[Path]) -> list[Path]:
     """By name, numbers by their value: frame_2 before frame_10."""
-    return sorted(paths, key=lambda p: [int(s) if s.isdigit() else s
-                                        for s in re.split(r"(\d+)", str(p))])  # fmt: skip
+    return sorted(paths, key=lambda path: by_number(str(path)))
 
 
 def resized(path: Path, steps: Shaped) -> Array:

@@ -25,13 +25,13 @@ from onnxq.calib.data import Dataset, digests
 from onnxq.calib.data_numpy import UNREADABLE
 from onnxq.calib.histogram import Octaves
 from onnxq.calib.ways import compile_counting
-from onnxq.errors import DataError, ModelError
+from onnxq.errors import DataError
 from onnxq.files import replacing
 from onnxq.json_text import from_json
 from onnxq.model.graph import Graph
 from onnxq.progress import Count
 from onnxq.run import runtime as ort
-from onnxq.run.program import BufferMismatch, Program, Runner
+from onnxq.run.program import Program, Runner, as_it_runs
 from onnxq.saved import FileForm
 
 DEPTH = 12  # octaves below the largest magnitude that are told apart
@@ -167,7 +167,8 @@ def sign(
         return merge(known) if known else _signatures(model, tensors, [], [], [])
     runtime = replace(runtime or ort.Runtime(), provider="cpu")
     program = compile_counting(graph, tensors, runtime, data.sample(0))
-    rows = _looked(program, tensors, data.select(todo), workers, progress)
+    chosen = data.select(todo)
+    rows = as_it_runs(program, lambda now: _run(now, tensors, chosen, workers, progress))
     found = dict(zip((d for d, i in first.items() if i in set(todo)), rows, strict=True))
     new = _signatures(
         model,
@@ -179,25 +180,10 @@ def sign(
     return merge(known, new) if known else new
 
 
-def _looked(
-    program: Program, tensors: Sequence[str], data: Dataset, workers: int, progress: Count | None
-) -> list[tuple[Array, Array]]:
-    """The magnitudes and counts of each sample, all by one program: by a slower one where a sample
-    needs it."""
-    while True:
-        try:
-            return _run(program, tensors, data, workers, progress)
-        except BufferMismatch:
-            program = replace(program, types={})
-        except ModelError:
-            if program.slower is None:
-                raise
-            program = program.slower()
-
-
 def _run(
     program: Program, tensors: Sequence[str], data: Dataset, workers: int, progress: Count | None
 ) -> list[tuple[Array, Array]]:
+    """The magnitudes and counts of each sample."""
     own = threading.local()
     places: dict[str, list[int]] = {}
     for k, name in enumerate(tensors):

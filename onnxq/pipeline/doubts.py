@@ -121,8 +121,7 @@ def _untrained(layer: FirstLayer, behind: Mapping[str, Array]) -> Iterator[str]:
         return
     if values.shape[1] != len(layer.deviation) or len(values) < 2:
         return
-    spread = _spread(values, layer.deviation)
-    alive = layer.deviation > ALIVE * layer.deviation.max(initial=0.0)
+    spread, alive = _spread(values, layer.deviation), _alive(layer.deviation)
     shift = np.abs(values.mean(0) - layer.mean)[alive] / layer.deviation[alive]
     if not 1 / SPREAD <= spread <= SPREAD:
         yield (
@@ -141,9 +140,14 @@ def _spread(values: Array, deviation: Array) -> float:
     """The variance of the channels that are not dead over the trained one: the geometric mean."""
     if values.shape[1] != len(deviation):
         return 1.0
-    alive = deviation > ALIVE * deviation.max(initial=0.0)
+    alive = _alive(deviation)
     ratios = values.var(0)[alive] / np.square(deviation[alive])
     return float(np.exp(np.log(np.maximum(ratios, 1e-12)).mean())) if ratios.size else 1.0
+
+
+def _alive(deviation: Array) -> Array:
+    """Which channels are not dead."""
+    return np.asarray(deviation > ALIVE * deviation.max(initial=0.0))
 
 
 def _repeated(dataset: Dataset) -> Iterator[str]:

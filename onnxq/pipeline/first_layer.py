@@ -6,7 +6,6 @@ channel. Folded, it is no longer seen; so this is read off the graph before it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,16 +64,15 @@ def _behind(tensor: Tensor) -> FirstLayer | None:
 
 
 def _normalized(start: Tensor, scaled: bool, bn: Node) -> FirstLayer:
-    scale, bias = (next(_values(t), None) for t in bn.inputs[1:3])
+    scale, bias = (_values(t) for t in bn.inputs[1:3])
     deviation = None if scale is None else np.abs(scale.astype(np.float64))
     mean = None if bias is None else bias.astype(np.float64)
     return FirstLayer(start.name, scaled, bn.outputs[0].name, mean, deviation)
 
 
-def _values(tensor: Tensor) -> Iterator[Array]:
-    """The values of a constant, behind an Identity too."""
-    values, node = constant_of(tensor), producer(tensor)
-    if values is not None:
-        yield values
-    elif node is not None and node.op == "Identity":
-        yield from _values(node.inputs[0])
+def _values(tensor: Tensor) -> Array | None:
+    """The values of a constant, behind an Identity too; None of what is computed."""
+    node = producer(tensor)
+    if node is not None and node.op == "Identity":
+        return _values(node.inputs[0])
+    return constant_of(tensor)

@@ -69,6 +69,12 @@ class Quantized(Values):
         return self.record.document()
 
     @property
+    def properties(self) -> dict[str, str]:
+        """The metadata_props of the model that is written: its source's, and a digest of the
+        manifest."""
+        return {**self.metadata, **manifests.digest(self.record)}
+
+    @property
     def verdict(self) -> Verdict | None:
         """Good, doubtful or poor, and why; None where no float output was compared."""
         said = self.record.verdict
@@ -217,8 +223,7 @@ def write(result: Made, out: str | Path, config: Config | None = None) -> Made:
     out = Path(out)
     external = config.external_data or bool(result.record.model["external_data"])
     with files.together():
-        metadata = {**result.metadata, **manifests.digest(result.record)}
-        size = graphs.save(result.graph, out, metadata, external)
+        size = graphs.save(result.graph, out, result.properties, external)
         written = replace(result.record, output={"path": out.name, "bytes": size})
         manifests.save(written, out.with_name(out.name + ".manifest.json"))
     return replace(result, record=written)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from onnxq.run.segments import Segment
 Live = dict[str, Array]
 Step = Callable[[Live], Live]
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 # domains of ONNX Runtime's own ops
 OWN = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.ml")
@@ -64,6 +66,21 @@ class Program:
                     f"the model's inputs are {sorted(self.inputs)}"
                 )
         return {name: np.asarray(sample[name], order="C") for name in self.inputs}
+
+
+def as_it_runs(program: Program, run: Callable[[Program], T]) -> T:
+    """What `run` makes of a program; of a plainer one, from the beginning, where that cannot run a
+    sample: without planned buffers, or in a slower way."""
+    while True:
+        try:
+            return run(program)
+        except BufferMismatch:
+            program = replace(program, types={})
+        except ModelError as e:
+            if program.slower is None:
+                raise
+            log.info("calibration begins anew in a slower way: %s", e)
+            program = program.slower()
 
 
 def compile_program(

@@ -11,7 +11,6 @@ from onnxq.model.model_file import ModelLike
 from onnxq.pipeline import quantize as pipeline
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.keywords import Keywords, composed
-from onnxq.pipeline.manifest import digest
 from onnxq.pipeline.reading import CalibrationData
 from onnxq.plan import Plan
 from onnxq.progress import Progress, silent
@@ -29,11 +28,7 @@ class Quantized(pipeline.Quantized):
     @property
     def model(self) -> onnx.ModelProto:
         """The Q/DQ model, with the metadata that `save` writes."""
-        made = graphs.to_proto(self.graph)
-        metadata = {**self.metadata, **digest(self.record)}
-        for key, value in metadata.items():
-            made.metadata_props.add(key=key, value=value)
-        return made
+        return graphs.to_proto(self.graph, self.properties)
 
     def save(self, path: str | Path) -> Quantized:
         """Write the model to `path` and its manifest to `<path>.manifest.json`, both or neither;
