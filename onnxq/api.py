@@ -20,6 +20,7 @@ from onnxq.verbs.calibrating import Calibrated, calibrate_model
 from onnxq.verbs.doctor import doctor
 from onnxq.verbs.engines import Built, Linted, build, lint, mend
 from onnxq.verbs.evaluation import Evaluation
+from onnxq.verbs.layers import compare_layers, read_layers
 from onnxq.verbs.models import Inspection, compare_models, diff, inspect_model
 from onnxq.verbs.plots import plot_histogram, plot_pareto, plot_ranking
 from onnxq.verbs.quantizing import Quantized, quantize
@@ -41,6 +42,7 @@ __all__ = [
     "calibrate",
     "calibrate_model",
     "compare",
+    "compare_layers",
     "compare_models",
     "data",
     "diff",
@@ -60,6 +62,7 @@ __all__ = [
     "quantize",
     "rank_nodes",
     "read",
+    "read_layers",
     "read_ranges",
     "recipe",
     "recover",

@@ -16,6 +16,7 @@ FLOORS = {
     "ground": "values and files that know no model",
     "model": "a model as it was read: graph, file, stored weights, Q/DQ, patterns",
     "targets": "placement tables: what a runtime quantizes, and why",
+    "layers": "what TensorRT says of an engine: layers, times, the nodes in them",
     "passes": "one rewrite of a graph a file",
     "run": "models over samples: sessions, segments, devices",
     "calib": "data, histograms, methods, ranges",

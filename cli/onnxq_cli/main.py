@@ -30,6 +30,7 @@ COMMANDS = {  # in the order of the pipeline
     "plan": "Write where MODEL is quantized and why to plan.yaml.",
     "calibrate": "Write the ranges of MODEL's tensors to ranges.json.",
     "build": "Build an engine, and say what runs in which precision.",
+    "engine": "Show what TensorRT says of an engine, node by node.",
     "sensitivity": "Rank the nodes by the damage that quantizing each does.",
     "search": "Find the cheapest mixed-precision plan that scores well.",
     "recipe": "Leave the worst nodes float, as few as are needed.",

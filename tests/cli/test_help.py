@@ -6,6 +6,7 @@ import shutil
 
 import click
 import pytest
+from layer_files import INT8, residual_block, written
 from onnxq_cli.main import COMMANDS, cli
 
 
@@ -59,6 +60,9 @@ def workplace(done, fixtures, folder, made_once):
 
     ignore = shutil.ignore_patterns("*.py", "__pycache__", "eval.npz")
     shutil.copytree(fixtures, "fixtures", ignore=ignore)
+    layers, profile = residual_block(INT8)
+    written(folder, "layers.json", layers)
+    written(folder, "profile.json", profile)
     shutil.copytree(made_once("help", make), ".", dirs_exist_ok=True)
 
 

@@ -1,0 +1,83 @@
+"""The times of an engine's layers, as `trtexec --exportProfile` writes them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnxq.errors import OnnxqError
+from onnxq.layers.info import Layer, read_json
+
+
+@dataclass(frozen=True)
+class Profile:
+    """(layer, mean milliseconds of a run) in the order of the file. runs: how many were timed."""
+
+    times: tuple[tuple[str, float], ...]
+    runs: int = 1
+    path: Path = field(default=Path(), compare=False)
+
+    @property
+    def total_ms(self) -> float:
+        """The sum over the layers."""
+        return math.fsum(ms for _, ms in self.times)
+
+
+def load_profile(path: str | Path) -> Profile:
+    """Times from a file of `--exportProfile`, or from {layer: milliseconds}, as a profiler of one's
+    own may write; raises OnnxqError for any other file."""
+    path = Path(path)
+    document = read_json(path)
+    if isinstance(document, Mapping) and "Layers" in document:
+        raise OnnxqError(f"'{path}' lists layers; give it as LAYERS, and the file of trtexec "
+                         f"--exportProfile as --profile")  # fmt: skip
+    runs = 1
+    if isinstance(document, Mapping):
+        entries: Sequence[object] = [{"name": n, "averageMs": t} for n, t in document.items()]
+    elif isinstance(document, list):
+        counts = [x["count"] for x in document if isinstance(x, Mapping) and "count" in x]
+        runs = counts[0] if counts and isinstance(counts[0], int) else 1
+        entries = [x for x in document if not isinstance(x, Mapping) or "count" not in x]
+    else:
+        entries = ()
+    times = tuple(_time(path, entry, runs) for entry in entries)
+    if not times:
+        raise OnnxqError(f"'{path}' has no times of layers; write it by trtexec "
+                         "--exportProfile=FILE --separateProfileRun")  # fmt: skip
+    return Profile(times, runs, path)
+
+
+def _time(path: Path, entry: Any, runs: int) -> tuple[str, float]:
+    try:
+        name = entry["name"]
+        ms = entry["averageMs"] if "averageMs" in entry else entry["timeMs"] / max(runs, 1)
+        if not isinstance(name, str) or isinstance(ms, bool) or not 0 <= ms < math.inf:
+            raise ValueError(f"{ms} milliseconds")
+        return name, float(ms)
+    except (LookupError, TypeError, ValueError) as e:
+        raise OnnxqError(f"'{path}' is no profile of TensorRT: {str(entry)[:60]} is no time of a "
+                         "layer") from e  # fmt: skip
+
+
+def joined(layers: Sequence[Layer], profile: Profile) -> tuple[list[float | None], float]:
+    """The time of each layer, None where the profile has none; and the milliseconds of entries that
+    belong to no layer. The k-th of several layers of one name has the k-th time of that name.
+
+    Raises OnnxqError where most of the time belongs to no layer: the files are of two engines.
+    """
+    waiting: dict[str, list[float]] = defaultdict(list)
+    for name, ms in profile.times:
+        waiting[name].append(ms)
+    for times in waiting.values():
+        times.reverse()
+    found = [waiting[x.name].pop() if waiting[x.name] else None for x in layers]
+    lost = math.fsum(ms for times in waiting.values() for ms in times)
+    if lost > profile.total_ms / 2 or all(ms is None for ms in found):
+        strange = next(name for name, times in waiting.items() if times)
+        raise OnnxqError(f"'{profile.path}' is of another engine: most of its time is of layers "
+                         f"that are not listed, such as '{strange[:60]}'")  # fmt: skip
+    return found, lost
