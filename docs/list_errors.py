@@ -24,7 +24,7 @@ AREAS = {  # heading -> where its errors are made; the longest of all that fit c
     "Sensitivity": ("sensitivity",),
     "Search and recipe": ("search",),
     "Clusters": ("cluster",),
-    "TensorRT": ("trt",),
+    "TensorRT": ("trt", "layers"),
     "Inspect, reports and plots": ("inspect", "report"),
     "The command line": ("onnxq_cli", "verbs"),
 }  # fmt: skip
