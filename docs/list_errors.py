@@ -21,6 +21,7 @@ AREAS = {  # heading -> where its errors are made; the longest of all that fit c
                                     "targets", "pipeline/config"),
     "Running models": ("run", "judge", "pipeline/original"),
     "Recovery": ("recover", "pipeline/recoveries"),
+    "Finetune": ("finetune",),
     "Sensitivity": ("sensitivity",),
     "Search and recipe": ("search",),
     "Clusters": ("cluster",),

@@ -23,6 +23,7 @@ FLOORS = {
     "judge": "how far two models are apart: metrics, parts, spread, verdict",
     "cluster": "tasks on other processes and machines",
     "recover": "what wins accuracy back, a recovery a file",
+    "finetune": "what is learned against the float model, with torch (an extra)",
     "pipeline": "the steps of `quantize`, in the order in which they happen",
     "sensitivity": "what each node costs",
     "search": "which nodes stay float under a budget",
@@ -37,7 +38,7 @@ GROUND = ("arrays", "errors", "escaping", "files", "imports", "json_text", "move
 SURFACE = ("", "api")
 # Which foreign library is imported on which floor alone.
 FOREIGN = {"onnxruntime": ("run",), "tensorrt": ("trt",), "tensorrt_rtx": ("trt",),
-           "polygraphy": ("trt", "judge")}  # fmt: skip
+           "polygraphy": ("trt", "judge"), "torch": ("finetune",)}  # fmt: skip
 
 Arrow = tuple[str, str]
 

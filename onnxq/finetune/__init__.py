@@ -1,0 +1,1 @@
+"""Learning roundings, scales and biases against the float model, with PyTorch (an extra)."""
