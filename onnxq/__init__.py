@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Built,
         Calibrated,
         Evaluation,
+        FromCache,
         Inspection,
         Linted,
         Quantized,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         plot_ranking,
         prepare,
         quantize,
+        ranges_from_cache,
         rank_nodes,
         read_layers,
         read_ranges,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         sign_data,
         to_high_precision,
         write,
+        write_cache,
         write_data,
         write_prepared,
         write_report,
@@ -72,14 +75,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0.dev0"
 __all__ = [
-    "Budget", "BuildOptions", "Built", "Calibrated", "Config", "Evaluation", "Inspection",
-    "Linted", "PlanOptions", "Quantized", "RankOptions", "Ranked", "SearchOptions", "Searched",
-    "Source", "Thresholds", "budget_of", "build", "calibrate", "calibrate_model", "compare",
-    "compare_layers", "compare_models", "data", "diff", "doctor", "insert", "inspect_model",
-    "lint", "make_plan", "mend", "merge_stats", "open_model", "plot_histogram", "plot_pareto",
-    "plot_ranking", "prepare", "quantize", "rank_nodes", "read_layers", "read_ranges", "recipe",
-    "runtime_of", "search_plan", "sign_data", "to_high_precision", "write", "write_data",
-    "write_prepared", "write_report",
+    "Budget", "BuildOptions", "Built", "Calibrated", "Config", "Evaluation", "FromCache",
+    "Inspection", "Linted", "PlanOptions", "Quantized", "RankOptions", "Ranked",
+    "SearchOptions", "Searched", "Source", "Thresholds", "budget_of", "build", "calibrate",
+    "calibrate_model", "compare", "compare_layers", "compare_models", "data", "diff", "doctor",
+    "insert", "inspect_model", "lint", "make_plan", "mend", "merge_stats", "open_model",
+    "plot_histogram", "plot_pareto", "plot_ranking", "prepare", "quantize", "ranges_from_cache",
+    "rank_nodes", "read_layers", "read_ranges", "recipe", "runtime_of", "search_plan",
+    "sign_data", "to_high_precision", "write", "write_cache", "write_data", "write_prepared",
+    "write_report",
 ]  # fmt: skip
 _ELSEWHERE = {  # what is no verb -> its module, and its name there where that is another
     "Budget": "onnxq.search.budget",

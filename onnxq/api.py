@@ -16,6 +16,7 @@ from onnxq.pipeline.steps import (
     to_high_precision,
 )
 from onnxq.sensitivity import sensitivity
+from onnxq.verbs.caches import FromCache, ranges_from_cache, write_cache
 from onnxq.verbs.calibrating import Calibrated, calibrate_model
 from onnxq.verbs.doctor import doctor
 from onnxq.verbs.engines import Built, Linted, build, lint, mend
@@ -32,6 +33,7 @@ __all__ = [
     "Built",
     "Calibrated",
     "Evaluation",
+    "FromCache",
     "Inspection",
     "Linted",
     "Quantized",
@@ -60,6 +62,7 @@ __all__ = [
     "plot_ranking",
     "prepare",
     "quantize",
+    "ranges_from_cache",
     "rank_nodes",
     "read",
     "read_layers",
@@ -72,6 +75,7 @@ __all__ = [
     "sign_data",
     "to_high_precision",
     "write",
+    "write_cache",
     "write_data",
     "write_prepared",
     "write_report",

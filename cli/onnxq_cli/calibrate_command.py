@@ -24,6 +24,8 @@ from onnxq_cli.options import (
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
+OWN_DATA = ("stats_path", "shard", "executor", "from_stats", "enough")
+
 
 def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
     """(K, N) of `K/N`."""
@@ -68,6 +70,12 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     help="Read a method off saved statistics; no model is run.",
 )
 @option(
+    "--from-cache",
+    type=IN,
+    section="Calibration",
+    help="Take the ranges of TensorRT's calibration.cache; --calib is for tensors that it lacks.",
+)
+@option(
     "--enough",
     is_flag=True,
     section="Calibration",
@@ -77,6 +85,8 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 @json_option("Print the ranges, or what --enough says, as JSON, not as a table.")
 def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Run MODEL over calibration data once and read the range of every tensor that needs one."""
+    if options["from_cache"] is not None:
+        return _from_cache(model, out, as_json, options)
     from onnxq import api
     from onnxq.calib.stats import Stats
     from onnxq.files import together
@@ -106,4 +116,31 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     else:
         text.show(text.ranges_table(ranges, found.stats.samples))
         streams.out(f"written to {out}")
+    return 0
+
+
+def _from_cache(model: Path, out: Path, as_json: bool, options: dict[str, Any]) -> int:
+    """The ranges of a calibration cache, and what it lacks."""
+    from onnxq import api
+    from onnxq.plan import Plan
+    from onnxq.report import text
+
+    if given := [name for name in OWN_DATA if options[name]]:
+        option = given[0].removesuffix("_path").replace("_", "-").replace("executor", "dask")
+        raise DataError(f"--from-cache takes ranges that were read already; leave out --{option}")
+    plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
+    with Bars() as bars:
+        found = api.ranges_from_cache(
+            model, options["from_cache"], options["calib"], config_of(options), plan_from=plan,
+            progress=bars,
+        )  # fmt: skip
+    found.ranges.save(out)
+    if as_json:
+        streams.out(found.ranges.to_json().rstrip("\n"))
+    else:
+        text.show(text.cache_table(found.found, found.counted))
+        streams.out(f"written to {out}")
+    for name in found.missing:
+        streams.err(f"onnxq: '{name}' is not in the cache and has no range; what reads it stays "
+                    "float, unless --calib DATA counts it")  # fmt: skip
     return 0

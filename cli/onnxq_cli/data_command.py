@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from onnxq.pipeline.config import Config
 from onnxq_cli import streams
-from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.options import SAMPLES, calib_option, config_of, sample_options
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
@@ -44,11 +46,17 @@ from onnxq_cli.sections import verb
     "Repeatable, for shards of the data.",
 )
 @option(
+    "--write-cache",
+    type=OUT,
+    help="Write a calibration cache for TensorRT up to version 10, with ranges by --method.",
+)
+@options_of(Config, "method")
+@option(
     "-o",
     "--out",
     type=OUT,
     help=".json for polygraphy --load-inputs, .py for --data-loader-script, .npz. Needed unless "
-    "--signatures is all that is asked for.",
+    "--signatures or --write-cache is all that is asked for.",
 )
 def command(model: Path, out: Path | None, **options: Any) -> int:
     """Check calibration data against MODEL and write it in another form, or a part of it.
@@ -58,7 +66,9 @@ def command(model: Path, out: Path | None, **options: Any) -> int:
     from onnxq import api
     from onnxq.words import count
 
-    config = config_of({k: options[k] for k in SAMPLES})
+    config = replace(config_of({k: options[k] for k in SAMPLES}), method=options["method"])
+    if options["write_cache"] is not None:
+        return _write_cache(model, out, config, options)
     files, pick = options["signatures"], options["pick"]
     if out is None and not (files and pick is None):
         raise click.UsageError("Missing option '-o' / '--out'.")
@@ -75,4 +85,18 @@ def command(model: Path, out: Path | None, **options: Any) -> int:
             )  # fmt: skip
             written = f"{count(done, 'sample')} written to {out}"
     streams.out(written)
+    return 0
+
+
+def _write_cache(model: Path, out: Path | None, config: Config, options: dict[str, Any]) -> int:
+    """A calibration cache, and nothing else."""
+    from onnxq import api
+    from onnxq.words import count
+
+    if out is not None or options["pick"] or options["check_samples"] or options["signatures"]:
+        raise click.UsageError("--write-cache stands alone: leave out -o, --pick, --check-samples "
+                               "and --signatures.")  # fmt: skip
+    with Bars() as bars:
+        done = api.write_cache(model, options["calib"], options["write_cache"], config, bars)
+    streams.out(f"scales of {count(done, 'tensor')} written to {options['write_cache']}")
     return 0

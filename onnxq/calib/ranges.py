@@ -40,8 +40,9 @@ class Range:
 
     amax: finite, not negative; 0 where the tensor was all zeros.
     method: repr of the method that chose it.
-    sat_ratio: share of the tensor's values with |x| > amax, or outside low and high.
-    expected_error: mean squared quantization error of the tensor's values.
+    sat_ratio: share of the tensor's values with |x| > amax, or outside low and high; NaN where the
+    range is out of another tool's file, and nobody counted.
+    expected_error: mean squared quantization error of the tensor's values; NaN likewise.
     low, high: its ends, at most and at least 0, where it was read for an asymmetric type; amax is
     then the larger magnitude.
     """
@@ -75,7 +76,7 @@ class Ranges:
 
     def __repr__(self) -> str:
         methods = ", ".join(sorted({r.method for r in self.tensors.values()})) or "no method"
-        clipped = max((r.sat_ratio for r in self.tensors.values()), default=0.0)
+        clipped = max((r.sat_ratio for r in self.tensors.values() if r.sat_ratio >= 0), default=0.0)
         return (
             f"Ranges({len(self.tensors)} tensors by {methods}, up to {100 * clipped:.2g} % "
             f"clipped, model {self.model[:12]})"
@@ -211,7 +212,7 @@ def _spec_of(group: tuple[str, ...], specs: QuantSpec | Mapping[str, QuantSpec])
 
 
 def _from_document(document: Any, path: Path) -> Ranges:
-    tensors = {name: Range(**entry) for name, entry in document["tensors"].items()}
+    tensors = {name: _from_entry(entry) for name, entry in document["tensors"].items()}
     for name, r in tensors.items():
         if not 0 <= r.amax < float("inf"):
             raise DataError(
@@ -224,3 +225,8 @@ def _from_document(document: Any, path: Path) -> Ranges:
                 "its ends are finite and have 0 between them"
             )
     return Ranges(document["model"], tensors)
+
+
+def _from_entry(entry: Mapping[str, Any]) -> Range:
+    uncounted = {key: float(entry[key]) for key in ("sat_ratio", "expected_error")}  # may be "nan"
+    return Range(**{**entry, **uncounted})

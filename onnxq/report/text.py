@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +14,7 @@ from rich.text import Text
 from onnxq.calib.enough import Enough
 from onnxq.calib.methods import method_name
 from onnxq.calib.ranges import Ranges
+from onnxq.calib.trt_cache import Mapped
 from onnxq.escaping import printable
 from onnxq.pipeline.manifest import samples_of
 from onnxq.report.decibels import figure, in_db, parts_of
@@ -153,7 +154,7 @@ def _notes(manifest: Mapping[str, Any]) -> list[RenderableType]:
 
 def _clipping(manifest: Mapping[str, Any]) -> list[RenderableType]:
     """The tensors with the largest share of clipped values; nothing where none clips."""
-    clipped = [(n, r) for n, r in manifest["tensors"].items() if r["sat_ratio"] > 0]
+    clipped = [(n, r) for n, r in manifest["tensors"].items() if float(r["sat_ratio"]) > 0]
     worst = sorted(clipped, key=lambda item: -item[1]["sat_ratio"])[:SHOWN]
     rows = [(n, r["amax"], percent(r["sat_ratio"])) for n, r in worst]
     title = f"Most clipping, of {count(len(clipped), 'tensor')} that clip"
@@ -166,6 +167,21 @@ def ranges_table(ranges: Ranges, samples: int) -> RenderableType:
     methods = ", ".join(sorted({method_name(r.method) for r in ranges.tensors.values()}))
     title = f"Ranges of {count(len(rows), 'tensor')} from {count(samples, 'sample')} by {methods}"
     return Table(title, ("tensor", "amax", "clipped %"), rows)
+
+
+def cache_table(found: Mapped, counted: Collection[str]) -> RenderableType:
+    """Every range out of a calibration cache, with the name that it has there."""
+    rows = [
+        (name, found.names.get(name, "the same"), r.amax)
+        for name, r in found.ranges.tensors.items()
+    ]
+    table = Table(f"Ranges of {count(len(rows), 'tensor')} from a calibration cache",
+                  ("tensor", "name in the cache", "amax"), rows, names=2)  # fmt: skip
+    unused = count(len(found.unused), "entry", "entries")
+    said = f"{unused} of the cache for tensors that need no range"
+    if counted:
+        said += f"; {count(len(counted), 'tensor')} that it lacks counted from the data"
+    return Group(table, line(said))
 
 
 def enough_table(enough: Enough) -> RenderableType:

@@ -74,3 +74,31 @@ def test_shards_of_the_command_add_up_to_one_run(calibrate, done, images):
 def test_a_shard_that_is_none_is_refused(refused, classifier, images, part):
     message = refused("calibrate", classifier, "--calib", images, "-o", "r.json", "--shard", part)
     assert "write K/N" in message
+
+
+def test_a_calibration_cache_of_tensorrt_becomes_ranges(onnxq, done, classifier, images, folder):
+    done("data", "--model", classifier, "--from", images, "--samples", "4", "--write-cache", "c")
+    text = (folder / "c").read_text("utf-8")
+    said = done("calibrate", classifier, "--from-cache", "c", "-o", "r.json").out
+    assert "from a calibration cache" in said
+    first = json.loads((folder / "r.json").read_text("utf-8"))["tensors"]
+    lost = sorted(first)[0]
+    kept = [line for line in text.splitlines() if not line.startswith(f"{lost}: ")]
+    (folder / "d").write_text("\n".join(kept), "utf-8")
+    ran = onnxq("calibrate", classifier, "--from-cache", "d", "-o", "s.json")
+    assert ran.code == 0
+    assert f"'{lost}' is not in the cache" in ran.err
+    assert (
+        sorted(json.loads((folder / "s.json").read_text("utf-8"))["tensors"]) == sorted(first)[1:]
+    )
+
+
+def test_a_cache_and_what_counts_data_exclude_each_other(refused, classifier, folder):
+    (folder / "c").write_text("nothing_of_it 1\n", "utf-8")
+    line = refused("calibrate", classifier, "--from-cache", "c", "--stats", "s.npz", "-o", "r.json")
+    assert "leave out --stats" in line
+    line = refused("calibrate", classifier, "--from-cache", "c", "-o", "r.json")
+    assert "it is of another model" in line
+    line = refused("data", "--model", classifier, "--from", "random", "--write-cache", "d", "-o",
+                   "x.npz")  # fmt: skip
+    assert "--write-cache stands alone" in line

@@ -67,7 +67,7 @@ def _row(node: NodeReading, evidence: Evidence, facts: NodeFacts, known: Known) 
         "told": evidence.reasons.why(node),
         "scale": _scale(grids),
         "weight_scale": _scale([g for g in node.grids if g.kind == "weight"]),
-        "sat_ratio": max((float(r["sat_ratio"]) for r in ranges), default=None),
+        "sat_ratio": max((s for r in ranges if (s := float(r["sat_ratio"])) >= 0), default=None),
         "input_sqnr": min(quality, default=None),
         "node_sqnr": min(errors, default=None),
         "share": facts.shares.get(node.name),

@@ -130,7 +130,9 @@ def _engine(document: Document | None) -> list[Card]:
 
 
 def _clipping(manifest: Document | None) -> list[Card]:
-    ranges = (manifest or {}).get("tensors", {})
+    tensors = (manifest or {}).get("tensors", {})
+    # nobody counted what a range out of another tool's cache clips
+    ranges = {n: r for n, r in tensors.items() if not math.isnan(float(r["sat_ratio"]))}
     if not ranges:
         return []
     name, worst = max(ranges.items(), key=lambda r: float(r[1]["sat_ratio"]))
