@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from onnxq.layers.copies import Copy
 from onnxq.layers.info import DETAILED, FLOATS, LOW
 from onnxq.layers.names import is_quantizer
-from onnxq.layers.reading import Reading, Residual, Timed, is_product
+from onnxq.layers.reading import EngineReading, Residual, Timed, is_product
 
 NARROW = 16  # channels below which INT8 gains nothing
 
@@ -25,7 +25,7 @@ class Cost:
     change: str
 
 
-def costs(reading: Reading, most: int = 10) -> list[Cost]:
+def costs(reading: EngineReading, most: int = 10) -> list[Cost]:
     """The layers that take longest, the longest first; none without a profile."""
     total = reading.total_ms
     if not total:
@@ -48,7 +48,7 @@ def _nodes(t: Timed) -> tuple[str, ...]:
 
 
 def _change(
-    reading: Reading, t: Timed, copies: Mapping[str, Copy], adds: Mapping[str, Residual]
+    reading: EngineReading, t: Timed, copies: Mapping[str, Copy], adds: Mapping[str, Residual]
 ) -> str:
     if t.said.hidden:
         return f"which nodes it runs is not told; build with {DETAILED}"
@@ -63,7 +63,7 @@ def _change(
     return _of_product(reading, t)
 
 
-def _of_product(reading: Reading, t: Timed) -> str:
+def _of_product(reading: EngineReading, t: Timed) -> str:
     products = [n for n in t.said.nodes if is_product(n, reading.model)]
     name, runs = (products or ["it"])[0], t.layer.precision
     meant = reading.model.meant.get(name) if reading.model else None
@@ -86,7 +86,7 @@ def _of_float(t: Timed) -> str:
     return f"it stands in {t.layer.precision} among INT8: Q/DQ on its input would let INT8 through"
 
 
-def _of_copy(reading: Reading, copy: Copy) -> str:
+def _of_copy(reading: EngineReading, copy: Copy) -> str:
     if copy.ends:
         return "it converts what the network is given or gives: ask for that type and layout " \
                "there (trtexec --inputIOFormats, --outputIOFormats)"  # fmt: skip

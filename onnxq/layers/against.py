@@ -17,7 +17,7 @@ from typing import Any
 from onnxq.errors import OnnxqError
 from onnxq.layers.info import LOW
 from onnxq.layers.names import is_quantizer
-from onnxq.layers.reading import Reading, Timed, is_product
+from onnxq.layers.reading import EngineReading, Timed, is_product
 from onnxq.model.patterns import exactly
 
 REST = "layers that cannot be matched"
@@ -68,11 +68,11 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class EngineComparison:
     """groups: those that change most first. by: "names" or "geometry"."""
 
-    a: Reading
-    b: Reading
+    a: EngineReading
+    b: EngineReading
     groups: tuple[Group, ...]
     by: str
 
@@ -113,7 +113,7 @@ class Comparison:
         }  # fmt: skip
 
 
-def compare(a: Reading, b: Reading) -> Comparison:
+def compare(a: EngineReading, b: EngineReading) -> EngineComparison:
     """The two engines, group by group; raises OnnxqError where one has no times, or where neither
     names nor geometry match anything."""
     for reading in (a, b):
@@ -127,10 +127,10 @@ def compare(a: Reading, b: Reading) -> Comparison:
         if not renamed:
             raise OnnxqError(f"'{a.info.path}' and '{b.info.path}' have no product in common, by "
                              "name or by shapes: they are engines of two networks")  # fmt: skip
-    return Comparison(a, b, tuple(_groups(a, b, renamed, by)), by)
+    return EngineComparison(a, b, tuple(_groups(a, b, renamed, by)), by)
 
 
-def _by_geometry(a: Reading, b: Reading) -> dict[str, str]:
+def _by_geometry(a: EngineReading, b: EngineReading) -> dict[str, str]:
     """Node of the first engine -> node of the second that multiplies the same."""
     sides: list[dict[object, list[str]]] = []
     for reading in (a, b):
@@ -147,7 +147,9 @@ def _by_geometry(a: Reading, b: Reading) -> dict[str, str]:
     return {n: m for pair in pairs for n, m in pair}
 
 
-def _groups(a: Reading, b: Reading, renamed: Mapping[str, str], by: str) -> Iterable[Group]:
+def _groups(
+    a: EngineReading, b: EngineReading, renamed: Mapping[str, str], by: str
+) -> Iterable[Group]:
     keys = [_keyed(a, renamed, by), _keyed(b, {}, by)]
     if by == "geometry":
         known = set(renamed.values())
@@ -172,7 +174,7 @@ def _groups(a: Reading, b: Reading, renamed: Mapping[str, str], by: str) -> Iter
 
 
 def _keyed(
-    reading: Reading, renamed: Mapping[str, str], by: str
+    reading: EngineReading, renamed: Mapping[str, str], by: str
 ) -> list[tuple[Timed, tuple[str, ...]]]:
     """Each layer with the nodes that it counts with."""
     causes = {copy.layer: copy.cause for copy in reading.copies}
@@ -209,7 +211,7 @@ def _side(side: Side) -> dict[str, Any]:
     return {**asdict(side), "precisions": sorted(side.precisions)}
 
 
-def _total(reading: Reading) -> float:
+def _total(reading: EngineReading) -> float:
     return reading.total_ms or 0.0
 
 

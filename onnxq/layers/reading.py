@@ -1,7 +1,7 @@
 """An engine's layers held against its profile and the ONNX model: each node's type and time.
 
     layers (trtexec --exportLayerInfo) --+
-    profile (trtexec --exportProfile) ---+--> Reading: nodes, copies, residual Adds, coverage
+    profile (trtexec --exportProfile) ---+--> EngineReading: nodes, copies, residual Adds, coverage
     model with Q/DQ ---------------------+
 
 The time of a layer goes to its products (Conv, Gemm, MatMul, ...), alike to each; without one to
@@ -76,7 +76,7 @@ class Residual:
 
 
 @dataclass(frozen=True)
-class Reading:
+class EngineReading:
     """What an engine runs, and how long. total_ms: None without a profile. lost_ms: of entries of
     the profile that belong to no layer."""
 
@@ -148,7 +148,9 @@ class Reading:
         return {**asdict(node), "share": share}
 
 
-def read(info: LayerInfo, profile: Profile | None = None, model: Model | None = None) -> Reading:
+def read(
+    info: LayerInfo, profile: Profile | None = None, model: Model | None = None
+) -> EngineReading:
     """What the layers, their times and the model say together.
 
     Raises OnnxqError for a profile or a model of another engine.
@@ -161,7 +163,7 @@ def read(info: LayerInfo, profile: Profile | None = None, model: Model | None = 
         times, lost = joined(info.layers, profile)
     timed = tuple(map(Timed, info.layers, names, times))
     copies = copies_of(info.layers, names, times, info.bindings)
-    return Reading(
+    return EngineReading(
         info,
         timed,
         _nodes(timed, model),

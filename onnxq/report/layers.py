@@ -8,9 +8,9 @@ from rich.console import Group as Parts
 from rich.console import RenderableType
 
 from onnxq.layers.advice import costs
-from onnxq.layers.against import Comparison, Group
+from onnxq.layers.against import EngineComparison, Group
 from onnxq.layers.info import DETAILED
-from onnxq.layers.reading import Reading
+from onnxq.layers.reading import EngineReading
 from onnxq.table import Table
 from onnxq.terminal import line
 from onnxq.words import count
@@ -18,13 +18,13 @@ from onnxq.words import count
 SHOWN = 3  # names in a cell
 
 
-def render(reading: Reading, top: int) -> RenderableType:
+def render(reading: EngineReading, top: int) -> RenderableType:
     """Tables of one engine, `top` rows each."""
     return Parts(line(headline(reading)), *_coverage(reading), *_costs(reading, top),
                  *_copies(reading, top), *_residuals(reading, top), *_hidden(reading))  # fmt: skip
 
 
-def headline(reading: Reading) -> str:
+def headline(reading: EngineReading) -> str:
     """One line: layers and time."""
     layers = count(len(reading.timed), "layer")
     if reading.total_ms is None:
@@ -33,7 +33,7 @@ def headline(reading: Reading) -> str:
     return f"{reading.total_ms:.4f} ms in {layers}{lost}"
 
 
-def _coverage(reading: Reading) -> list[RenderableType]:
+def _coverage(reading: EngineReading) -> list[RenderableType]:
     found = reading.coverage()
     types: dict[str, float] = defaultdict(float)
     for t in reading.weighted:
@@ -54,7 +54,7 @@ def _coverage(reading: Reading) -> list[RenderableType]:
     return parts
 
 
-def _costs(reading: Reading, top: int) -> list[RenderableType]:
+def _costs(reading: EngineReading, top: int) -> list[RenderableType]:
     rows = [
         (_names(c.nodes) or c.layer, c.change, c.precision, f"{c.ms:.4f}", f"{100 * c.share:.1f}")
         for c in costs(reading, top)
@@ -63,7 +63,7 @@ def _costs(reading: Reading, top: int) -> list[RenderableType]:
     return [Table("What takes longest", columns, rows, names=2)] if rows else []
 
 
-def _copies(reading: Reading, top: int) -> list[RenderableType]:
+def _copies(reading: EngineReading, top: int) -> list[RenderableType]:
     copies = sorted(reading.copies, key=lambda c: -(c.ms or 0))
     if not copies:
         return []
@@ -78,7 +78,7 @@ def _copies(reading: Reading, top: int) -> list[RenderableType]:
     return [Table(title, ("tensor", "for", "what", "from -> to", "ms"), rows, names=2)]
 
 
-def _residuals(reading: Reading, top: int) -> list[RenderableType]:
+def _residuals(reading: EngineReading, top: int) -> list[RenderableType]:
     rows = [
         (r.node, r.skip, r.out, _ms(r.layer_ms), _ms(r.copy_ms)) for r in reading.residuals[:top]
     ]
@@ -86,7 +86,7 @@ def _residuals(reading: Reading, top: int) -> list[RenderableType]:
     return [Table("Residual Adds", columns, rows)] if rows else []
 
 
-def _hidden(reading: Reading) -> list[RenderableType]:
+def _hidden(reading: EngineReading) -> list[RenderableType]:
     if not reading.info.detailed:
         said = f"the file has names alone: types are unknown; write it with {DETAILED}"
         return [line(said, "yellow")]
@@ -97,7 +97,7 @@ def _hidden(reading: Reading) -> list[RenderableType]:
     return [line(f"{count(len(hidden), 'layer')}{ms}: the file does not say which nodes they run")]
 
 
-def render_comparison(found: Comparison, top: int) -> RenderableType:
+def render_comparison(found: EngineComparison, top: int) -> RenderableType:
     """Tables of two engines, the largest changes first."""
     a, b = found.a, found.b
     said = [
@@ -115,7 +115,7 @@ def render_comparison(found: Comparison, top: int) -> RenderableType:
     return Parts(*said, table, *_verdict(found))
 
 
-def _verdict(found: Comparison) -> list[RenderableType]:
+def _verdict(found: EngineComparison) -> list[RenderableType]:
     ratio = found.speedup
     said = f"B takes {1 / ratio:.2f} of A's time" if ratio else "B takes no time"
     slower: list[Group] = [g for g in found.groups if set(g.nodes) & set(found.slower)]

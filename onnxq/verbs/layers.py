@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnxq.layers.against import Comparison
-    from onnxq.layers.reading import Reading
+    from onnxq.layers.against import EngineComparison
+    from onnxq.layers.reading import EngineReading
 
 
 def read_layers(
     layers: str | Path, profile: str | Path | None = None, model: str | Path | None = None
-) -> Reading:
+) -> EngineReading:
     """What an engine runs, node by node, and for how long.
 
     layers: file of `trtexec --exportLayerInfo --profilingVerbosity=detailed`, or of TensorRT's
@@ -35,7 +35,7 @@ def read_layers(
     return read(info, times, known)
 
 
-def compare_layers(a: Reading, b: Reading) -> Comparison:
+def compare_layers(a: EngineReading, b: EngineReading) -> EngineComparison:
     """Two engines of one network: what takes longer in the second, and why. Raises OnnxqError where
     one has no times, or the two have no product in common."""
     from onnxq.layers.against import compare

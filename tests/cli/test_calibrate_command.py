@@ -1,5 +1,6 @@
 """`onnxq calibrate` and `merge-stats`: any split of the data gives the same bytes."""
 
+import json
 from pathlib import Path
 
 import numpy as np

@@ -15,7 +15,7 @@ from onnxq.layers.advice import costs
 from onnxq.layers.info import load_layers, type_of
 from onnxq.layers.model import model_of
 from onnxq.layers.names import named
-from onnxq.layers.reading import Reading
+from onnxq.layers.reading import EngineReading
 from onnxq.model import graph as graphs
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "trtexec"
@@ -25,7 +25,7 @@ ENGINES = ("mobilenet_qat", "resnet_a100_fp16", "resnet_a100_qat", "resnet_a100_
 
 @pytest.fixture
 def reading(tmp_path):
-    def of(skip: str) -> Reading:
+    def of(skip: str) -> EngineReading:
         layers, profile = residual_block(skip)
         name = type_of(skip)
         return onnxq.read_layers(written(tmp_path, f"{name}.layers.json", layers),
@@ -121,7 +121,7 @@ def test_two_engines_are_compared_node_by_node(reading):
 
 
 def test_nodes_of_other_names_are_matched_by_what_they_multiply(tmp_path):
-    def engine(name: str, node: str, weights: str, described: str, ms: float) -> Reading:
+    def engine(name: str, node: str, weights: str, described: str, ms: float) -> EngineReading:
         layers = [
             layer(node, reads=(port("x", described),), writes=(port("y", described),),
                   weights=weights)]  # fmt: skip
