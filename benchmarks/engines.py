@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from cases import Bench, Case, Output, feeds, quantized, say
 
@@ -30,10 +34,18 @@ def verdict(bench: Bench, case: Case, model: Output) -> dict[str, Any]:
     or why it cannot be read.
     """
     say(f"{case.title}: building {model.path.name}")
-    out = model.path.with_suffix(".engine")
-    options = BuildOptions(backend=TOOL, shapes=_shapes(bench, case, model))
-    result = build(model.path, out, options=options)
-    planned = planned_products(model)
+    feed = next(feeds(bench, case, "val"))
+    inputs = onnx.load(str(model.path), load_external_data=False).graph.input
+    return coverage_of(model.path, feed if isinstance(feed, dict) else {inputs[0].name: feed})
+
+
+def coverage_of(path: Path, feed: Mapping[str, np.ndarray], tool: str = TOOL) -> dict[str, Any]:
+    """As `verdict`, of a quantized model with its manifest beside it; `feed` says the shapes of
+    dynamic inputs."""
+    out = path.with_suffix(".engine")
+    options = BuildOptions(backend=tool, shapes=_shapes(path, feed))
+    result = build(path, out, options=options)
+    planned = planned_products(path)
     found: dict[str, Any] = {
         "tool": f"{result.backend} {result.version}",
         "arch": result.arch,
@@ -51,20 +63,18 @@ def verdict(bench: Bench, case: Case, model: Output) -> dict[str, Any]:
     return found | {"int8": int8, "others": dict(ran)}
 
 
-def planned_products(model: Output) -> list[str]:
+def planned_products(path: Path) -> list[str]:
     """Names of the nodes the plan quantizes that multiply by weights or one another."""
-    graph = onnx.load(str(model.path), load_external_data=False).graph
+    graph = onnx.load(str(path), load_external_data=False).graph
     ops = {node.name: node.op_type for node in graph.node}
-    return [name for name in model.manifest["quantized_nodes"] if ops[name] in PRODUCTS]
+    manifest = json.loads(path.with_name(path.name + ".manifest.json").read_text("utf-8"))
+    return [name for name in manifest["quantized_nodes"] if ops[name] in PRODUCTS]
 
 
-def _shapes(bench: Bench, case: Case, model: Output) -> tuple[str, ...]:
-    """The shape of one evaluation sample for every dynamic input."""
-    inputs = onnx.load(str(model.path), load_external_data=False).graph.input
-    feed = next(feeds(bench, case, "val"))
-    named = feed if isinstance(feed, dict) else {inputs[0].name: feed}
+def _shapes(path: Path, feed: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The shapes of a sample's dynamic inputs."""
     return tuple(
-        f"{value.name}:{'x'.join(map(str, named[value.name].shape))}"
-        for value in inputs
+        f"{value.name}:{'x'.join(map(str, feed[value.name].shape))}"
+        for value in onnx.load(str(path), load_external_data=False).graph.input
         if any(not axis.HasField("dim_value") for axis in value.type.tensor_type.shape.dim)
     )

