@@ -21,6 +21,7 @@ from onnxq.verbs.calibrating import Calibrated, calibrate_model
 from onnxq.verbs.doctor import doctor
 from onnxq.verbs.engines import Built, Linted, build, lint, mend
 from onnxq.verbs.evaluation import Evaluation
+from onnxq.verbs.golden import judge_device, save_golden
 from onnxq.verbs.layers import compare_layers, read_layers
 from onnxq.verbs.models import Inspection, compare_models, diff, inspect_model
 from onnxq.verbs.plots import plot_histogram, plot_pareto, plot_ranking
@@ -51,6 +52,7 @@ __all__ = [
     "doctor",
     "insert",
     "inspect_model",
+    "judge_device",
     "lint",
     "make_plan",
     "mend",
@@ -70,6 +72,7 @@ __all__ = [
     "recipe",
     "recover",
     "runtime_of",
+    "save_golden",
     "search_plan",
     "sensitivity",
     "sign_data",

@@ -10,7 +10,7 @@ import click
 from onnxq.json_text import to_json
 from onnxq.judge.gates import Thresholds
 from onnxq_cli import streams
-from onnxq_cli.fields import IN, option, options_of, value_of
+from onnxq_cli.fields import IN, OUT, option, options_of, value_of
 from onnxq_cli.options import (
     calib_option,
     command_line,
@@ -29,16 +29,21 @@ from onnxq_cli.sections import verb
     "--calib fixtures/classifier/calib.npy --min-sqnr 20",
     first="calib min_sqnr min_cosine min_agreement per_tensor top",
 )
-@click.argument("reference", metavar="FLOAT", type=IN)
-@click.argument("quantized", metavar="QUANTIZED", type=IN)
-@calib_option()
+@click.argument("reference", metavar="[FLOAT", type=IN, required=False)
+@click.argument("quantized", metavar="QUANTIZED]", type=IN, required=False)
+@calib_option(required=False)
 @running_options
 @option("--per-tensor", is_flag=True, help="Compare every tensor both graphs have, in order.")
 @top_option(20, "Rows of the --per-tensor table, worst first.")
 @options_of(Thresholds)
+@option("--save-golden", type=OUT, help="Keep inputs and outputs of both models, to judge a device "
+        "by where the models are not.")  # fmt: skip
+@option("--golden", type=IN, help="In place of models and data: judge --outputs by these.")
+@option("--outputs", type=IN, help="What a device gave for the inputs in --golden: .npz, or .json "
+        "of polygraphy run --save-outputs.")  # fmt: skip
 @report_option
 @json_option()
-def command(reference: Path, quantized: Path, **options: Any) -> int:
+def command(reference: Path | None, quantized: Path | None, **options: Any) -> int:
     """Compare QUANTIZED (a model or an engine) with FLOAT over DATA, sample by sample.
 
     Exit code 1 where a threshold is missed.
@@ -46,6 +51,12 @@ def command(reference: Path, quantized: Path, **options: Any) -> int:
     from onnxq import api
     from onnxq.report import comparison, text
 
+    if options["golden"] is not None or options["outputs"] is not None:
+        return _device(reference, quantized, options)
+    if reference is None or quantized is None or not options["calib"]:
+        raise click.UsageError("give FLOAT, QUANTIZED and --calib DATA, or --golden and --outputs")
+    if options["save_golden"] is not None:
+        _keep(reference, quantized, options)
     thresholds = value_of(Thresholds, options)
     with Bars() as bars:
         found = api.compare_models(
@@ -61,4 +72,32 @@ def command(reference: Path, quantized: Path, **options: Any) -> int:
         streams.out(to_json(found.as_dict()))
     else:
         text.show(comparison.render(found.as_dict(), options["top"]))
+    return 1 if found.failures else 0
+
+
+def _keep(reference: Path, quantized: Path, options: dict[str, Any]) -> None:
+    """Write the golden outputs."""
+    from onnxq import api
+
+    out, config = options["save_golden"], config_of(options)
+    with Bars() as bars:
+        api.save_golden(reference, quantized, options["calib"], out, config, bars)
+    streams.err(f"onnxq: golden outputs written to {out}")
+
+
+def _device(reference: Path | None, quantized: Path | None, options: dict[str, Any]) -> int:
+    """Judge what a device gave; exit code 1 where it is further off than INT8 is."""
+    from onnxq import api
+    from onnxq.report import golden as report
+    from onnxq.report import text
+
+    if options["golden"] is None or options["outputs"] is None:
+        raise click.UsageError("--golden and --outputs go together; give both")
+    if reference is not None or options["calib"] or options["save_golden"] is not None:
+        raise click.UsageError("--golden takes the place of models and data; leave those out")
+    found = api.judge_device(options["golden"], options["outputs"])
+    if options["as_json"]:
+        streams.out(to_json(found.as_dict()))
+    else:
+        text.show(report.render(found))
     return 1 if found.failures else 0
