@@ -12,7 +12,8 @@ FENCE = re.compile(r"^( *)(`{3,})[^\n]*\n.*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 MEASURED = ("results", "performance", "hardening", "engines")  # name options of benchmarks
 # of trtexec, Polygraphy, Model Optimizer and a benchmark
 OTHERS = {"--stronglyTyped", "--load-inputs", "--save-inputs", "--data-loader-script", "--onnxrt",
-          "--simplify", "--autotune", "--shared", "--help", "--profilingVerbosity"}  # fmt: skip
+          "--simplify", "--autotune", "--shared", "--help", "--profilingVerbosity",
+          "--save-outputs"}  # fmt: skip
 
 
 def options():
