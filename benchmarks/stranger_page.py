@@ -7,6 +7,7 @@ from typing import Any
 
 from markdown import table
 
+DEFAULT = "default"
 KEPT, LOST, BROKEN = 0.97, 0.90, 0.70
 INTRO = """# Models nobody tuned on
 
@@ -22,6 +23,11 @@ samples of which none was calibrated on. The rule for a verdict, fixed before an
 | good | 0.97 or more |
 | doubtful | between 0.70 and 0.99 |
 | poor | below 0.90 |
+"""
+PLANS = """## The same under other plans
+
+What a verdict says of models that are worse than they need be. The limits between the verdicts
+rest on these rows and on those of [the results](results.md).
 """
 REPEAT = """## To repeat
 
@@ -45,8 +51,9 @@ def wrong(row: dict[str, Any]) -> str:
     return "" if right else f"said to be {grade}, and {100 * a:.1f}% agree"
 
 
-def page(rows: list[dict[str, Any]], setup: str) -> str:
-    """The page for the results of models."""
+def page(found: list[dict[str, dict[str, Any]]], setup: str) -> str:
+    """The page for the results of models: plan -> figures."""
+    rows = [plans[DEFAULT] for plans in found if DEFAULT in plans]
     missed = [f"- **{row['title']}**: {why}." for row in rows if (why := wrong(row))]
     judged = [row for row in rows if "refused" not in row]
     refused = [f"- **{row['title']}**: {row['refused']}." for row in rows if "refused" in row]
@@ -54,9 +61,23 @@ def page(rows: list[dict[str, Any]], setup: str) -> str:
                for r in judged if "error" in r.get("engine", {})]  # fmt: skip
     said = f"{len(judged) - len(missed)} of {len(judged)} verdicts are right.\n"
     parts = [INTRO, f"Measured on {setup}.\n", "## Missed\n"]
-    parts.append("\n".join([*missed, *unbuilt, *refused, "", said]))
-    parts += ["## Verdict and task\n", _tasks(judged), "## What it took\n", _costs(judged), REPEAT]
+    parts.append("\n".join([*missed, *unbuilt, "", said]))
+    parts += ["## Nothing to quantize\n", "\n".join([*refused, ""])] if refused else []
+    parts += ["## Verdict and task\n", _tasks(judged), "## What it took\n", _costs(judged)]
+    parts += [PLANS, _plans(found), REPEAT]
     return "\n".join(part for part in parts if part)
+
+
+def _plans(found: list[dict[str, dict[str, Any]]]) -> str:
+    head = ["model", "plan", "worst part", "dB", "least", "agreement", "verdict", "right"]
+    rows = [(name, row) for plans in found for name, row in plans.items() if "refused" not in row]
+    return table(head, [_plan(name, row) for name, row in rows])
+
+
+def _plan(name: str, row: dict[str, Any]) -> list[str]:
+    return [row["title"], name, f"`{row['part']}`", f"{row['sqnr_db']:.1f}",
+            f"{row['least_db']:.1f}", f"{100 * row['agreement']:.1f} ± {100 * row['error']:.1f}%",
+            row["grade"], "**no**" if wrong(row) else "yes"]  # fmt: skip
 
 
 def _tasks(rows: Iterable[dict[str, Any]]) -> str:

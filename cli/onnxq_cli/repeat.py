@@ -49,7 +49,7 @@ def lines(
     for option, value in (*options.items(), ("--seed", config.seed)):
         data += [] if value is None else [option, str(value)]
     data += ["--allow-nonfinite"] if config.allow_nonfinite else []
-    data += ["--check-samples", str(config.check_samples), "-o", "inputs.json"]
+    data += ["--check-samples", str(found.samples), "-o", "inputs.json"]
     limits = [f"{name}:{tolerance(a):.3g}" for name, a in found.items()]
     run = ["polygraphy", "run"]
     onnxrt = ["--onnxrt", "--load-inputs", "inputs.json"]

@@ -6,16 +6,27 @@ off the others are the same to the bit.
 
 from __future__ import annotations
 
+from math import prod
+
 from onnxq.calib.data import Dataset
+from onnxq.model.graph import Graph
+from onnxq.run.macs import work
+from onnxq.run.segments import shapes_at
 
 SHARE = 8  # at most one sample in eight is held out
+USUAL = 8  # where nobody says how many
+RICH = 16  # more than the usual number is one sample in sixteen, so that few data stay as they are
+MOST = 64
+HELD = 1 << 22  # values of the float outputs that are held
+SECOND = 10**10  # multiply-accumulates that two cores do in about a second
 
 
-def held_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
-    """(samples to calibrate on, at most `count` samples to judge by).
+def held_out(dataset: Dataset, count: int | None) -> tuple[Dataset, Dataset]:
+    """(samples to calibrate on, at most `count` samples to judge by; None is 8).
 
     With fewer than eight samples none can be spared: then the judges are among the calibrated.
     """
+    count = USUAL if count is None else count
     if count <= 0:
         return dataset, dataset.select([])
     order = content_order(dataset)
@@ -25,6 +36,24 @@ def held_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
     chosen = set(order[:spared])
     rest = [i for i in range(len(dataset)) if i not in chosen]
     return dataset.select(rest), dataset.select(sorted(chosen))
+
+
+def affordable(graph: Graph, dataset: Dataset) -> int:
+    """How many samples to judge by where nobody says: 8, and of more than 128 samples one in 16, up
+    to 64, to what a second's inference allows and to what the float outputs may hold.
+
+    Counted, not timed: the same on every machine, and in any order of the data.
+    """
+    many = min(len(dataset) // RICH, MOST)
+    if many <= USUAL:
+        return USUAL
+    largest = max(dataset.shapes(), key=lambda found: sum(map(prod, found.values())))
+    shapes = shapes_at(graph, largest)
+    takes = work(graph, shapes)
+    if takes is None:
+        return USUAL
+    held = sum(prod(shapes[t.name]) for t in graph.outputs if t.name in shapes)
+    return max(USUAL, min(many, SECOND // max(takes, 1), HELD // max(held, 1)))
 
 
 def content_order(dataset: Dataset) -> list[int]:

@@ -28,7 +28,7 @@ class Keywords(TypedDict, total=False):
     seed: int | None
     preprocess: str | None
     workers: int
-    check_samples: int
+    check_samples: int | None
     requantize: bool
     allow_nonfinite: bool
     external_data: bool

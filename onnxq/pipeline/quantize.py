@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 from onnxq import files
 from onnxq.calib.data import Dataset
-from onnxq.calib.holdout import held_out
+from onnxq.calib.holdout import affordable, held_out
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
@@ -126,7 +126,10 @@ def quantize(
     with clock("calibrate"):
         dataset = data(source, calib, config)
         original.hold(source, dataset, runtime_of(config))
-        rest, check = held_out(dataset, config.check_samples)
+        count = config.check_samples
+        rest, check = held_out(
+            dataset, affordable(source.graph, dataset) if count is None else count
+        )
     with clock("recover"):
         source, outcomes = reshape(source, chosen, rest, config, progress, stats_from)
     with clock("calibrate"):
