@@ -18,8 +18,9 @@ from onnxq_cli.sections import verb
 @click.argument("model", type=IN)
 @option("-o", "--out", type=OUT, required=True, help="Where the prepared model goes.")
 @option("--requantize", is_flag=True, help="Take out the Q/DQ of a quantized MODEL first.")
+@option("--fix", multiple=True, metavar="NAME=VALUE", help="Take an input for a constant.")
 @json_option("Print JSON instead of a table.")
-def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
+def command(model: Path, out: Path, requantize: bool, fix: tuple[str, ...], as_json: bool) -> int:
     """Fold BatchNorm and constants, name every node, raise the opset: MODEL as it is planned."""
     from onnxq import api
     from onnxq.model import graph
@@ -28,7 +29,7 @@ def command(model: Path, out: Path, requantize: bool, as_json: bool) -> int:
     from onnxq.table import Table
 
     before = graph.load(model)
-    source = api.prepare(model, Config(requantize=requantize))
+    source = api.prepare(model, Config(requantize=requantize, fix=fix))
     api.write_prepared(source, out)
     ops = (Counter(n.op for n in before.nodes), Counter(n.op for n in source.graph.nodes))
     if as_json:

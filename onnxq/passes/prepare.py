@@ -12,6 +12,7 @@ from onnxq.passes.cancel_transposes import cancel_transposes
 from onnxq.passes.fold_affine import fold_affine
 from onnxq.passes.fold_bn import fold_bn
 from onnxq.passes.fold_constants import fold_constants
+from onnxq.passes.fold_ifs import fold_ifs
 from onnxq.passes.fold_pads import fold_pads
 from onnxq.passes.in_bodies import in_bodies
 from onnxq.passes.infer_shapes import infer_shapes
@@ -56,6 +57,8 @@ PREPARE: tuple[Pass, ...] = (
     in_bodies(remove_identity),
     infer_shapes,
     in_bodies(fold_constants),
+    fold_ifs,
+    in_bodies(remove_identity),
     in_bodies(fold_affine),
     in_bodies(fold_bn),
     in_bodies(fold_affine),

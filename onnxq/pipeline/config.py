@@ -14,6 +14,7 @@ from onnxq.calib.preprocess import preprocess_of
 from onnxq.errors import PlanError
 from onnxq.files import write_text
 from onnxq.option import Said, option, settle
+from onnxq.passes.fix_inputs import fixed
 from onnxq.recover.choice import ALGORITHMS, parse
 from onnxq.run.providers import CHOICES as PROVIDERS
 from onnxq.targets.options import PlanOptions
@@ -77,6 +78,10 @@ class Config:
         None, "Samples held out of calibration to compare FP32 with INT8. Default: 8; of more than "
         "128 one in 16, up to 64 and to about a second's inference.", "Calibration", "N", least=0,
     )  # fmt: skip
+    fix: tuple[str, ...] = option(
+        (), "Take an input for a constant, such as sr=16000: the branches of an If that it chooses "
+        "become part of the graph. Repeatable.", "Placement", "NAME=VALUE",
+    )  # fmt: skip
     requantize: bool = option(False, "Take the Q/DQ out of MODEL first.", "Placement")
     allow_nonfinite: bool = option(False, "Drop samples that hold NaN or Inf.", "Calibration")
     external_data: bool = option(False, "Weights in a file beside the model.", "Output")
@@ -103,6 +108,7 @@ class Config:
         placement = replace(self.placement, high_precision=self.high_precision)
         object.__setattr__(self, "placement", placement)  # some rules look at the type around them
         parse(self.recover)
+        fixed(self.fix)
         if self.preprocess is not None:
             preprocess_of(self.preprocess)
         if self.max_memory < 1:

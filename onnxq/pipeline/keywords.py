@@ -29,6 +29,7 @@ class Keywords(TypedDict, total=False):
     preprocess: str | None
     workers: int
     check_samples: int | None
+    fix: Several
     requantize: bool
     allow_nonfinite: bool
     external_data: bool

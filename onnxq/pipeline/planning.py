@@ -6,10 +6,12 @@ import math
 
 from onnxq.errors import ModelError, PlanError
 from onnxq.model.graph import WEIGHTED, constant_of, within
+from onnxq.passes.fold_ifs import deciding_inputs
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
 from onnxq.plan import Plan
 from onnxq.targets import placement
+from onnxq.targets.bodies import IN_BRANCH
 
 
 def plan(source: Source, config: Config | None = None) -> Plan:
@@ -24,7 +26,10 @@ def refuse_empty(plan: Plan, source: Source) -> None:
     """Raises PlanError for a plan that quantizes nothing."""
     if not plan.edges:
         reasons = sorted(set(plan.skipped.values())) or ["it has no Conv, Gemm or MatMul"]
-        raise PlanError(f"nothing to quantize in '{source.path}': {'; '.join(reasons[:3])}")
+        said = "; ".join(reasons[:3])
+        if IN_BRANCH in plan.skipped.values() and (inputs := deciding_inputs(source.graph)):
+            said += f"; --fix {inputs[0]}=VALUE takes the branch that this input chooses"
+        raise PlanError(f"nothing to quantize in '{source.path}': {said}")
 
 
 def refuse_unsound(plan: Plan, source: Source) -> None:

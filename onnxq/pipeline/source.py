@@ -15,6 +15,7 @@ from onnxq.model import model_file, stored
 from onnxq.model.graph import Graph, Tensor, within
 from onnxq.model.model_file import ModelFile, ModelLike
 from onnxq.passes.apply import Pass, apply, run_pass
+from onnxq.passes.fix_inputs import fix_inputs, fixed
 from onnxq.passes.prepare import PREPARE
 from onnxq.passes.prepare import prepare as prepare_graph
 from onnxq.passes.raise_opset import raise_opset_to
@@ -134,13 +135,15 @@ def prepare(
 
 
 def given(source: Source) -> Graph:
-    """The graph that was prepared: that of the file, without its Q/DQ if it had some."""
+    """The graph that was prepared: that of the file, without its Q/DQ if it had some, and with
+    constants for the inputs that are fixed."""
     assert source.preparation is not None
     return _as_float(graphs.load(source.path), source.path, source.preparation.config)
 
 
 def _as_float(graph: Graph, path: Path, config: Config) -> Graph:
-    """`graph`, its Q/DQ taken out in place if `config` says so; raises ModelError for others."""
+    """`graph`, its Q/DQ taken out and its inputs fixed in place if `config` says so; raises
+    ModelError for others."""
     if found := quantized_nodes(graph):
         if not config.requantize and not only_weights(graph):
             raise ModelError(
@@ -149,6 +152,8 @@ def _as_float(graph: Graph, path: Path, config: Config) -> Graph:
             )
         if config.requantize:
             run_pass(strip_qdq, graph, graph)
+    if config.fix:
+        run_pass(fix_inputs(fixed(config.fix)), graph, graph)
     return graph
 
 

@@ -16,6 +16,9 @@ from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.options import PlanOptions, is_weighted
 from onnxq.targets.specs import inputs_of
 
+IN_BRANCH = (
+    "in-branch: what it reads is computed inside an If, Loop or Scan, where no range is observed"
+)
 FloatReason = Callable[[Node, PlanOptions, Scheme], str | None]
 
 
@@ -53,8 +56,5 @@ def _unseen(node: Node, edges: Mapping[Edge, QuantSpec], main: set[int]) -> str 
     for edge in edges:
         tensor = node.inputs[edge.input]
         if constant_of(tensor) is None and id(tensor) not in main:
-            return (
-                "in-branch: what it reads is computed inside an If, Loop or Scan, where no range "
-                "is observed"
-            )
+            return IN_BRANCH
     return None

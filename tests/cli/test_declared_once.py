@@ -45,6 +45,7 @@ OTHERS = {
     ("recipe", "top"),  # numbers of nodes to leave float
     ("compare", "top"),
     ("diff", "top"),
+    ("prepare", "fix"),
     ("prepare", "requantize"),
     ("plot", "method"),  # methods to draw
     ("lint", "backend"),  # whose documentation, or behaviour
