@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
+
 from onnxq.errors import OnnxqError
 
 Shape = tuple[int, ...]
+SEEN = "onnxq.shapes"  # the entry of a model's metadata
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,30 @@ def profile_of(samples: Iterable[Mapping[str, Shape]]) -> tuple[str, ...]:
     return tuple(map(str, shapes_seen(kept)))
 
 
-def suggested(manifest: Path, dims: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
-    """A text for each of these inputs, whose dynamic axes are negative, of the shapes that a
-    manifest says were seen; none where it does not say it of all, or says what does not fit."""
+def remembered(model: onnx.ModelProto, manifest: Path) -> tuple[str, ...]:
+    """`name:min:opt:max` for each dynamic input of a quantized model, of the data that it was
+    quantized with: by its own metadata, or by the manifest beside it. () where they do not say it
+    of all, or say what does not fit."""
+    dims = {i.name: _dims(i) for i in model.graph.input if -1 in _dims(i)}
     with contextlib.suppress(OnnxqError, OSError, ValueError, LookupError, TypeError):
-        seen = json.loads(manifest.read_text("utf-8"))["data"]["shapes"]
+        own = next((p.value for p in model.metadata_props if p.key == SEEN), None)
+        seen = json.loads(own) if own else json.loads(manifest.read_text("utf-8"))["data"]["shapes"]
         rows = [InputShape(n, *(tuple(seen[n][k]) for k in ("min", "opt", "max"))) for n in dims]
         texts = tuple(map(str, rows))
         if parse_shapes(texts) == tuple(rows) and all(_fits(row, dims[row.name]) for row in rows):
             return texts
     return ()
+
+
+def documented(shapes: Iterable[InputShape]) -> dict[str, dict[str, Shape]]:
+    """Shapes as the manifest and the metadata of a model hold them."""
+    return {s.name: {"min": s.min, "opt": s.opt, "max": s.max} for s in shapes}
+
+
+def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """The shape of an input, -1 for an axis of any length."""
+    dims = value.type.tensor_type.shape.dim
+    return tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims)
 
 
 def _fits(row: InputShape, dims: Sequence[int]) -> bool:

@@ -25,7 +25,7 @@ from onnxq.json_text import plain
 from onnxq.judge.accuracy import Agreement, Agreements
 from onnxq.judge.grade import Verdict
 from onnxq.model.graph import Graph, constant_of, within
-from onnxq.model.input_shapes import InputShape
+from onnxq.model.input_shapes import SEEN, InputShape, documented
 from onnxq.model.model_file import ModelFile
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
@@ -197,7 +197,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
             "digest": stats.data,
             "samples": stats.samples,
             **_preprocess(config),
-            "shapes": {s.name: {"min": s.min, "opt": s.opt, "max": s.max} for s in remarks.shapes},
+            "shapes": documented(remarks.shapes),
         },
         nodes=node_counts(values.graph, plan),
         agreement={
@@ -245,6 +245,7 @@ def digest(manifest: Manifest) -> dict[str, str]:
         "onnxq.method": manifest.config["method"],
         "onnxq.quantized_nodes": str(sum(nodes["quantized"].values())),
         "onnxq.float_nodes": str(sum(nodes["float"].values())),
+        SEEN: json.dumps(manifest.data["shapes"]),
         "onnxq.manifest_sha256": hash_of(manifest.document(), TIMES),
     }
 

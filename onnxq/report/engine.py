@@ -22,6 +22,9 @@ def render(document: dict[str, Any], top: int = 20) -> RenderableType:
     """Tables of an `onnxq build` report (its JSON document)."""
     build, verdict = document["build"], document.get("verdict", {})
     parts: list[RenderableType] = [line(_headline(build))]
+    if build["shapes"]:
+        said = " ".join(build["shapes"])
+        parts.append(line(f"profile of the data that it was quantized with: {said}"))
     if not document["ok"]:
         parts += [line(f"REFUSED {problem}", "red") for problem in document["problems"]]
         parts += [line(f"  {why}") for why in document["explained"]]

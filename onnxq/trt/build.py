@@ -25,10 +25,9 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from onnxq.errors import ModelError, OnnxqError
-from onnxq.escaping import shell_word
 from onnxq.files import refuse
 from onnxq.model.external import files_beside
-from onnxq.model.input_shapes import parse_shapes, suggested
+from onnxq.model.input_shapes import parse_shapes, remembered
 from onnxq.option import option
 from onnxq.progress import Progress, silent
 from onnxq.trt.backend import MODULES, Backend, find_backend, has_gpu
@@ -79,7 +78,8 @@ class Problem:
 class BuildResult:
     """What came of a build. `engine` is None where TensorRT refused; `problems` says why.
 
-    log: TensorRT's warnings and errors, in order, each once. seconds: building alone.
+    log: TensorRT's warnings and errors, in order, each once. seconds: building alone. shapes: of
+    the profile, where it was taken from the data that the model was quantized with.
     """
 
     backend: str
@@ -90,6 +90,7 @@ class BuildResult:
     seconds: float = 0.0
     problems: tuple[Problem, ...] = ()
     log: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -115,7 +116,9 @@ def build(
     model, out = Path(model), Path(out)
     if not model.is_file():
         raise ModelError(f"no model at '{model}'; check the path")
-    _check_weights(model)
+    seen = _look_at(model)
+    shapes = () if options.shapes else seen
+    options = replace(options, shapes=options.shapes or seen)
     backend = find_backend(options.backend)
     arch = _architecture(backend, options.arch)
     refuse(out)
@@ -127,7 +130,7 @@ def build(
         for event in events:
             if event["event"] == "unwritten":
                 raise OSError(event["errno"], os.strerror(event["errno"]), str(out))
-        result = _result(model, events, ending, backend, arch)
+        result = replace(_result(events, ending, backend, arch), shapes=shapes)
         if result.engine is None:
             return result
         unfinished.replace(out)
@@ -136,11 +139,14 @@ def build(
     return replace(result, engine=out)
 
 
-def _check_weights(model: Path) -> None:
-    """Raises ModelError for a model whose weights are not its own; one that is no model at all is
-    TensorRT's to refuse."""
+def _look_at(model: Path) -> tuple[str, ...]:
+    """The profile that a model remembers of the data that it was quantized with. Raises ModelError
+    for one whose weights are not its own; one that is no model at all is TensorRT's to refuse."""
     with contextlib.suppress(DecodeError, ValueError):
-        files_beside(model, onnx.load(model, load_external_data=False))
+        read = onnx.load(model, load_external_data=False)
+        files_beside(model, read)
+        return remembered(read, model.with_name(f"{model.name}.manifest.json"))
+    return ()
 
 
 def _architecture(backend: Backend, asked: str | None) -> str:
@@ -229,14 +235,12 @@ def _events(lines: Iterable[str], progress: Progress) -> Iterator[dict[str, Any]
             yield event
 
 
-def _result(
-    model: Path, events: list[dict[str, Any]], ending: str, backend: Backend, arch: str
-) -> BuildResult:
+def _result(events: list[dict[str, Any]], ending: str, backend: Backend, arch: str) -> BuildResult:
     found: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         found.setdefault(event["event"], []).append(event)
     if "dynamic" in found:
-        raise OnnxqError(_needs_shapes(model, found["dynamic"]))
+        raise OnnxqError(_needs_shapes(found["dynamic"]))
     if "error" in found:
         raise OnnxqError(found["error"][0]["text"])
     result = BuildResult(
@@ -258,12 +262,7 @@ def _result(
     return replace(result, problems=tuple(Problem(m) for m in dict.fromkeys(messages)))
 
 
-def _needs_shapes(model: Path, inputs: list[dict[str, Any]]) -> str:
+def _needs_shapes(inputs: list[dict[str, Any]]) -> str:
     listed = ", ".join(f"'{e['name']}' {tuple(e['dims'])}" for e in inputs)
-    manifest = model.with_name(f"{model.name}.manifest.json")
-    if seen := suggested(manifest, {e["name"]: e["dims"] for e in inputs}):
-        words = " ".join(f"--shapes {shell_word(text)}" for text in seen)
-        return (f"these inputs are dynamic: {listed}; give {words}, which are the shapes of the "
-                "data that it was quantized with")  # fmt: skip
     return (f"these inputs are dynamic: {listed}; give --calib DATA to take the shapes it has, or "
             "--shapes name:min:opt:max for each")  # fmt: skip

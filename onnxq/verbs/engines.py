@@ -135,6 +135,7 @@ def build(
         return Built(result, judge(graph, load_engine(result.engine)))
     found = (explain(p.message, graph, p.node) for p in result.problems)
     explained = tuple(f for f in found if f is not None)
+    options = replace(options, shapes=options.shapes or result.shapes)
     remove = tuple(bisecting.bisect(graph, options, progress)) if bisect else None
     return Built(result, None, explained, remove)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -115,7 +114,9 @@ def test_a_dynamic_input_needs_a_shape_and_is_told_how(dynamic: Path, tmp_path: 
         build(dynamic, tmp_path / "e.engine", options=RTX)
 
 
-def test_a_dynamic_model_that_was_quantized_is_told_the_shapes_of_the_data(tmp_path: Path) -> None:
+def test_a_dynamic_model_that_was_quantized_is_built_with_the_shapes_of_the_data(
+    tmp_path: Path,
+) -> None:
     path = model(tmp_path, "(float[N,L,16] x) => (float[N,L,16] y) { y = MatMul(x, w) }")
     proto = onnx.load(path)
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(16, dtype="f4"), "w"))
@@ -125,11 +126,32 @@ def test_a_dynamic_model_that_was_quantized_is_told_the_shapes_of_the_data(tmp_p
         np.save(tmp_path / f"{i}.npy", rng.normal(size=(1, length, 16)).astype("f4"))
     quantized = tmp_path / "q.onnx"
     api.write(api.quantize(path, [str(tmp_path / f"{i}.npy") for i in range(3)]), quantized)
-    with pytest.raises(OnnxqError, match=r"'x' \(-1, -1, 16\); give --shapes (\S+), which") as e:
-        build(quantized, tmp_path / "e.engine", options=RTX)
-    shapes = re.search(r"--shapes (\S+),", str(e.value))[1]
-    assert shapes == "x:1x2x16:1x3x16:1x3x16"
-    assert build(quantized, tmp_path / "e.engine", options=replace(RTX, shapes=(shapes,))).ok
+    engine = tmp_path / "e.engine"
+    shapes = ("x:1x2x16:1x3x16:1x3x16",)
+    assert build(quantized, engine, options=RTX).shapes == shapes
+    quantized.with_name("q.onnx.manifest.json").unlink()  # the model itself remembers
+    assert build(quantized, engine, options=RTX).shapes == shapes
+    own = replace(RTX, shapes=("x:1x4x16",))
+    assert build(quantized, engine, options=own).shapes == ()  # what is said outright goes first
+
+
+def test_inputs_whose_lengths_belong_together_have_a_profile_that_a_sample_has(
+    tmp_path: Path,
+) -> None:
+    path = model(tmp_path, "(float[N,16] x, float[M,16] y, float s) => (float[K,16] z) "
+                 "{ a = MatMul(x, w) b = Mul(a, s) z = Concat<axis=0>(b, y) }")  # fmt: skip
+    proto = onnx.load(path)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(16, dtype="f4"), "w"))
+    onnx.save(proto, path)
+    rng = np.random.default_rng(0)
+    feeds = [
+        {"x": rng.normal(size=(n, 16)).astype("f4"), "y": rng.normal(size=(m, 16)).astype("f4"),
+         "s": np.float32(2)} for n, m in ((2, 6), (4, 4), (4, 4), (6, 2), (5, 3))
+    ]  # fmt: skip
+    quantized = tmp_path / "q.onnx"
+    api.quantize(path, feeds).save(quantized)
+    found = build(quantized, tmp_path / "e.engine", options=RTX)
+    assert found.shapes == ("x:2x16:4x16:6x16", "y:2x16:4x16:6x16")
 
 
 @pytest.mark.parametrize("shapes", ["x:2x8", "x:1x8:2x8:4x8"])
