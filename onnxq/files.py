@@ -6,9 +6,10 @@ import atexit
 import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnxq.errors import ModelError, OnnxqError
@@ -31,18 +32,45 @@ class _Unfinished:
 
 @dataclass
 class _Group:
-    """What is to appear together, and what is to go then."""
+    """What is to appear together, and what is to go then. begun: every temporary name."""
 
-    files: list[_Unfinished]
-    old: list[Path]
+    files: list[_Unfinished] = field(default_factory=list)
+    old: list[Path] = field(default_factory=list)
+    begun: list[Path] = field(default_factory=list)
 
     def clear(self) -> None:
         """Remove what is not finished."""
-        for file in self.files:
-            file.temporary.unlink(missing_ok=True)
+        for temporary in self.begun:
+            temporary.unlink(missing_ok=True)
+
+
+@dataclass
+class Left:
+    """What this process has written so far, and the files of that which the same command, where
+    it is interrupted, goes on from."""
+
+    written: dict[Path, None] = field(default_factory=dict)
+    kept: dict[Path, None] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Begin anew, with another command."""
+        self.written.clear()
+        self.kept.clear()
+
+    def __str__(self) -> str:
+        """What is there after an interruption, in words."""
+        kept = [path for path in self.kept if path.exists()]
+        if kept:
+            return f"the same command goes on from '{kept[0]}'"
+        if self.written:
+            named = ", ".join(f"'{path}'" for path in self.written)
+            return f"written before that: {named}"
+        return "nothing was written"
 
 
 _GROUP: ContextVar[_Group | None] = ContextVar("group", default=None)
+APPEARING = threading.Lock()  # held while files get their names: no moment to end the process
+LEFT = Left()
 
 
 @contextlib.contextmanager
@@ -54,12 +82,13 @@ def together() -> Iterator[None]:
     if _GROUP.get() is not None:
         yield
         return
-    group = _Group([], [])
+    group = _Group()
     token = _GROUP.set(group)
     atexit.register(group.clear)  # for an end that does not unwind
     try:
         yield
-        _appear(sorted(group.files, key=lambda file: file.last))
+        with APPEARING:
+            _appear(sorted(group.files, key=lambda file: file.last))
         for path in group.old:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -85,6 +114,7 @@ def replacing(path: Path, last: bool = False) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
+    group.begun.append(temporary)
     try:
         yield temporary
     except BaseException:
@@ -144,6 +174,8 @@ def _appear(files: list[_Unfinished]) -> None:
         for file in reversed(begun):
             _undo(file)
         raise
+    else:
+        LEFT.written.update(dict.fromkeys(file.path for file in files))
     finally:
         for file in begun:
             file.before.unlink(missing_ok=True)

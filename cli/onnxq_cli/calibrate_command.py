@@ -9,6 +9,7 @@ import click
 
 from onnxq.errors import DataError
 from onnxq.json_text import to_json
+from onnxq.progress import stage
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
 from onnxq_cli.options import (
@@ -101,11 +102,11 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
             stats_from=counted, checkpoint=options["stats_path"], progress=bars,
             executor=options["executor"], enough=options["enough"],
         )  # fmt: skip
-    ranges = found.ranges
-    with together():
-        if options["stats_path"]:
-            found.stats.save(options["stats_path"])
-        ranges.save(out)
+        ranges = found.ranges
+        with stage("write"), together():
+            if options["stats_path"]:
+                found.stats.save(options["stats_path"])
+            ranges.save(out)
     if found.enough is not None and as_json:
         streams.out(to_json(found.enough.as_dict()))
     elif found.enough is not None:

@@ -63,11 +63,11 @@ def command(reference: Path | None, quantized: Path | None, **options: Any) -> i
             reference, quantized, options["calib"], thresholds, config_of(options),
             per_tensor=options["per_tensor"], progress=bars,
         )  # fmt: skip
-    if options["report"] is not None:
-        from onnxq.report.html import verbs, write_page
+        if options["report"] is not None:
+            from onnxq.report.html import verbs, write_page
 
-        page = verbs.compared(reference, quantized, found, command_line())
-        write_page(page, options["report"])
+            page = verbs.compared(reference, quantized, found, command_line())
+            write_page(page, options["report"])
     if options["as_json"]:
         streams.out(to_json(found.as_dict()))
     else:

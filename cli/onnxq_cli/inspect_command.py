@@ -59,9 +59,9 @@ def command(
         found = api.inspect_model(
             model, pattern, manifest=manifest, calib=calib, config=config, progress=bars
         )
-    with readable(model):
-        document = found.as_dict()
-        shown = _text(found, document, everything)
+        with readable(model):
+            document = found.as_dict()
+            shown = _text(found, document, everything)
     if as_json:
         streams.out(to_json(document))
     else:

@@ -14,6 +14,7 @@ from onnxq.trt.rule import Severity
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.options import json_option
+from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
 
@@ -71,9 +72,10 @@ def command(
 
     if mend != (out is not None):
         raise click.UsageError("--fix and -o go together: say where the mended model goes")
-    found = (api.mend if mend else api.lint)(model, backend, calib, Config(preprocess=preprocess))
-    shown = at_least(found.findings, severity)
-    with together():
+    run, config = api.mend if mend else api.lint, Config(preprocess=preprocess)
+    with Bars(), together():
+        found = run(model, backend, calib, config)
+        shown = at_least(found.findings, severity)
         if out is not None:
             found.save(out)
         if sarif is not None:

@@ -19,9 +19,10 @@ import click
 
 from onnxq import __version__
 from onnxq.errors import OnnxqError
+from onnxq.files import LEFT
 from onnxq_cli import streams
 from onnxq_cli.paths import keep_inputs
-from onnxq_cli.signals import handle_signals
+from onnxq_cli.signals import INTERRUPTED, end, handle_signals
 from onnxq_cli.verbosity import add_verbosity, listen
 
 COMMANDS = {  # in the order of the pipeline
@@ -86,9 +87,15 @@ add_verbosity(cli)
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: run a command, turn every user's mistake into one line and exit code 2."""
-    streams.prepare()
-    handle_signals()
-    sys.exit(run(args))
+    try:
+        streams.prepare()
+        handle_signals()
+        code = run(args)
+    except KeyboardInterrupt:  # before the command began, or behind it
+        code = _say(f"interrupted; {LEFT}", INTERRUPTED)
+    if code == INTERRUPTED:  # threads of a pool may be in the midst of something long
+        end(code)
+    sys.exit(code)
 
 
 def run(args: Sequence[str] | None = None) -> int:
@@ -96,6 +103,7 @@ def run(args: Sequence[str] | None = None) -> int:
     log = logging.getLogger("onnxq")
     level, handlers = log.level, log.handlers[:]
     listen()
+    LEFT.clear()
     try:
         return _run(args)
     finally:
@@ -109,10 +117,8 @@ def _run(args: Sequence[str] | None) -> int:
         result = cli.main(args=words, prog_name="onnxq", standalone_mode=False, obj=words)
         sys.stdout.flush()  # or what cannot be written comes up after everything
         return result if isinstance(result, int) else 0
-    except click.exceptions.Abort:
-        return _say("interrupted; nothing was written", 130)
-    except KeyboardInterrupt:
-        return _say("interrupted; nothing was written", 130)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _say(f"interrupted; {LEFT}", INTERRUPTED)
     except click.exceptions.Exit as e:
         return e.exit_code
     except click.exceptions.NoArgsIsHelpError as e:

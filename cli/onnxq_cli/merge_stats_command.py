@@ -8,6 +8,7 @@ import click
 
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
 
@@ -19,8 +20,9 @@ def command(stats: tuple[Path, ...], out: Path) -> int:
     from onnxq import api
     from onnxq.words import count
 
-    merged = api.merge_stats(stats)
-    merged.save(out)
+    with Bars():
+        merged = api.merge_stats(stats)
+        merged.save(out)
     found = {"file": len(stats), "sample": merged.samples, "tensor": len(merged.histograms)}
     counted = ", ".join(count(n, noun) for noun, n in found.items())
     streams.out(f"{counted}; written to {out}")

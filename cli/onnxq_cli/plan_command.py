@@ -11,6 +11,7 @@ from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
 from onnxq_cli.options import config_of, config_option, json_option, placement_options
+from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
 
@@ -30,8 +31,9 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     from onnxq.report import text
 
     config = config_of(options)
-    source = api.prepare(model, config)
-    made = api.plan(source, config)
+    with Bars():
+        source = api.prepare(model, config)
+        made = api.plan(source, config)
     made.save(out)
     counts = manifest.node_counts(source.graph, made)
     if as_json:

@@ -11,6 +11,7 @@ from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
 from onnxq_cli.options import json_option
+from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
 
@@ -28,9 +29,10 @@ def command(model: Path, out: Path, requantize: bool, fix: tuple[str, ...], as_j
     from onnxq.report import text
     from onnxq.table import Table
 
-    before = graph.load(model)
-    source = api.prepare(model, Config(requantize=requantize, fix=fix))
-    api.write_prepared(source, out)
+    with Bars():
+        before = graph.load(model)
+        source = api.prepare(model, Config(requantize=requantize, fix=fix))
+        api.write_prepared(source, out)
     ops = (Counter(n.op for n in before.nodes), Counter(n.op for n in source.graph.nodes))
     if as_json:
         document = {"before": dict(ops[0]), "after": dict(ops[1]), "notes": list(source.notes)}

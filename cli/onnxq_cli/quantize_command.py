@@ -10,6 +10,7 @@ import click
 
 from onnxq.json_text import to_json
 from onnxq.pipeline.config import Config
+from onnxq.progress import stage
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.next_step import following
@@ -81,11 +82,11 @@ def command(**options: Any) -> int:
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     with Bars() as bars:
         result = api.quantize(model, calib, config, plan_from=plan, stats_from=stats, progress=bars)
-    told = (model, out, calib, config)
-    plain = config.io == "keep" and result.record.agreement["session"] == "plain"
-    repeat = lines(*told, result.agreement) if plain else None
-    result = result.told(repeat, following(*told, result.verdict))
-    result = _write(result, out, config, options)
+        told = (model, out, calib, config)
+        plain = config.io == "keep" and result.record.agreement["session"] == "plain"
+        repeat = lines(*told, result.agreement) if plain else None
+        result = result.told(repeat, following(*told, result.verdict))
+        result = _write(result, out, config, options)
     if options["as_json"]:
         streams.out(to_json(result.manifest))
     else:
@@ -98,8 +99,9 @@ def _planned(model: Path, config: Config, plan: Plan | None, options: dict[str, 
     """Stop after the plan: write it where that is asked for, and print it."""
     from onnxq import api
 
-    source = api.prepare(model, config, plan)
-    made = plan or api.plan(source, config)
+    with Bars():
+        source = api.prepare(model, config, plan)
+        made = plan or api.plan(source, config)
     made.check_model(source.sha256)
     _save(made, options["save_plan"])
     streams.out(_plan_json(made) if options["as_json"] else made.to_yaml().rstrip("\n"))
@@ -111,7 +113,7 @@ def _write(result: Quantized, out: Path, config: Config, options: dict[str, Any]
     from onnxq import api
     from onnxq.files import together
 
-    with together():
+    with stage("write"), together():
         result = api.write(result, out, config)
         values = (result.plan, result.stats, result.ranges, config)
         for key, value in zip(SAVED, values, strict=True):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ import click
 
 from onnxq.errors import OnnxqError
 from onnxq.pipeline.config import Config
+from onnxq.progress import stage
 from onnxq.search.options import SearchOptions
 from onnxq.verbs.searching import COUNTS
 from onnxq_cli import streams
@@ -85,8 +88,8 @@ def command(**options: Any) -> int:
         )  # fmt: skip
         # not with the recipe's statistics: a recovery may change the graph
         result = api.quantize(model, options["calib"], config, plan_from=found.plan, progress=bars)
-    with _new_folder(folder) as unfinished:
-        _write(unfinished, found, result, config, model)
+        with stage("write"), _new_folder(folder) as unfinished:
+            _write(unfinished, found, result, config, model)
     if options["as_json"]:
         streams.out(found.to_json().rstrip("\n"))
     else:
@@ -102,6 +105,8 @@ def command(**options: Any) -> int:
 def _new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` at the end, or goes away on an error."""
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    clear = partial(shutil.rmtree, made, ignore_errors=True)
+    atexit.register(clear)  # for an end that does not unwind
     try:
         yield made
         umask = os.umask(0)
@@ -109,7 +114,8 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         made.chmod(0o777 & ~umask)
         made.rename(folder)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        clear()
+        atexit.unregister(clear)
 
 
 def _write(folder: Path, found: Recipe, result: Quantized, config: Config, model: Path) -> None:

@@ -11,6 +11,7 @@ from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
 from onnxq_cli.options import command_line
 from onnxq_cli.paths import check_folder, keep_apart
+from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
 
@@ -36,6 +37,7 @@ def command(model: Path, **options: Any) -> int:
     keep_apart((out,), (model, *options.values()))
     if model.is_file():  # if it is not, that is what is said
         check_folder(out)
-    api.write_report(model, out, Sources(**options), command_line())
+    with Bars():
+        api.write_report(model, out, Sources(**options), command_line())
     streams.out(f"wrote {out}")
     return 0

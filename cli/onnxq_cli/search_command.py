@@ -87,7 +87,7 @@ def command(**options: Any) -> int:
             choices=choices, plan_from=plan, stats_from=stats, progress=bars,
             executor=options["executor"],
         )  # fmt: skip
-    _write(found, out, config, options)
+        _write(found, out, config, options)
     result = found.result
     if options["as_json"]:
         streams.out(result.to_json().rstrip("\n"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,30 +75,17 @@ def command(**options: Any) -> int:
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     config = config_of(options)
-    try:
-        with Bars() as bars:
-            found = api.rank_nodes(
-                options["model"], options["calib"], value_of(Options, options), config, evaluation,
-                plan_from=plan, stats_from=stats, progress=bars, executor=options["executor"],
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        return _interrupted(options["resume"])
-    _write(found, config, options)
+    with Bars() as bars:
+        found = api.rank_nodes(
+            options["model"], options["calib"], value_of(Options, options), config, evaluation,
+            plan_from=plan, stats_from=stats, progress=bars, executor=options["executor"],
+        )  # fmt: skip
+        _write(found, config, options)
     if options["as_json"]:
         streams.out(found.ranking.to_json().rstrip("\n"))
     else:
         text.show(report.render(found.ranking, options["top"]))
     return 0
-
-
-def _interrupted(resume: Path | None) -> int:
-    kept = (
-        f"the same command goes on from '{resume}'"
-        if resume and resume.exists()
-        else "nothing was written"
-    )
-    streams.err(f"onnxq: interrupted; {kept}")
-    return 130
 
 
 def _write(found: Ranked, config: Config, options: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from onnxq.arrays import Samples
 from onnxq.calib.data import digests
 from onnxq.calib.stats import Stats, load_unfinished
 from onnxq.errors import DataError
+from onnxq.files import LEFT
 
 SECONDS, SHARE = 10.0, 0.05  # least between two writes; the share of the time that they may take
 
@@ -58,6 +59,7 @@ class Checkpoint:
                 f"'{path}' holds an unfinished calibration of another model, plan or options; "
                 "name another file, or delete it to start over"
             )
+        LEFT.kept[path] = None
         found.begun, found.done = stats, Counter(digests)
         return found
 
@@ -90,5 +92,6 @@ class Checkpoint:
         """Write statistics, what was begun with included, and the digests behind them."""
         started = time.monotonic()
         stats.save_unfinished(self.path, done.elements())
+        LEFT.kept[self.path] = None
         ended = time.monotonic()
         self._next = ended + max(self.seconds, (ended - started) / SHARE)

@@ -19,6 +19,7 @@ from onnxq.errors import DataError, PlanError
 from onnxq.files import write_text
 from onnxq.json_text import to_json
 from onnxq.numerics import Limit, has_scale, magnitude_of
+from onnxq.progress import steps
 from onnxq.saved import FileForm
 from onnxq.spec import QuantSpec
 from onnxq.table import Table, page
@@ -158,7 +159,7 @@ def read_ranges(
                 raise PlanError(f"tensor '{name}' is in two groups; join them into one")
     found: dict[str, Range] = {}
     limits: dict[tuple[str, ...], Limit] = {}
-    for name, histogram in stats.histograms.items():
+    for name, histogram in steps("tensors", stats.histograms.items(), len(stats.histograms)):
         chosen = (own or {}).get(name, method)
         group = partners.get(name, (name,))
         spec = _spec_of(group, specs)

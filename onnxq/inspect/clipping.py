@@ -15,12 +15,11 @@ from onnxq.passes.apply import apply
 from onnxq.passes.name_nodes import name_nodes
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.steps import runtime_of
-from onnxq.progress import Progress, silent
+from onnxq.progress import count, stage
 
 
-def clipping(
-    reading: Reading, dataset: Dataset, config: Config, progress: Progress = silent
-) -> dict[str, float]:
+@stage("clipping")
+def clipping(reading: Reading, dataset: Dataset, config: Config) -> dict[str, float]:
     """Activation -> share of its values beyond what its scale can hold.
 
     The model runs as it is, Q/DQ included, a sample at a time with all these tensors as outputs. A
@@ -45,7 +44,7 @@ def clipping(
             seen[name] += x.size
             for i, (low, high) in enumerate(limits):
                 beyond[name, i] += int(np.count_nonzero((x < low) | (x > high)))
-        progress("clipping", done, len(dataset))
+        count(done, len(dataset))
     return {
         name: max(beyond[name, i] for i, _ in enumerate(limits)) / max(seen[name], 1)
         for name, limits in ends.items()

@@ -14,6 +14,7 @@ from onnxq.arrays import Samples
 from onnxq.judge.verdict import Errors, Sums, gathered, hopeless, sums, worst_fall
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
+from onnxq.progress import steps
 from onnxq.run import over
 from onnxq.run import runtime as ort
 from onnxq.run.over import Outputs
@@ -51,7 +52,7 @@ class Jury:
 
         def judged(judges: Sequence[int]) -> list[Sums]:
             with ThreadPoolExecutor(self.workers, "judge") as pool:
-                return list(pool.map(judge, judges))
+                return list(steps("judges", pool.map(judge, judges), len(judges)))
 
         return judged
 

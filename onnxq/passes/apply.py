@@ -18,6 +18,7 @@ from onnxq.model import stored
 from onnxq.model.graph import Graph, Node, Tensor, constants, scopes, uncollected
 from onnxq.model.other_types import Other
 from onnxq.passes.weightless import weightless
+from onnxq.progress import steps
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def apply(graph: Graph, *passes: Pass) -> Graph:
     tidy(out)
     given = constants(graph)
     settled: list[Pass] = []  # what ran since the last rewrite: it would do nothing again
-    for one in passes:
+    for one in steps("passes", passes, len(passes)):
         if one in settled:
             continue
         name = getattr(one, "__name__", repr(one))

@@ -53,6 +53,7 @@ from onnxq.passes.apply import tidy
 from onnxq.passes.bias_room import revived, with_room
 from onnxq.passes.name_nodes import names_of
 from onnxq.plan import Plan
+from onnxq.progress import steps
 from onnxq.spec import HALF_OPSET, Edge, QuantSpec
 
 OPSETS = {"tensor": 10, "channel": 13, "block": 21}
@@ -107,7 +108,7 @@ def insert_qdq(
     owners = {node.name: scope for scope in scopes(graph) for node in scope.nodes}
     taken = names_of(graph)
     edges, nodes = _edges(graph, plan), node_by_name(graph)
-    for edge, tensor, spec in edges:
+    for edge, tensor, spec in steps("scales", edges, len(edges)):
         owner = owners[edge.node]
         if (id(owner), tensor.name, spec) not in made:
             scale, zero_point = _grid(plan, limits, tensor, spec, options)
@@ -117,7 +118,8 @@ def insert_qdq(
                 scale = with_room(scale, nodes[edge.node], _grid(plan, limits, *read, options)[0])
             stem = _stem(tensor.name, taken)
             made[id(owner), tensor.name, spec] = _Pair(owner, tensor, spec, scale, zero_point, stem)
-    outputs = {key: _insert(pair, options) for key, pair in made.items()}
+    pairs = steps("pairs", made.items(), len(made))
+    outputs = {key: _insert(pair, options) for key, pair in pairs}
     for edge, tensor, spec in edges:
         read = outputs[id(owners[edge.node]), tensor.name, spec]
         nodes[edge.node].inputs[edge.input] = read

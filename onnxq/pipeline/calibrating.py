@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from functools import partial
 from pathlib import Path
 
 from onnxq.calib.cache import cached
@@ -26,10 +25,12 @@ from onnxq.pipeline.planning import refuse_unsound
 from onnxq.pipeline.runtimes import runtime_of
 from onnxq.pipeline.source import Source
 from onnxq.plan import Plan
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, silent, stage, told
+from onnxq.progress import count as told_of
 from onnxq.run.runtime import Runtime
 
 
+@told
 def calibrate(
     source: Source,
     plan: Plan,
@@ -48,13 +49,12 @@ def calibrate(
     """
     config = config or Config()
     tensors, runtime = _begun(source, plan, dataset, config)
-    tick = partial(progress, "calibrate")
 
     def count(names: Sequence[str]) -> Stats:
         begun = Checkpoint.open(checkpoint, source.sha256, names) if checkpoint else None
         if executor is not None:
             where = runtime_of(placed(config))
-            return counting.count(executor, source, names, dataset, where, tick, begun)
+            return counting.count(executor, source, names, dataset, where, told_of, begun)
         return collect(
             source.graph,
             names,
@@ -62,15 +62,17 @@ def calibrate(
             model=source.sha256,
             runtime=runtime,
             workers=config.workers,
-            progress=tick,
+            progress=told_of,
             checkpoint=begun,
         )
 
-    if config.cache is None:
-        return count(tensors)
-    return cached(config.cache, source.sha256, tensors, dataset, runtime, count)
+    with stage("calibrate"):
+        if config.cache is None:
+            return count(tensors)
+        return cached(config.cache, source.sha256, tensors, dataset, runtime, count)
 
 
+@told
 def calibrate_parts(
     source: Source,
     plan: Plan,
@@ -87,16 +89,17 @@ def calibrate_parts(
         each = parted(dataset, parts)
         return [calibrate(source, plan, d, config, progress, None, executor) for d in each]
     tensors, runtime = _begun(source, plan, dataset, config)
-    return collect_parts(
-        source.graph,
-        tensors,
-        dataset,
-        parted(dataset, parts),
-        model=source.sha256,
-        runtime=runtime,
-        workers=config.workers,
-        progress=partial(progress, "calibrate"),
-    )
+    with stage("calibrate"):
+        return collect_parts(
+            source.graph,
+            tensors,
+            dataset,
+            parted(dataset, parts),
+            model=source.sha256,
+            runtime=runtime,
+            workers=config.workers,
+            progress=told_of,
+        )
 
 
 def _begun(
@@ -114,12 +117,13 @@ def how_enough(
 ) -> Enough:
     """What twice the data would change in ranges `whole`, read by a method off all `parts`."""
     stats, specs = merge(*parts), activation_specs(source.graph, plan)
-    return enough(
-        parts,
-        whole,
-        lambda some: read(source, plan, some, method),
-        lambda found: errors_on(stats, found, specs, plan.tied),
-    )
+    with stage("enough"):
+        return enough(
+            parts,
+            whole,
+            lambda some: read(source, plan, some, method),
+            lambda found: errors_on(stats, found, specs, plan.tied),
+        )
 
 
 def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
@@ -133,4 +137,5 @@ def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
         asymmetric = {name for name, spec in specs.items() if spec.asymmetric}
         gates = read_by_gates(source.graph)
         own = {name: GatedMse(gate) for name, gate in gates.items() if name in asymmetric}
-    return read_ranges(stats, parsed, specs, plan.tied, own)
+    with stage("ranges"):
+        return read_ranges(stats, parsed, specs, plan.tied, own)

@@ -16,7 +16,7 @@ from onnxq.pipeline import original
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.runtimes import runtime_of
 from onnxq.pipeline.source import Source
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, counted, counting, silent, stage, told
 from onnxq.run.over import loaded
 from onnxq.run.runtime import Runtime
 from onnxq.run.side_by_side import side_by_side
@@ -63,6 +63,7 @@ class FloatSide:
         return self.source.original.quantized or any(n.op in QUANTIZED for n in nodes)
 
 
+@told
 def compare(
     source: Source,
     quantized: Graph,
@@ -78,31 +79,30 @@ def compare(
     """
     side = FloatSide(source, check)
     if runtime is not None:
-        return _running(side, quantized, runtime, progress)[-1]
+        return _running(side, quantized, runtime)[-1]
     original.hold(source, check, runtime_of(config))
-    return compared(side, quantized, config, progress)[0][-1]
+    return compared(side, quantized, config)[0][-1]
 
 
-def compared(
-    side: FloatSide, quantized: Graph, config: Config, progress: Progress = silent
-) -> tuple[list[Agreements], str]:
+def compared(side: FloatSide, quantized: Graph, config: Config) -> tuple[list[Agreements], str]:
     """Agreement in plain sessions over the first sample, the first two and so on; why those cannot
     run the model, else empty."""
-    return plainly(lambda where: _running(side, quantized, where, progress), runtime_of(config))
+    return plainly(lambda where: _running(side, quantized, where), runtime_of(config))
 
 
 def agreement(
-    side: FloatSide, quantized: Graph, config: Config, progress: Progress
+    side: FloatSide, quantized: Graph, config: Config
 ) -> tuple[Agreements, Mapping[str, Agreement], str]:
     """Agreement in plain sessions; that of the outputs where TensorRT, which rounds no biases, has
     another; why a plain session cannot run the model."""
-    plain, trouble = compared(side, quantized, config, progress)
+    plain, trouble = compared(side, quantized, config)
     found = plain[-1]
     if trouble or not found or config.placement.target != "tensorrt":
         return found, {}, trouble
     unrounded = found
     runtime = runtime_of(config)
-    running = side.at(runtime).running(lambda: graphs.to_proto(quantized), runtime=runtime)
+    tick = counting("as TensorRT computes it", len(side.check))
+    running = side.at(runtime).running(lambda: graphs.to_proto(quantized), tick, runtime)
     for k, unrounded in enumerate(running):
         if k + 1 == FEW and not any(differences(plain[k], unrounded, NEAR)):
             return found, {}, ""
@@ -119,19 +119,14 @@ def timing(
     where = replace(runtime_of(config), plain=True)
     models = original.reference(side.source), graphs.to_proto(quantized)
     pair = [loaded(model, where) for model in models]
+    counting("timing", 1)
     before, after = side_by_side(pair, [side.check.sample(0)], limit=SECONDS)
     found = {"float_ms": 1e3 * before, "quantized_ms": 1e3 * after, "ratio": after / before}
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def _running(
-    side: FloatSide, quantized: Graph, runtime: Runtime, progress: Progress
-) -> list[Agreements]:
-    total = 2 * len(side.check)
-    done = iter(range(1, total + 1))
-
-    def tick() -> None:
-        progress("compare", next(done), total)
-
-    reference = side.at(runtime, tick)
-    return list(reference.running(lambda: graphs.to_proto(quantized), tick, runtime))
+def _running(side: FloatSide, quantized: Graph, runtime: Runtime) -> list[Agreements]:
+    with stage("compare"):
+        tick = counted(2 * len(side.check))
+        reference = side.at(runtime, tick)
+        return list(reference.running(lambda: graphs.to_proto(quantized), tick, runtime))

@@ -18,7 +18,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
 from onnxq.pipeline.steps import insert, read, write_biases
 from onnxq.plan import Plan
-from onnxq.progress import Progress
+from onnxq.progress import steps
 
 AUTO = ("mse", "max", "percentile:99.999", "entropy")
 MOST_DB = 200.0  # in place of infinity
@@ -36,19 +36,18 @@ def choose(
     stats: Stats,
     check: Dataset,
     config: Config,
-    progress: Progress,
 ) -> tuple[Ranges, dict[str, float]]:
     """Ranges by the configured method; for `auto` the one with the best SQNR at the outputs."""
     if not is_auto(config):
         return read(source, plan, stats, config.method), {}
     found: dict[str, tuple[float, Ranges]] = {}
     side = FloatSide(source, check)
-    for method in AUTO:
+    for method in steps("methods", AUTO, len(AUTO)):
         ranges = read(source, plan, stats, method)
         settled, _ = settle(source.graph, plan, ranges)
         graph = insert(source, settled, ranges, config)
         write_biases(graph, config)  # as it will be written: what is printed is of that
-        found[method] = _mean_db(compared(side, graph, config, progress)[0][-1]), ranges
+        found[method] = _mean_db(compared(side, graph, config)[0][-1]), ranges
     best = max(AUTO, key=lambda m: (found[m][0], m == "mse"))
     scores = {m: round(score, 3) for m, (score, _) in found.items() if math.isfinite(score)}
     return found[best][1], scores

@@ -26,6 +26,7 @@ from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, is_custom, within
 from onnxq.passes.apply import apply
 from onnxq.pipeline.source import Source, given
+from onnxq.progress import stage, steps
 from onnxq.run.over import stream, to_stream
 from onnxq.run.providers import resolved
 from onnxq.run.runtime import Model, Runtime, release_free_memory
@@ -56,6 +57,11 @@ def hold(source: Source, samples: Dataset, runtime: Runtime) -> None:
     """
     if source.original.held or source.preparation is None or not len(samples):
         return
+    with stage("verify"):
+        _hold(source, samples, runtime)
+
+
+def _hold(source: Source, samples: Dataset, runtime: Runtime) -> None:
     feeds = [samples.sample(i) for i in range(min(FIRST, len(samples)))]
     after = _outputs(lambda: graphs.to_proto(source.graph), feeds, runtime)
     try:
@@ -117,7 +123,7 @@ def _outputs(
 ) -> list[dict[str, Array]]:
     run = to_stream(make(), runtime, optimize)
     release_free_memory()  # what making it took must not stand beside what running it takes
-    found = list(stream(run, feeds))
+    found = list(steps("samples", stream(run, feeds), len(feeds)))
     del run
     release_free_memory()
     return found

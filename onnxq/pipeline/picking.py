@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from onnxq.calib.data import Dataset, digests
@@ -14,9 +13,10 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.planning import plan, refuse_unsound
 from onnxq.pipeline.runtimes import runtime_of
 from onnxq.pipeline.source import Source
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, count, silent, stage, told
 
 
+@told
 def signatures_of(
     source: Source,
     dataset: Dataset,
@@ -36,22 +36,23 @@ def signatures_of(
     known = merge(*saved) if saved else None
     if known is not None:
         known.check(source.sha256, tensors)
-    found = sign(
-        source.graph,
-        tensors,
-        dataset,
-        model=source.sha256,
-        runtime=runtime_of(config),
-        workers=config.workers,
-        progress=partial(progress, "pick"),
-        known=known,
-    )
+    with stage("pick"):
+        found = sign(
+            source.graph,
+            tensors,
+            dataset,
+            model=source.sha256,
+            runtime=runtime_of(config),
+            workers=config.workers,
+            progress=count,
+            known=known,
+        )
     if files and (len(saved) > 1 or known is None or len(found) > len(known)):
         found.save(files[0])
     return found.of(digests(dataset))
 
 
-def picked(dataset: Dataset, signatures: Signatures, count: int) -> Dataset:
-    """`count` of the samples, the most telling first; raises DataError where there are fewer."""
+def picked(dataset: Dataset, signatures: Signatures, number: int) -> Dataset:
+    """`number` of the samples, the most telling first; raises DataError where there are fewer."""
     place = {digest: i for i, digest in reversed(list(enumerate(digests(dataset))))}
-    return dataset.select([place[digest] for digest in pick(signatures, count)])
+    return dataset.select([place[digest] for digest in pick(signatures, number)])

@@ -10,10 +10,12 @@ from onnxq.passes.fold_ifs import deciding_inputs
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
 from onnxq.plan import Plan
+from onnxq.progress import stage
 from onnxq.targets import placement
 from onnxq.targets.bodies import IN_BRANCH
 
 
+@stage("plan")
 def plan(source: Source, config: Config | None = None) -> Plan:
     """Where and how to quantize a prepared graph; raises PlanError as `targets` does."""
     config = config or Config()

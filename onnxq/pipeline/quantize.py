@@ -47,7 +47,7 @@ from onnxq.pipeline.steps import (
     write_biases,
 )
 from onnxq.plan import Plan
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, silent, stage, told
 from onnxq.recover.sites import shift_biases
 from onnxq.run.runtime import release_free_memory
 from onnxq.table import Folded, page
@@ -100,6 +100,7 @@ class Quantized(Values):
 Made = TypeVar("Made", bound=Quantized)
 
 
+@told
 def quantize(
     model: ModelLike,
     calib: CalibrationData,
@@ -123,7 +124,7 @@ def quantize(
         chosen.check_model(source.sha256)
         refuse_empty(chosen, source)
         refuse_unsound(chosen, source)
-    with clock("calibrate"):
+    with clock("calibrate", "read data"):
         dataset = data(source, calib, config)
         original.hold(source, dataset, runtime_of(config))
         count = config.check_samples
@@ -131,17 +132,17 @@ def quantize(
             dataset, affordable(source.graph, dataset) if count is None else count
         )
     with clock("recover"):
-        source, outcomes = reshape(source, chosen, rest, config, progress, stats_from)
+        source, outcomes = reshape(source, chosen, rest, config, stats_from)
     with clock("calibrate"):
-        stats = stats_from or calibrate(source, chosen, rest, config, progress)
+        stats = stats_from or calibrate(source, chosen, rest, config)
         _check_stats(stats, source, float_source)
     with clock("ranges"):
-        ranges, scores = choose(source, chosen, stats, check, config, progress)
+        ranges, scores = choose(source, chosen, stats, check, config)
         unseen = {name for name, seen in stats.histograms.items() if not seen.count}
         chosen, notes = settle(source.graph, chosen, ranges, unseen)
         refuse_empty(chosen, source)
     with clock("recover"):
-        draft, refined = refine(source, chosen, ranges, rest, config, progress)
+        draft, refined = refine(source, chosen, ranges, rest, config)
         ranges = draft.ranges or ranges
     with clock("insert"):
         graph = insert(source, chosen, ranges, config, draft.codes)
@@ -149,15 +150,16 @@ def quantize(
     half, kept, runs = _high_precision(source, graph, chosen, ranges, rest, config, clock)
     with clock("compare"):
         side = FloatSide(float_source, check)
-        agreement, unrounded, trouble = near(side, runs, config, progress)
+        agreement, unrounded, trouble = near(side, runs, config)
         timed = timing(side, runs, config, trouble)
     values = Values(half, chosen, stats, ranges, agreement)
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     compared = remarks.Compared(agreement, unrounded, trouble, runs)
     notes = [*source.notes, *original.notes(source), *notes]
-    notes += remarks.of_model(source, chosen, config, draft.codes)
-    notes += doubts.of_data(float_source, dataset, runtime_of(config))
-    notes += doubts.of_outputs(float_source.graph, side.outputs())
+    with stage("look at the data"):
+        notes += remarks.of_model(source, chosen, config, draft.codes)
+        notes += doubts.of_data(float_source, dataset, runtime_of(config))
+        notes += doubts.of_outputs(float_source.graph, side.outputs())
     notes += remarks.of_comparison(compared, not scores and is_auto(config))
     took = remarks.took_part(dataset, rest, check, chosen, stats_from, config)
     shapes = shapes_seen(dataset.shapes())
@@ -216,6 +218,7 @@ def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
     stats.check_model(source.sha256)
 
 
+@stage("write")
 def write(result: Made, out: str | Path, config: Config | None = None) -> Made:
     """Write the model to `out` and its manifest to `<out>.manifest.json`, both or neither; returns
     the result, whose manifest has the output's path and size then.
@@ -239,9 +242,11 @@ class _Clock:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def __call__(self, name: str, shown: str = "") -> Iterator[None]:
+        """Time a stage, which is `shown` by its name or by another."""
         start = time.perf_counter()
-        yield
+        with stage(shown or name):
+            yield
         release_free_memory()  # what one stage needed must not stand beside the next one's peak
-        spent = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-        self.seconds[stage] = round(spent, 3)
+        spent = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self.seconds[name] = round(spent, 3)

@@ -18,12 +18,14 @@ from onnxq.errors import DataError
 from onnxq.model.graph import Tensor
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
+from onnxq.progress import stage
 
 # A text as of --calib or a path, several of them, an array whose first axis is the samples, arrays
 # by input name, or an iterable of feeds: mappings, arrays, or sequences of arrays.
 CalibrationData: TypeAlias = str | Path | Array | Mapping[str, Array] | Iterable[object] | Dataset
 
 
+@stage("read data")
 def data(source: Source, calib: CalibrationData, config: Config | None = None) -> Dataset:
     """Calibration data for a model, in any form of `CalibrationData`; a dataset is taken as it is.
 

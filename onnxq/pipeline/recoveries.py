@@ -17,7 +17,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
 from onnxq.pipeline.steps import insert_options, read, runtime_of
 from onnxq.plan import Plan
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, silent, told
 from onnxq.recover import bias, pipeline
 from onnxq.recover.channel_scales import offers_of
 from onnxq.recover.choice import chosen, parse
@@ -33,7 +33,6 @@ def reshape(
     plan: Plan,
     dataset: Dataset,
     config: Config,
-    progress: Progress = silent,
     stats: Stats | None = None,
 ) -> tuple[Source, list[Outcome]]:
     """A source whose float graph computes the same and is easier to quantize, as far as the
@@ -46,7 +45,7 @@ def reshape(
     recoveries = pipeline.asked(chosen(config.recover, plan), reshaping=True)
     if not dataset or not recoveries:
         return source, []
-    bench = _bench(source, plan, dataset, config, progress)
+    bench = _bench(source, plan, dataset, config)
     if stats is not None and stats.model == source.sha256 and parse(config.recover) is None:
         return source, _left(bench)
     draft, outcomes = pipeline.run(recoveries, bench, Draft(source.graph))
@@ -82,7 +81,6 @@ def refine(
     ranges: Ranges,
     dataset: Dataset,
     config: Config,
-    progress: Progress = silent,
 ) -> tuple[Draft, list[Outcome]]:
     """Ranges, weights and biases after `scales`, `round` and `bias`, as far as the configuration
     asks for them; what each brought."""
@@ -90,13 +88,11 @@ def refine(
     draft = Draft(source.graph, ranges)
     if not dataset or not recoveries:
         return draft, []
-    bench = _bench(source, plan, dataset, config, progress)
+    bench = _bench(source, plan, dataset, config)
     return pipeline.run(recoveries, bench, draft)
 
 
-def _bench(
-    source: Source, plan: Plan, dataset: Dataset, config: Config, progress: Progress
-) -> Bench:
+def _bench(source: Source, plan: Plan, dataset: Dataset, config: Config) -> Bench:
     method = "mse" if isinstance(parse_method(config.method), Auto) else config.method
     return Bench(
         source.graph,
@@ -107,10 +103,10 @@ def _bench(
         runtime_of(config),
         config.workers,
         config.max_memory << 20,
-        lambda done, total: progress("recover", done, total),
     )
 
 
+@told
 def recover(
     source: Source,
     quantized: Graph,
@@ -123,7 +119,7 @@ def recover(
     stay where the model cannot be run piece by piece. `refine` does the same before Q/DQ stands."""
     if "bias" not in chosen(config.recover, plan) or not dataset:
         return Outcome(bias.TITLE)
-    bench = _bench(source, plan, dataset, config, progress)
+    bench = _bench(source, plan, dataset, config)
 
     def corrected(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
         made = with_float_weights(quantized)

@@ -25,6 +25,7 @@ from onnxq.passes.type_custom_ops import type_custom_ops
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.first_layer import FirstLayer, first_layers
 from onnxq.plan import Plan
+from onnxq.progress import stage
 from onnxq.run.runtime import OnDisk
 from onnxq.spec import HALF_OPSET, LEAST_OPSET
 from onnxq.table import Table, page
@@ -101,6 +102,7 @@ def _dtype(tensor: Tensor) -> str:
     return "?" if tensor.dtype is None else str(getattr(tensor.dtype, "__name__", tensor.dtype))
 
 
+@stage("prepare")
 def prepare(
     model: ModelLike, config: Config | None = None, plan_from: Plan | None = None
 ) -> Source:

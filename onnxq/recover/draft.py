@@ -27,7 +27,7 @@ from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.plan import Plan
-from onnxq.progress import Count
+from onnxq.progress import Count, count, stage
 from onnxq.recover.sites import Site
 from onnxq.run import over, segments
 from onnxq.run import runtime as ort
@@ -99,7 +99,7 @@ class Bench:
     runtime: ort.Runtime = field(default_factory=ort.Runtime)
     workers: int = 2
     max_memory: int = 1 << 30
-    progress: Count = lambda done, total: None
+    progress: Count = count
     known: list[Plain] = field(default_factory=list, init=False, compare=False, repr=False)
 
     @cached_property
@@ -159,8 +159,9 @@ class Bench:
         copy = draft.graph.copy()
         codes = {**self.insert.codes, **draft.codes}
         options = replace(self.insert, weights_as="int", codes=codes)
-        insert_qdq(copy, self.plan, draft.ranges.limits, options)
-        return float_weights(copy)
+        with stage("insert"):
+            insert_qdq(copy, self.plan, draft.ranges.limits, options)
+            return float_weights(copy)
 
     def errors(self, draft: Draft) -> Errors:
         """How far the judged tensors of the quantized draft are from those of the float graph."""

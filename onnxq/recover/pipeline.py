@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from onnxq.errors import ModelError
+from onnxq.progress import stage
 from onnxq.recover import bias
 from onnxq.recover.channel_scales import scale_channels
 from onnxq.recover.draft import Bench, Draft, Outcome
@@ -62,7 +63,8 @@ def run(recoveries: Iterable[Recovery], bench: Bench, draft: Draft) -> tuple[Dra
     outcomes = []
     for recovery in recoveries:
         try:
-            draft, outcome = recovery.run(bench, draft)
+            with stage(recovery.title):
+                draft, outcome = recovery.run(bench, draft)
         except ModelError as e:
             log.warning("%s is left out: %s", recovery.title, e)
             why = f"left out: {e}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from onnxq.model.graph import Graph, constant_of, node_by_name
 from onnxq.numerics import spread
 from onnxq.passes.insert_qdq import Weight
 from onnxq.plan import Plan
+from onnxq.progress import counting
 from onnxq.recover.draft import Bench, Draft
 from onnxq.recover.gram import Grams, collect_grams
 from onnxq.recover.unroll import Form, Operand, reading_of
@@ -121,7 +121,8 @@ def with_grams(
 
     Raises ModelError for a model that cannot be run, DataError for samples that do not fit it.
     """
-    ticks = count(1)
+    tick = counting("inputs", len(groups) * len(bench.chosen))
+    solved = counting("weights", sum(map(len, groups)))
     for group in groups:
         fit, held = collect_grams(
             draft.graph,
@@ -130,7 +131,8 @@ def with_grams(
             [bench.fit, bench.held],
             runtime=bench.runtime,
             workers=bench.workers,
-            done=lambda: bench.progress(next(ticks), len(groups) * len(bench.chosen)),
+            done=tick,
         )
         for product in group:
             yield product, fit, held
+            solved()

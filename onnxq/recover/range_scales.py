@@ -11,7 +11,7 @@ is not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from onnxq.judge.verdict import CEILING
 from onnxq.model.graph import Graph, constant_of, node_by_name
 from onnxq.numerics import Limit, decibels, dequantize, grid_of, quantize
 from onnxq.plan import Plan
+from onnxq.progress import steps
 from onnxq.recover.draft import Bench
 from onnxq.recover.gram import passing
 from onnxq.recover.unroll import Operand, columns, reading_of
@@ -70,7 +71,9 @@ def refined(bench: Bench, graph: Graph, ranges: Ranges) -> list[Refined]:
         return _errors(program, every, bench.chosen.sample(i), most)
 
     with ThreadPoolExecutor(bench.workers, "ranges") as pool:
-        fit, held = (_summed(pool.map(measure, part)) for part in (bench.fit, bench.held))
+        samples = len(bench.fit) + len(bench.held)
+        errors = list(steps("ranges", pool.map(measure, [*bench.fit, *bench.held]), samples))
+    fit, held = _summed(errors[: len(bench.fit)]), _summed(errors[len(bench.fit) :])
     found = []
     for tensors, group in readers.items():
         fitted, judged = (_relative(group, sums) for sums in (fit, held))
@@ -135,7 +138,7 @@ def scaled(limit: Limit, share: float) -> Limit:
     return (limit[0] * share, limit[1] * share) if isinstance(limit, tuple) else limit * share
 
 
-def _summed(samples: Iterator[dict[str, Array]]) -> dict[str, Array]:
+def _summed(samples: Iterable[dict[str, Array]]) -> dict[str, Array]:
     """Sums over samples, in their order."""
     sums: dict[str, Array] = {}
     for errors in samples:

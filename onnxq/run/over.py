@@ -20,6 +20,7 @@ import numpy as np
 from onnxq.arrays import Array, Sample, Samples
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
+from onnxq.progress import stage, steps
 from onnxq.run import runtime as ort
 from onnxq.run import segments
 from onnxq.run.segments import Segment
@@ -70,7 +71,8 @@ def loaded(
 
     `threads` within one run are as for `runtime.session`, which says what is raised.
     """
-    session = ort.session(model, runtime, threads, optimize)
+    with stage("open"):
+        session = ort.session(model, runtime, threads, optimize)
     written = tuple(o.name for o in session.get_outputs()) if outputs is None else tuple(outputs)
     types = {i.name: i.type for i in session.get_inputs()}
     halves = frozenset(name for name, kind in types.items() if kind == "tensor(float16)")
@@ -91,7 +93,8 @@ def each(
         return read(i, run(samples.sample(i)))
 
     with ThreadPoolExecutor(workers, "samples") as pool:
-        return list(pool.map(one, range(len(samples))))
+        count = len(samples)
+        return list(steps("samples", pool.map(one, range(count)), count))
 
 
 def stream(

@@ -18,6 +18,7 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.errors import DataError, ModelError
 from onnxq.model.graph import Graph, is_custom
+from onnxq.progress import steps
 from onnxq.run import on_device, over, segments
 from onnxq.run import runtime as ort
 from onnxq.run.lanes import Lanes, Types
@@ -129,7 +130,7 @@ def built(
 ) -> Program:
     """The program of segments of `part`, which says where each observed tensor is found."""
     pairs = []
-    for segment in order:
+    for segment in steps("sessions", order, len(order)):
         pairs.append((segment, over.opened(part, segment, runtime, optimize)))
     ort.release_free_memory()
     return Program(tuple(pairs), tuple(t.name for t in part.inputs), place)

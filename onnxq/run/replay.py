@@ -22,6 +22,7 @@ from onnxq.model import graph as graphs
 from onnxq.model import stored
 from onnxq.model.graph import Graph, Tensor, constant_of
 from onnxq.numerics import dequantize, spread
+from onnxq.progress import steps
 from onnxq.run import over, segments
 from onnxq.run import runtime as ort
 from onnxq.spec import QuantSpec
@@ -42,7 +43,7 @@ def float_weights(graph: Graph) -> Graph:
     stay as they are.
     """
     made = []
-    for node in graph.nodes:
+    for node in steps("weights", graph.nodes, len(graph.nodes)):
         if node.op != "DequantizeLinear" or not isinstance(node.inputs[0], gs.Constant):
             continue
         codes, scale, *zero = (_values(t) for t in node.inputs if not t.is_empty())
@@ -55,12 +56,12 @@ def float_weights(graph: Graph) -> Graph:
         elif scale.size == 1:
             spec, scale = QuantSpec(), scale.reshape(())
             zero = [z.reshape(()) for z in zero]
-        steps = codes.astype(np.float32)
+        values = codes.astype(np.float32)
         for z in zero:
-            steps = steps - spread(z, codes.shape, spec)
+            values = values - spread(z, codes.shape, spec)
         out = node.outputs[0]
         node.outputs.clear()
-        made.append(out.to_constant(dequantize(steps, scale, spec)))
+        made.append(out.to_constant(dequantize(values, scale, spec)))
     stored.spill(made, ())
     return graph.cleanup()
 
@@ -143,7 +144,8 @@ class Replay:
             outputs, self.final[i], self.live[i] = self.final[i], {}, {}
             return read(i, outputs)
 
-        return list(pool.map(one, samples))
+        chosen = list(samples)
+        return list(steps("samples", pool.map(one, chosen), len(chosen)))
 
     def clear(self) -> None:
         """Let go of what is held of all samples, and of the sessions."""

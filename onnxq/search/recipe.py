@@ -15,7 +15,8 @@ from onnxq.errors import PlanError
 from onnxq.pipeline import steps
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, silent, stage, telling
+from onnxq.progress import count as told_of
 from onnxq.saved import FileForm, csv_of
 from onnxq.search.budget import Budget
 from onnxq.search.choices import given
@@ -108,10 +109,10 @@ def recipe(
                         f"of nodes from 0 to {nodes - 1}; the plan quantizes {nodes}")  # fmt: skip
     frontier = frontier_of(source, palette, stats, samples, options, config, progress)
     measured = []
-    for i, count in enumerate(wanted):
-        progress("recipe", i, len(wanted))
-        measured.append(Step(count, _measured(frontier, count)))
-    progress("recipe", len(wanted), len(wanted))
+    with telling(progress), stage("recipe"):
+        for i, count in enumerate(wanted):
+            told_of(i, len(wanted))
+            measured.append(Step(count, _measured(frontier, count)))
     higher = frontier.meter.metric.higher_is_better
     taken = _chosen(measured, options.budget, higher)
     return Recipe(

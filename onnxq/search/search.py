@@ -14,7 +14,7 @@ from onnxq.errors import PlanError
 from onnxq.judge.parts import Part, parts_of, wholes_of, with_outputs, with_stand_ins
 from onnxq.pipeline import steps
 from onnxq.pipeline.config import Config
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, count, silent, stage, telling
 from onnxq.search import solve
 from onnxq.search.budget import Budget
 from onnxq.search.choices import Palette
@@ -64,7 +64,8 @@ def search(
     config = config or Config()
     frontier = frontier_of(source, palette, stats, samples, options, config, progress, executor)
     try:
-        _explore(frontier, options.budget, options, progress)
+        with telling(progress), stage("search"):
+            _explore(frontier, options.budget, options)
     finally:
         if frontier.workers is not None:
             frontier.workers.stop()
@@ -150,23 +151,21 @@ def _told(progress: Progress, choice: str, stage: str, done: int, total: int) ->
     progress(f"{stage}, {choice}", done, total)
 
 
-def _explore(
-    frontier: Frontier, budget: Budget, options: SearchOptions, progress: Progress
-) -> None:
+def _explore(frontier: Frontier, budget: Budget, options: SearchOptions) -> None:
     """Measure plans at evenly spread costs, then where the budget begins to hold."""
     least, points = frontier.least, max(options.points, 1)
     total = points + options.trials
     spread = [least + (1 - least) * i / max(points - 1, 1) for i in range(points)]
     frontier.expect(spread)
     for i, limit in enumerate(spread):
-        progress("search", i, total)
+        count(i, total)
         frontier.at(limit)
     low, high = _bracket(frontier, budget, least)
     middle = high if budget.kind == "cost" else (low + high) / 2
     for i in range(options.trials):
         if high - low < NEAR:
             break
-        progress("search", points + i, total)
+        count(points + i, total)
         frontier.expect([middle, (low + middle) / 2, (middle + high) / 2])
         trial = frontier.at(middle)
         holds = trial is not None and trial.holds
@@ -174,7 +173,6 @@ def _explore(
         upwards = holds if budget.kind == "cost" else not holds
         low, high = (middle, high) if upwards else (low, middle)
         middle = (low + high) / 2
-    progress("search", total, total)
 
 
 def _bracket(frontier: Frontier, budget: Budget, least: float) -> tuple[float, float]:

@@ -17,7 +17,8 @@ from onnxq.errors import ModelError
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.steps import insert_options
 from onnxq.plan import Plan
-from onnxq.progress import Progress
+from onnxq.progress import Progress, silent, stage, told
+from onnxq.progress import count as told_of
 from onnxq.sensitivity.analysis import Analysis, analysis_of
 from onnxq.sensitivity.analysis import Source as Source
 from onnxq.sensitivity.measure import Measure
@@ -33,6 +34,7 @@ from onnxq.sensitivity.toggles import Toggle
 FREE = ("resume", "max_memory", "curve", "screen", "top", "labels")
 
 
+@told
 def sensitivity(
     source: Source,
     plan: Plan,
@@ -40,7 +42,7 @@ def sensitivity(
     dataset: Dataset,
     options: Options | None = None,
     config: Config | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
     executor: Executor | None = None,
 ) -> Ranking:
     """The damage that quantizing each node (or group) of `plan` does: of the worst over all of
@@ -53,10 +55,11 @@ def sensitivity(
     where a score is not a number, WorkerError where workers fail.
     """
     options, config = options or Options(), config or Config()
-    analysis = analysis_of(source, dataset, plan, ranges, options, config)
-    state = State(options.resume, _key(analysis) if options.resume else "")
-    measure = measure_of(analysis, executor)
-    readings = _measured(analysis, measure, state, progress)
+    with stage("analyse"):
+        analysis = analysis_of(source, dataset, plan, ranges, options, config)
+        state = State(options.resume, _key(analysis) if options.resume else "")
+        measure = measure_of(analysis, executor)
+    readings = _measured(analysis, measure, state)
     if not readings.tells(analysis.units):
         raise ModelError(
             f"no scored output has a value that '{options.metric}' can compare in any "
@@ -78,13 +81,14 @@ def sensitivity(
     if not options.curve:
         return ranking
     curve, everything = _curve(ranking, analysis), range(len(dataset))
-    measure(list(curve.values()), everything, state, lambda i, n: progress("curve", i, n))
+    with stage("curve"):
+        measure(list(curve.values()), everything, state, told_of)
     scores = {k: judge.worst(readings.totals(t.name, everything)) for k, t in curve.items()}
     quantized = ranking.quantized_score if ranking.quantized_score is not None else scores.get(0)
     return replace(ranking, curve=tuple(scores.items()), quantized_score=quantized)
 
 
-def _measured(analysis: Analysis, measure: Measure, state: State, progress: Progress) -> Readings:
+def _measured(analysis: Analysis, measure: Measure, state: State) -> Readings:
     """Every unit on the screen's few samples, and what is to be confirmed on the rest."""
     toggles = list(analysis.toggles.values())
     screen = screen_of(analysis.options, len(analysis.dataset), analysis.scattered)
@@ -95,9 +99,11 @@ def _measured(analysis: Analysis, measure: Measure, state: State, progress: Prog
 
     def confirmed(units: Collection[str]) -> None:
         some = [toggle for toggle in toggles if toggle.unit in ("", *units)]
-        measure(some, screen.rest, state, lambda i, n: progress("confirm", i, n))
+        with stage("confirm"):
+            measure(some, screen.rest, state, told_of)
 
-    measure(toggles, screen.few, state, lambda i, n: progress("sensitivity", i, n))
+    with stage("sensitivity"):
+        measure(toggles, screen.few, state, told_of)
     return Readings(state, analysis.metric, confirm(screen, analysis.options, damage, confirmed))
 
 

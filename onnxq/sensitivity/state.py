@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxq.arrays import Array
 from onnxq.errors import PlanError
-from onnxq.files import write_text
+from onnxq.files import LEFT, write_text
 from onnxq.json_text import to_json
 from onnxq.judge.metrics import Sums
 from onnxq.saved import FileForm, value_of
@@ -40,6 +40,8 @@ class State:
         self.path, self.key = path, key
         self._sums: dict[str, dict[int, dict[str, Sums]]] = {}
         self._saved = time.monotonic()
+        if path is not None:
+            LEFT.kept[path] = None
         if path is not None and path.exists():
             self._sums = _load(path, key)
 

@@ -33,7 +33,7 @@ from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, count, silent, stage, told
 from onnxq.run.over import loaded
 from onnxq.run.runtime import Runtime
 
@@ -83,6 +83,7 @@ class Comparison:
         }
 
 
+@told
 def compare(
     reference: Path,
     quantized: Path,
@@ -100,9 +101,7 @@ def compare(
     cannot run.
     """
     found, trouble = plainly(
-        lambda where: _compared(
-            reference, quantized, dataset, thresholds, per_tensor, where, progress
-        ),
+        lambda where: _compared(reference, quantized, dataset, thresholds, per_tensor, where),
         runtime,
     )
     return replace(found, trouble=trouble)
@@ -115,18 +114,17 @@ def _compared(
     thresholds: Thresholds,
     per_tensor: bool,
     runtime: Runtime,
-    progress: Progress,
 ) -> Comparison:
     pair = _models(reference, quantized, per_tensor)
     inner = pair.inner
     says_top = pair.classifies or thresholds.min_agreement is not None
     sums = _Sums(Comparable(pair.declared), set(inner), by_output(pair.parts), says_top)
-    with ExitStack() as stack, _quiet():
+    with stage("compare"), ExitStack() as stack, _quiet():
         ref_run, test_run = (stack.enter_context(_runner(m, runtime)) for m in pair.models)
         for i in range(len(dataset)):
             feed = dataset.sample(i)
             sums.add(ref_run(feed), test_run(feed), thresholds)
-            progress("compare", i + 1, len(dataset))
+            count(i + 1, len(dataset))
     found = sums.found(len(dataset))
     outputs = {name: sums.floats[name] for name in found}
     tensors = {n: sums.floats[n] for n in inner if n in sums.floats and n not in sums.left_out}

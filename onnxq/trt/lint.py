@@ -16,6 +16,7 @@ from onnxq.model.graph import Graph
 from onnxq.passes.apply import check_with_onnx
 from onnxq.passes.inline_functions import inline_functions
 from onnxq.passes.name_axes import Shapes
+from onnxq.progress import steps
 from onnxq.trt import (
     rules_custom,
     rules_lowbit,
@@ -64,7 +65,8 @@ def lint(
         inline_functions(graph)
     try:
         ctx = context_of(graph, samples)
-        found = [f for rule in rules for f in _findings(rule, ctx, backend)]
+        each = steps("rules", rules, len(rules))
+        found = [f for rule in each for f in _findings(rule, ctx, backend)]
     except (ValueError, TypeError, LookupError, AttributeError) as e:
         check_with_onnx(graph, "the model")  # says what is wrong, where it is the model
         raise ModelError(f"the graph '{graph.name}' cannot be read and may be damaged "

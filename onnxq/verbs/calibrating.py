@@ -14,7 +14,7 @@ from onnxq.errors import DataError, PlanError
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source, prepare
 from onnxq.pipeline.steps import calibrate, calibrate_parts, data, how_enough, plan, read
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, silent, told
 
 if TYPE_CHECKING:
     from onnxq.calib.data import Dataset
@@ -36,6 +36,7 @@ class Calibrated:
     enough: Enough | None = None
 
 
+@told
 def calibrate_model(
     model: str | Path,
     calib: Sequence[str],

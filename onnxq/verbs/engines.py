@@ -12,7 +12,7 @@ from onnxq.model.graph import Graph
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import open_model
 from onnxq.pipeline.steps import data
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, silent, stage, told
 
 if TYPE_CHECKING:
     from onnxq.passes.name_axes import Shapes
@@ -67,6 +67,7 @@ class Built:
         return document if self.remove is None else document | {"remove": list(self.remove)}
 
 
+@stage("lint")
 def lint(
     model: str | Path,
     backend: str = "tensorrt",
@@ -85,6 +86,7 @@ def lint(
     return Linted(found, graph, file.metadata, {})
 
 
+@stage("lint")
 def mend(
     model: str | Path,
     backend: str = "tensorrt",
@@ -102,6 +104,7 @@ def mend(
     return Linted(rules.lint(written, backend, samples=samples), graph, file.metadata, fixed)
 
 
+@told
 def build(
     model: str | Path,
     out: str | Path,

@@ -13,7 +13,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.source import open_model
 from onnxq.pipeline.steps import data, runtime_of
-from onnxq.progress import Count, Progress, silent
+from onnxq.progress import Progress, counted, silent, stage, told
 
 if TYPE_CHECKING:
     from onnxq.calib.data import Dataset
@@ -58,6 +58,7 @@ class Inspection:
         return {"nodes": nodes} if nodes else {"tensors": tensors}
 
 
+@told
 def inspect_model(
     model: str | Path,
     pattern: str | None = None,
@@ -78,15 +79,17 @@ def inspect_model(
     from onnxq.inspect.reading import read
     from onnxq.inspect.reasons import reasons_of
 
-    config, reading = config or Config(), read(model)
-    nodes, tensors = (None, None) if pattern is None else choose(reading, pattern)
-    reasons, clipped = reasons_of(reading, manifest), None
+    with stage("read"):
+        config, reading = config or Config(), read(model)
+        nodes, tensors = (None, None) if pattern is None else choose(reading, pattern)
+        reasons, clipped = reasons_of(reading, manifest), None
     if calib:
         dataset = data(open_model(model), calib, config)
-        clipped = clipping(reading, dataset, config, progress)
+        clipped = clipping(reading, dataset, config)
     return Inspection(reading, reasons, clipped, nodes, tensors)
 
 
+@told
 def diff(
     a: str | Path,
     b: str | Path,
@@ -106,14 +109,15 @@ def diff(
     a, b = Path(a), Path(b)
     if reference is not None and not calib:
         raise DataError("--reference is measured on data: give --calib DATA too")
-    with readable(a, b):
+    with stage("read"), readable(a, b):
         found = difference(read(a), read(b))
     if not calib:
         return found
-    effect, troubles = _effect(a, b, reference, calib, config or Config(), progress)
+    effect, troubles = _effect(a, b, reference, calib, config or Config())
     return replace(found, effect=effect, troubles=troubles)
 
 
+@told
 def compare_models(
     reference: str | Path,
     quantized: str | Path,
@@ -146,7 +150,6 @@ def _effect(
     reference: Path | None,
     calib: CalibrationData,
     config: Config,
-    progress: Progress,
 ) -> tuple[dict[str, Agreements], dict[str, str]]:
     """Which models -> output -> how far they are from each other on data; and which models a plain
     session cannot run, and why."""
@@ -159,16 +162,14 @@ def _effect(
     found: dict[str, Agreements] = {}
     troubles: dict[str, str] = {}
     for pair, models in pairs.items():
-        measured = partial(_measured, models, dataset, partial(progress, pair))
-        found[pair], trouble = plainly(measured, runtime_of(config))
+        with stage(pair):
+            measured = partial(_measured, models, dataset)
+            found[pair], trouble = plainly(measured, runtime_of(config))
         troubles |= {pair: trouble} if trouble else {}
     return found, troubles
 
 
-def _measured(
-    models: tuple[Path, Path], dataset: Dataset, tick: Count, runtime: Runtime
-) -> Agreements:
+def _measured(models: tuple[Path, Path], dataset: Dataset, runtime: Runtime) -> Agreements:
     from onnxq.judge import accuracy
 
-    steps, total = iter(range(1, 2 * len(dataset) + 1)), 2 * len(dataset)
-    return accuracy.measure(*models, dataset, lambda: tick(next(steps), total), runtime)
+    return accuracy.measure(*models, dataset, counted(2 * len(dataset)), runtime)

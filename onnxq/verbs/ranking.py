@@ -11,7 +11,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.source import Source, prepare
 from onnxq.pipeline.steps import calibrate, data, plan, read
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, silent, told
 from onnxq.verbs.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Ranked:
     ranking: Ranking
 
 
+@told
 def rank_nodes(
     model: str | Path,
     calib: CalibrationData,

@@ -13,23 +13,26 @@ from onnxq.model import graph as graphs
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source, open_model
 from onnxq.pipeline.steps import data, picked, prepare, signatures_of
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, silent, stage, told
 
 if TYPE_CHECKING:
     from onnxq.calib.signatures import Signatures
     from onnxq.report.html.gathering import Sources
 
 
+@stage("write")
 def write_prepared(source: Source, out: str | Path) -> None:
     """Write a prepared model as it is planned."""
     graphs.save(source.graph, out, source.file.metadata)
 
 
+@stage("merge")
 def merge_stats(paths: Iterable[str | Path]) -> Stats:
     """The sum of saved statistics of shards: exactly those of one run over all the data."""
     return merge(*(Stats.load(path) for path in paths))
 
 
+@told
 def write_data(
     model: str | Path,
     calib: Sequence[str],
@@ -80,6 +83,7 @@ def write_data(
     return len(dataset)
 
 
+@told
 def sign_data(
     model: str | Path,
     calib: Sequence[str],
@@ -98,6 +102,7 @@ def sign_data(
     return signatures_of(source, data(source, calib, config), config, files, progress)
 
 
+@stage("report")
 def write_report(
     model: str | Path,
     out: str | Path,

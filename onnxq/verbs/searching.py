@@ -14,7 +14,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.source import Source, prepare
 from onnxq.pipeline.steps import calibrate, data, plan
-from onnxq.progress import Progress, silent
+from onnxq.progress import Progress, silent, told
 from onnxq.verbs.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Searched:
     result: Result
 
 
+@told
 def search_plan(
     model: str | Path,
     calib: CalibrationData,
@@ -76,6 +77,7 @@ def search_plan(
     return Searched(source, found.plan or palette.everything, stats, found)
 
 
+@told
 def recipe(
     model: str | Path,
     calib: CalibrationData,

@@ -10,6 +10,7 @@ from onnxq.calib.ranges import Ranges, read_ranges
 from onnxq.numerics import dequantize, sqnr_db
 from onnxq.passes.insert_qdq import Codes, InsertOptions, weight_scale
 from onnxq.plan import Plan
+from onnxq.progress import stage, telling
 from onnxq.recover.draft import Bench, Draft
 from onnxq.recover.keeping import LOWERS
 from onnxq.recover.rounding import NO_GAIN, NO_JUDGE, round_weights
@@ -150,10 +151,10 @@ def test_matrices_that_do_not_fit_together_are_held_in_turn(network, four_bits, 
     data = dataset(inputs(8))
     whole, _ = round_weights(bench(network, four_bits, data), draft(network))
     ticks = []
-    tight = bench(
-        network, four_bits, data, max_memory=144 * 144 * 70, progress=lambda *d: ticks.append(d)
-    )
-    parts, outcome = round_weights(tight, draft(network))
+    tight = bench(network, four_bits, data, max_memory=144 * 144 * 70)
+    with telling(lambda *told: ticks.append(told)), stage("rounding"):
+        parts, outcome = round_weights(tight, draft(network))
+    ticks = [told[1:] for told in ticks if told[0] == "rounding: inputs"]
     assert outcome.undone == {}
     assert equal(whole, parts)
     assert ticks[-1][0] == ticks[-1][1] > 8  # more than once over the 8 samples

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxq.files import write_text
+from onnxq.progress import stage
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
 
@@ -24,6 +25,7 @@ SCRIPTS = ("dom.js", "layout.js", "places.js", "drawing.js", "viewport.js", "gra
            "main.js")  # fmt: skip
 
 
+@stage("report")
 def write_page(evidence: Evidence, path: Path) -> None:
     """Write the page, whole or not at all."""
     text = render(content(evidence))
