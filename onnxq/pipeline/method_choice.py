@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-from onnxq.calib.data import Dataset
 from onnxq.calib.methods import Auto, parse_method
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
@@ -34,14 +33,14 @@ def choose(
     source: Source,
     plan: Plan,
     stats: Stats,
-    check: Dataset,
+    side: FloatSide,
     config: Config,
 ) -> tuple[Ranges, dict[str, float]]:
-    """Ranges by the configured method; for `auto` the one with the best SQNR at the outputs."""
+    """Ranges by the configured method; for `auto` the one with the best SQNR at the outputs
+    over the samples of `side`."""
     if not is_auto(config):
         return read(source, plan, stats, config.method), {}
     found: dict[str, tuple[float, Ranges]] = {}
-    side = FloatSide(source, check)
     for method in steps("methods", AUTO, len(AUTO)):
         ranges = read(source, plan, stats, method)
         settled, _ = settle(source.graph, plan, ranges)

@@ -12,7 +12,6 @@ from typing import Self, TypeVar
 
 from onnxq import files
 from onnxq.calib.data import Dataset
-from onnxq.calib.holdout import affordable, held_out
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
@@ -25,19 +24,18 @@ from onnxq.model.model_file import ModelLike
 from onnxq.passes.name_axes import name_axes_by
 from onnxq.pipeline import doubts, original, remarks
 from onnxq.pipeline import manifest as manifests
-from onnxq.pipeline.comparing import FloatSide, timing
 from onnxq.pipeline.comparing import agreement as near
+from onnxq.pipeline.comparing import timing
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.high_precision import HALF_SAMPLES
 from onnxq.pipeline.manifest import Document, Manifest, Values
 from onnxq.pipeline.method_choice import choose, is_auto
+from onnxq.pipeline.opened import Opened
 from onnxq.pipeline.reading import CalibrationData
-from onnxq.pipeline.recoveries import refine, reshape
+from onnxq.pipeline.recoveries import refine
 from onnxq.pipeline.source import Source, prepare
 from onnxq.pipeline.steps import (
     as_attributes,
-    calibrate,
-    data,
     insert,
     plan,
     refuse_empty,
@@ -57,9 +55,11 @@ from onnxq.table import Folded, page
 class Quantized(Values):
     """What `quantize` returns: the Q/DQ graph, every value on the way to it, and the manifest.
 
-    metadata: the source model's own metadata_props, such as class names, handed on by `write`.
+    runs: the form of the graph that ONNX Runtime runs, where that is another. metadata: the source
+    model's own metadata_props, such as class names, handed on by `write`.
     """
 
+    runs: Graph = field(repr=False)
     metadata: Mapping[str, str] = field(repr=False)
     record: Manifest = field(repr=False)
 
@@ -116,28 +116,43 @@ def quantize(
     of this model. Raises OnnxqError subclasses for whatever the user can mend.
     """
     config = config or Config()
-    clock = _Clock()
+    clock = Clock()
     with clock("prepare"):
-        source = float_source = prepare(model, config, plan_from)
+        source = prepare(model, config, plan_from)
     with clock("plan"):
-        chosen = plan_from or plan(source, config)
-        chosen.check_model(source.sha256)
-        refuse_empty(chosen, source)
-        refuse_unsound(chosen, source)
+        chosen = planned(source, config, plan_from)
     with clock("calibrate", "read data"):
-        dataset = data(source, calib, config)
-        original.hold(source, dataset, runtime_of(config))
-        count = config.check_samples
-        rest, check = held_out(
-            dataset, affordable(source.graph, dataset) if count is None else count
-        )
+        opened = Opened.of(source, calib, config)
+    return made(opened, chosen, config, stats_from, clock)
+
+
+def planned(source: Source, config: Config, plan_from: Plan | None = None) -> Plan:
+    """The plan that is quantized by; raises PlanError for one that is of another model or quantizes
+    nothing, ModelError for weights that are not sound."""
+    chosen = plan_from or plan(source, config)
+    chosen.check_model(source.sha256)
+    refuse_empty(chosen, source)
+    refuse_unsound(chosen, source)
+    return chosen
+
+
+def made(
+    opened: Opened,
+    chosen: Plan,
+    config: Config,
+    stats_from: Stats | None = None,
+    clock: Clock | None = None,
+) -> Quantized:
+    """An opened model, quantized by a plan; raises as `quantize`."""
+    clock = clock or Clock()
+    rest, check, side = opened.rest, opened.check, opened.side
     with clock("recover"):
-        source, outcomes = reshape(source, chosen, rest, config, stats_from)
+        source, outcomes = opened.reshape(chosen, config, stats_from)
     with clock("calibrate"):
-        stats = stats_from or calibrate(source, chosen, rest, config)
-        _check_stats(stats, source, float_source)
+        stats = stats_from or opened.count(source, chosen, config)
+        _check_stats(stats, source, opened.source)
     with clock("ranges"):
-        ranges, scores = choose(source, chosen, stats, check, config)
+        ranges, scores = choose(source, chosen, stats, side, config)
         unseen = {name for name, seen in stats.histograms.items() if not seen.count}
         chosen, notes = settle(source.graph, chosen, ranges, unseen)
         refuse_empty(chosen, source)
@@ -149,7 +164,6 @@ def quantize(
         shift_biases(graph, draft.shifts)
     half, kept, runs = _high_precision(source, graph, chosen, ranges, rest, config, clock)
     with clock("compare"):
-        side = FloatSide(float_source, check)
         agreement, unrounded, trouble = near(side, runs, config)
         timed = timing(side, runs, config, trouble)
     values = Values(half, chosen, stats, ranges, agreement)
@@ -158,11 +172,9 @@ def quantize(
     notes = [*source.notes, *original.notes(source), *notes]
     with stage("look at the data"):
         notes += remarks.of_model(source, chosen, config, draft.codes)
-        notes += doubts.of_data(float_source, dataset, runtime_of(config))
-        notes += doubts.of_outputs(float_source.graph, side.outputs())
+        notes += doubts.of_data(opened.source, opened.dataset, runtime_of(config))
+        notes += doubts.of_outputs(opened.source.graph, side.outputs())
     notes += remarks.of_comparison(compared, not scores and is_auto(config))
-    took = remarks.took_part(dataset, rest, check, chosen, stats_from, config)
-    shapes = shapes_seen(dataset.shapes())
     half_serves = config.high_precision == "fp32" and config.placement.target == "tensorrt"
     verdict = judged(agreement, manifests.quantized_share(source.graph, chosen), half_serves)
     said = manifests.Remarks(
@@ -172,15 +184,15 @@ def quantize(
         recovered,
         kept,
         len(check),
-        took,
-        shapes,
+        remarks.took_part(opened, chosen, stats_from, config),
+        shapes_seen(opened.dataset.shapes()),
         unrounded,
         trouble,
         clock.seconds,
         timed,
     )
     record = manifests.describe(source.file, config, values, said)
-    return Quantized(**vars(values), metadata=source.file.metadata, record=record)
+    return Quantized(**vars(values), runs=runs, metadata=source.file.metadata, record=record)
 
 
 def _high_precision(
@@ -190,7 +202,7 @@ def _high_precision(
     ranges: Ranges,
     dataset: Dataset,
     config: Config,
-    clock: _Clock,
+    clock: Clock,
 ) -> tuple[Graph, dict[str, str], Graph]:
     """What is written, with attributes in place of Q/DQ where the plan has attribute ops; what of
     it stays FP32, and why; and the form of it that ONNX Runtime can run, to compare."""
@@ -235,7 +247,7 @@ def write(result: Made, out: str | Path, config: Config | None = None) -> Made:
     return replace(result, record=written)
 
 
-class _Clock:
+class Clock:
     """Seconds spent in each stage."""
 
     def __init__(self) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from onnxq.calib.data import Dataset
 from onnxq.calib.stats import Stats
 from onnxq.judge.accuracy import Agreement, Agreements
 from onnxq.judge.plain import cannot, told
@@ -16,6 +15,7 @@ from onnxq.passes.lost_weights import lost_weights
 from onnxq.passes.rounded import long_sums
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.method_choice import NO_CHOICE, is_auto
+from onnxq.pipeline.opened import Opened
 from onnxq.pipeline.source import Source
 from onnxq.pipeline.steps import insert_options
 from onnxq.plan import Plan
@@ -63,23 +63,15 @@ def of_comparison(found: Compared, undecided: bool) -> Iterator[str]:
         yield NO_CHOICE
 
 
-def took_part(
-    dataset: Dataset,
-    rest: Dataset,
-    check: Dataset,
-    plan: Plan,
-    stats_from: Stats | None,
-    config: Config,
-) -> str:
-    """What part the samples `check` that are compared on took in what is compared; empty for none.
-    rest: those that were calibrated on, of `dataset`."""
-    calibrated = len(rest) + len(check) > len(dataset)
-    if stats_from is None and calibrated:
+def took_part(opened: Opened, plan: Plan, stats_from: Stats | None, config: Config) -> str:
+    """What part the samples that are compared on took in what is compared; empty for none."""
+    rest, check = opened.rest, opened.check
+    if stats_from is None and not opened.apart:
         return "of the calibration"
     if is_auto(config):
         return "that chose the method"
-    if stats_from is not None and (calibrated or stats_from.data != rest.digest()):
+    if stats_from is not None and (not opened.apart or stats_from.data != rest.digest()):
         return "that the statistics may hold"
-    if plan.chosen_on and plan.chosen_on in (check.digest(), dataset.digest()):
+    if plan.chosen_on and plan.chosen_on in (check.digest(), opened.dataset.digest()):
         return "that chose the plan"
     return ""
