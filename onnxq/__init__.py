@@ -61,12 +61,15 @@ if TYPE_CHECKING:
         search_plan,
         sign_data,
         to_high_precision,
+        tune,
         write,
         write_cache,
         write_data,
         write_prepared,
         write_report,
     )
+    from onnxq.ladder.goal import Goal
+    from onnxq.ladder.result import Rung, Tuned
     from onnxq.pipeline.config import Config
     from onnxq.search.budget import Budget, budget_of
     from onnxq.search.options import SearchOptions
@@ -78,23 +81,26 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 __all__ = [
     "Budget", "BuildOptions", "Built", "Calibrated", "Config", "Evaluation", "FromCache",
-    "Inspection", "Linted", "PlanOptions", "Quantized", "RankOptions", "Ranked",
-    "SearchOptions", "Searched", "Source", "Thresholds", "budget_of", "build", "calibrate",
-    "calibrate_model", "compare", "compare_layers", "compare_models", "data", "diff", "doctor",
-    "insert", "inspect_model", "judge_device", "lint", "make_plan", "mend", "merge_stats",
-    "open_model", "plot_histogram", "plot_pareto", "plot_ranking", "prepare", "quantize",
-    "ranges_from_cache", "rank_nodes", "read_layers", "read_ranges", "recipe", "runtime_of",
-    "save_golden", "search_plan", "sign_data", "to_high_precision", "write", "write_cache",
-    "write_data", "write_prepared", "write_report",
+    "Goal", "Inspection", "Linted", "PlanOptions", "Quantized", "RankOptions", "Ranked", "Rung",
+    "SearchOptions", "Searched", "Source", "Thresholds", "Tuned", "budget_of", "build",
+    "calibrate", "calibrate_model", "compare", "compare_layers", "compare_models", "data",
+    "diff", "doctor", "insert", "inspect_model", "judge_device", "lint", "make_plan", "mend",
+    "merge_stats", "open_model", "plot_histogram", "plot_pareto", "plot_ranking", "prepare",
+    "quantize", "ranges_from_cache", "rank_nodes", "read_layers", "read_ranges", "recipe",
+    "runtime_of", "save_golden", "search_plan", "sign_data", "to_high_precision", "tune",
+    "write", "write_cache", "write_data", "write_prepared", "write_report",
 ]  # fmt: skip
 _ELSEWHERE = {  # what is no verb -> its module, and its name there where that is another
     "Budget": "onnxq.search.budget",
     "BuildOptions": "onnxq.trt.build",
     "Config": "onnxq.pipeline.config",
+    "Goal": "onnxq.ladder.goal",
     "PlanOptions": "onnxq.targets.options",
     "RankOptions": "onnxq.sensitivity.options:Options",
+    "Rung": "onnxq.ladder.result",
     "SearchOptions": "onnxq.search.options",
     "Thresholds": "onnxq.trt.compare",
+    "Tuned": "onnxq.ladder.result",
     "budget_of": "onnxq.search.budget",
 }
 

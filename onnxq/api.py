@@ -29,6 +29,7 @@ from onnxq.verbs.quantizing import Quantized, quantize
 from onnxq.verbs.ranking import Ranked, rank_nodes
 from onnxq.verbs.saving import merge_stats, sign_data, write_data, write_prepared, write_report
 from onnxq.verbs.searching import Searched, recipe, search_plan
+from onnxq.verbs.tuning import tune
 
 __all__ = [
     "Built",
@@ -77,6 +78,7 @@ __all__ = [
     "sensitivity",
     "sign_data",
     "to_high_precision",
+    "tune",
     "write",
     "write_cache",
     "write_data",

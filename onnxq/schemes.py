@@ -41,6 +41,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("fp8", "fp8", "fp8", "fp8", BOTH, "FP8 E4M3 weights and activations"),
         Scheme("w4afp8", "int4-in-fp8", "int4-in-fp8", "fp8", BOTH,
                "4-bit weights, stored as FP8 where a kernel multiplies them by FP8 activations"),
+        Scheme("w8aint16", "int8", "int8", "int16", ORT, "INT8 weights, INT16 activations"),
         Scheme("w16a16", "int16", "int16", "int16", ORT, "INT16 with calibrated scales"),
         Scheme("fixed88", "fixed88", "fixed88", "fixed88", ORT,
                "fixed point, 8 bits before and 8 behind the point: every scale is 1/256"),

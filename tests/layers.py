@@ -27,6 +27,7 @@ FLOORS = {
     "pipeline": "the steps of `quantize`, in the order in which they happen",
     "sensitivity": "what each node costs",
     "search": "which nodes stay float under a budget",
+    "ladder": "from a goal to the cheapest way that meets it",
     "trt": "lint, build, engines",
     "inspect": "what was quantized, how and why",
     "report": "what a run says: text, Markdown, HTML, plots",

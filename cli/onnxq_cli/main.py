@@ -34,6 +34,7 @@ COMMANDS = {  # in the order of the pipeline
     "engine": "Show what TensorRT says of an engine, node by node.",
     "sensitivity": "Rank the nodes by the damage that quantizing each does.",
     "search": "Find the cheapest mixed-precision plan that scores well.",
+    "tune": "Quantize MODEL by a goal: the cheapest way that meets it.",
     "recipe": "Leave the worst nodes float, as few as are needed.",
     "compare": "Compare a quantized model or engine with the float model.",
     "inspect": "Show what of MODEL is quantized, how and why.",

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 # what quantize has in common with a search, but is told anew
 NOT_SAID = {"out", "plan_path", "as_json", "stats_path", "report"}
 
+evaluation_options = together(
+    labels_option,
+    option("--eval", "scored", multiple=True, metavar="DATA", section="Scoring",
+           help="Measure on these samples. Default: those held out of --calib; with labels or a "
+           "module:function all of them. Repeatable."),
+)  # fmt: skip
 goal_options = together(
     option("--max-drop", metavar="DROP", section="Search",
            help="Largest drop of the score: 0.5% of the float model's, or 0.5 of its units."),
     option("--min-sqnr", type=float, metavar="DB", section="Search",
            help="Least SQNR of the outputs, in dB."),
-    labels_option,
-    option("--eval", "scored", multiple=True, metavar="DATA", section="Scoring",
-           help="Measure on these samples. Default: those held out of --calib; with labels or a "
-           "module:function all of them. Repeatable."),
+    evaluation_options,
 )  # fmt: skip
 
 

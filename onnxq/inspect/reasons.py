@@ -39,7 +39,8 @@ RULES = {  # the first part of a rule's name -> what it says
 SCHEMES = {  # types of weights and activations -> scheme
     ("INT8", "INT8"): "w8a8", ("INT8", "UINT8"): "w8a8", ("INT8", ""): "w8a16",
     ("INT4", ""): "w4a16", ("INT4", "INT8"): "w4a8", ("FP8", "FP8"): "fp8",
-    ("INT4", "FP8"): "w4afp8", ("INT16", "INT16"): "w16a16", ("Q8.8", "Q8.8"): "fixed88",
+    ("INT4", "FP8"): "w4afp8", ("INT8", "INT16"): "w8aint16", ("INT16", "INT16"): "w16a16",
+    ("Q8.8", "Q8.8"): "fixed88",
 }  # fmt: skip
 
 
@@ -196,5 +197,5 @@ def _options_like(reading: Reading) -> tuple[str, str]:
             pairs[weights[0], others[0] if others else ""] += 1
     types = pairs.most_common(1)[0][0] if pairs else ("INT8", "INT8")
     scheme = SCHEMES.get(types, "w8a8")
-    in_codes = types[1] == "UINT8" or scheme in ("w16a16", "fixed88")
+    in_codes = types[1] == "UINT8" or scheme in ("w8aint16", "w16a16", "fixed88")
     return scheme, "onnxruntime" if in_codes else "tensorrt"

@@ -14,10 +14,10 @@ class Budget:
     """One bound.
 
     kind: "drop" of the score below the float model's (`relative`: as a share of it), least "sqnr"
-    in dB, or largest "cost" as a share of the float model's.
+    in dB, least "agreement" as a share, or largest "cost" as a share of the float model's.
     """
 
-    kind: Literal["drop", "sqnr", "cost"]
+    kind: Literal["drop", "sqnr", "agreement", "cost"]
     limit: float
     relative: bool = False
 
@@ -25,7 +25,7 @@ class Budget:
         """Whether a measured score and cost keep to it; `reference`: the float model's score."""
         if self.kind == "cost":
             return cost <= self.limit + 1e-9
-        if self.kind == "sqnr":
+        if self.kind in ("sqnr", "agreement"):
             return score >= self.limit
         drop = reference - score if higher else score - reference
         return drop <= self.limit * (abs(reference) if self.relative else 1.0) + 1e-12
@@ -33,6 +33,8 @@ class Budget:
     def __str__(self) -> str:
         if self.kind == "sqnr":
             return f"SQNR of at least {self.limit:g} dB"
+        if self.kind == "agreement":
+            return f"agreement of at least {100 * self.limit:g}%"
         if self.kind == "cost":
             return f"cost of at most {self.limit:g}"
         return f"drop of at most {100 * self.limit:g}%" if self.relative else (

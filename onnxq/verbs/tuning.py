@@ -1,0 +1,227 @@
+"""A goal in place of options: from a model file to the cheapest quantized model that meets it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from onnxq import __version__, files
+from onnxq.calib.holdout import content_order
+from onnxq.errors import OnnxqError, PlanError
+from onnxq.json_text import to_json
+from onnxq.model.model_file import ModelLike
+from onnxq.pipeline.comparing import FloatSide
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.keywords import Keywords, composed
+from onnxq.pipeline.method_choice import is_auto
+from onnxq.pipeline.opened import Opened
+from onnxq.pipeline.quantize import write
+from onnxq.pipeline.reading import CalibrationData
+from onnxq.pipeline.source import prepare
+from onnxq.pipeline.steps import data
+from onnxq.plan import Plan
+from onnxq.progress import Progress, silent
+from onnxq.verbs.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from onnxq.calib.data import Dataset
+    from onnxq.ladder import Climb, Goal, Row, Tuned
+    from onnxq.ladder.judging import Judge
+
+SHARE = 4  # one sample in so many judges, where a figure needs many
+MOST = 128  # samples that are compared on: their float outputs are kept
+FREE = ("cache", "workers", "max_memory", "external_data")  # options that leave figures as they are
+RECORD, STATE = "tune.json", ".state"
+
+
+def tune(
+    model: ModelLike,
+    calib: CalibrationData,
+    goal: Goal,
+    config: Config | None = None,
+    *,
+    evaluation: Evaluation | None = None,
+    folder: str | Path | None = None,
+    cost: str = "ops",
+    plan_from: Plan | None = None,
+    ladder: Sequence[Row] | None = None,
+    told: Callable[[Tuned], None] = lambda tuned: None,
+    progress: Progress = silent,
+    **options: Unpack[Keywords],
+) -> Tuned:
+    """The cheapest way to quantize a model that meets a goal, by climbing from the default.
+
+    model, calib, config, options: as of `quantize`. evaluation: what judges; without it samples
+    held out of `calib`, that take part in nothing else. folder: where the model that is taken goes,
+    with its manifest, plan and configuration, and the record; a run that was killed goes on there,
+    and one that is finished is read. cost: of engines, as in a search. ladder: its rows, by default
+    `onnxq.ladder.LADDER`. told: called with what there is after every rung.
+
+    Where the goal is not met, the best is taken and `holds` is false. Raises OnnxqError for
+    whatever the user can mend.
+    """
+    from onnxq.ladder import LADDER, climb
+
+    on, record = _begun(model, calib, goal, composed(config, options), evaluation or Evaluation(),
+                        cost, plan_from, progress)  # fmt: skip
+    where = None if folder is None else Path(folder)
+    if where is not None:
+        before = _there(where, record.key)
+        if before is not None and before.chosen is not None and _model_of(where).is_file():
+            return before
+        on.before = before.rungs if before is not None else ()
+        on.folder = on.opened.folder = where / STATE
+        on.folder.mkdir(parents=True, exist_ok=True)
+
+    def finished(tuned: Tuned) -> None:
+        if where is not None:
+            files.write_text(where / RECORD, tuned.to_json())
+        told(tuned)
+
+    on.told = finished
+    try:
+        found = climb(ladder or LADDER, on)
+    except OnnxqError:
+        if where is not None and not on.record.rungs:  # nothing to go on with
+            shutil.rmtree(where / STATE, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                where.rmdir()
+        raise
+    if where is not None:
+        found = _written(found, on, where)
+        shutil.rmtree(where / STATE, ignore_errors=True)
+    return found
+
+
+def _begun(
+    model: ModelLike,
+    calib: CalibrationData,
+    goal: Goal,
+    config: Config,
+    evaluation: Evaluation,
+    cost: str,
+    plan_from: Plan | None,
+    progress: Progress,
+) -> tuple[Climb, Tuned]:
+    """The climb at its foot; whatever the user has to mend is raised here."""
+    from onnxq.ladder import Climb, Tuned
+    from onnxq.search.cost import MEASURED, check
+
+    check(cost)
+    if cost in MEASURED:
+        raise PlanError(f"cost '{cost}' is measured, which tune does not; choose ops, bytes, size "
+                        "or roofline:DEVICE")  # fmt: skip
+    if is_auto(config):  # the ladder tries the methods itself
+        config = replace(config, method=Config().method)
+    source = prepare(model, config, plan_from)
+    opened = Opened.of(source, calib, config)
+    opened, judge = _judged(opened, goal, config, evaluation)
+    opened.keeps = True
+    judge.check()
+    seen = "" if opened.apart else "that calibrate too"
+    key = _key(judge, plan_from, cost)
+    record = Tuned(key, source.sha256, str(goal), goal.scored_by, goal.higher_is_better,
+                   judge.reference, cost, len(judge.samples), seen)  # fmt: skip
+    return Climb(opened, judge, config, record, (), plan_from, progress=progress), record
+
+
+def _judged(
+    opened: Opened, goal: Goal, config: Config, evaluation: Evaluation
+) -> tuple[Opened, Judge]:
+    """The model with the samples that judge, and who judges by them.
+
+    Raises DataError for labels that do not fit, PlanError where nothing is there to judge by.
+    """
+    from onnxq.ladder.judging import Judge
+
+    full, judges, apart, rest = opened.dataset, opened.check, opened.apart, opened.rest
+    if evaluation.data:
+        full = data(opened.source, evaluation.data, replace(config, samples=None))
+        judges, rest, apart = full, *_without(opened.dataset, full)
+    elif goal.runs_again:
+        rest, judges, apart = _quarter(full)
+    if not len(judges):
+        raise PlanError("--check-samples 0 holds out nothing to judge by; give --eval DATA")
+    if evaluation.samples is not None:
+        judges = judges.subset(evaluation.samples, config.seed)
+    if evaluation.labels is not None and goal.scored_by != "top1":
+        raise PlanError("--labels are for --max-drop with --metric top1; leave one of them out")
+    labels = evaluation.labels_of(full, judges)
+    check = judges.subset(MOST) if len(judges) > MOST else judges
+    side = FloatSide(opened.source, check)
+    opened = replace(opened, rest=rest, check=check, apart=apart, side=side)
+    return opened, Judge(goal, opened, judges, config, labels)
+
+
+def _without(dataset: Dataset, judges: Dataset) -> tuple[Dataset, bool]:
+    """(the samples that do not judge, whether there are any); all of them where there are none."""
+    taken = {facts.digest for facts in judges.facts()}
+    rest = [i for i, facts in enumerate(dataset.facts()) if facts.digest not in taken]
+    return (dataset.select(rest), True) if rest else (dataset, False)
+
+
+def _quarter(dataset: Dataset) -> tuple[Dataset, Dataset, bool]:
+    """(the others, a quarter of the samples by what they hold, whether they are apart)."""
+    order = content_order(dataset)
+    chosen = set(order[: len(dataset) // SHARE])
+    if not chosen:
+        return dataset, dataset, False
+    rest = [i for i in range(len(dataset)) if i not in chosen]
+    return dataset.select(rest), dataset.select(sorted(chosen)), True
+
+
+def _key(judge: Judge, plan_from: Plan | None, cost: str) -> str:
+    """A digest of everything that figures depend on."""
+    opened = judge.opened
+    settings = {name: v for name, v in judge.config.flat().items() if name not in FREE}
+    said = [
+        __version__, opened.source.sha256, opened.dataset.digest(), judge.samples.digest(),
+        asdict(judge.goal), settings, cost, None if plan_from is None else plan_from.to_yaml(),
+        None if judge.labels is None else judge.labels.tolist(),
+    ]  # fmt: skip
+    return hashlib.sha256(to_json(said, indent=None).encode()).hexdigest()
+
+
+def _there(folder: Path, key: str) -> Tuned | None:
+    """What an earlier run left in a folder; raises OnnxqError for what is another's."""
+    from onnxq.ladder import Tuned
+
+    if folder.exists() and not folder.is_dir():
+        raise OnnxqError(f"'{folder}' is a file; name a folder")
+    if not (folder / RECORD).is_file():
+        if folder.is_dir() and any(path.name != STATE for path in folder.iterdir()):
+            raise OnnxqError(f"'{folder}' holds other files; name a folder that does not exist")
+        return None
+    before = Tuned.load(folder / RECORD)
+    if before.key != key:
+        raise PlanError(
+            f"'{folder}' holds the tuning of another model, other data or options; name another "
+            "folder, or delete it to start over"
+        )
+    return before
+
+
+def _model_of(folder: Path) -> Path:
+    """The model that a finished run wrote."""
+    return next(iter(sorted(folder.glob("*.onnx"))), folder / "model.onnx")
+
+
+def _written(found: Tuned, on: Climb, folder: Path) -> Tuned:
+    """The model that was taken, its manifest, plan and configuration, and the record."""
+    assert found.taken is not None
+    assert found.result is not None
+    config = on.config_of(found.taken)
+    scheme = config.placement.scheme
+    suffix = "int8" if scheme == Config().placement.scheme else scheme
+    with files.together():
+        path = folder / f"{on.opened.source.path.stem}.{suffix}.onnx"
+        result = write(found.result, path, config)
+        result.plan.save(folder / "plan.yaml")
+        config.save(folder / "config.yaml")
+        files.write_text(folder / RECORD, found.to_json())
+    return replace(found, result=result)
