@@ -23,7 +23,7 @@ AREAS = {  # heading -> where its errors are made; the longest of all that fit c
     "Recovery": ("recover", "pipeline/recoveries"),
     "Finetune": ("finetune",),
     "Sensitivity": ("sensitivity",),
-    "Search and recipe": ("search",),
+    "Search, tune and recipe": ("search", "ladder"),
     "Clusters": ("cluster",),
     "TensorRT": ("trt", "layers"),
     "Inspect, reports and plots": ("inspect", "report"),

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from onnxq.errors import ModelError, PlanError
 from onnxq.ladder.judging import Judge
@@ -31,9 +30,6 @@ from onnxq.progress import Progress, silent
 from onnxq.run.segments import Shapes
 from onnxq.search.cost import costs
 from onnxq.search.shapes import shapes_of
-
-if TYPE_CHECKING:
-    from onnxq.ladder.rows import Row
 
 log = logging.getLogger(__name__)
 WORTH_DB = 0.5  # of a recovery that the next rungs go on with
@@ -212,6 +208,14 @@ class Climb:
             finally:
                 self.record = whole
         return self._made[place]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the ladder: its name, and what tries its rungs."""
+
+    name: str
+    tries: Callable[[Climb], None]
 
 
 def climb(ladder: Sequence[Row], on: Climb) -> Tuned:

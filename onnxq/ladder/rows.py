@@ -13,13 +13,12 @@ differ in is the time that they take.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnxq.calib.holdout import content_order
 from onnxq.errors import ModelError, PlanError
-from onnxq.ladder.climbing import Climb
+from onnxq.ladder.climbing import Climb, Row
 from onnxq.ladder.result import Rung
 from onnxq.pipeline.comparing import FloatSide
 from onnxq.pipeline.config import Config
@@ -39,14 +38,6 @@ LEAST_MACS = 0.5  # of the multiply-accumulates that stay in 8 bits: FP16 alone 
 TOO_MUCH = "less than half of the multiply-accumulates would be left in 8 bits: FP16 may serve"
 FIRST = ("smooth", "equalize", "round", "scales")  # recoveries, by the time that they take
 WIDE = "w8aint16"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the ladder: its name, and what tries its rungs."""
-
-    name: str
-    tries: Callable[[Climb], None]
 
 
 def default(on: Climb) -> None:
