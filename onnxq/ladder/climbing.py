@@ -26,7 +26,7 @@ from onnxq.pipeline.quantize import Quantized, made, planned
 from onnxq.pipeline.source import prepare
 from onnxq.pipeline.steps import runtime_of
 from onnxq.plan import Plan
-from onnxq.progress import Progress, silent
+from onnxq.progress import stage
 from onnxq.run.segments import Shapes
 from onnxq.search.cost import costs
 from onnxq.search.shapes import shapes_of
@@ -54,7 +54,6 @@ class Climb:
     before: Sequence[Rung] = ()
     plan_from: Plan | None = None
     folder: Path | None = None
-    progress: Progress = silent
     told: Callable[[Tuned], None] = lambda tuned: None
     _made: dict[int, Quantized] = field(default_factory=dict, repr=False)
 
@@ -130,7 +129,8 @@ class Climb:
                 return self.again(known)
         begun = time.perf_counter()
         try:
-            found, result = self._measured(asked)
+            with stage(name):
+                found, result = self._measured(asked)
         except (PlanError, ModelError) as e:
             if not self.record.rungs:
                 raise
@@ -162,7 +162,7 @@ class Climb:
     def _measured(self, asked: Rung) -> tuple[Rung, Quantized]:
         config = self.config_of(asked)
         plan, opened = self.plan_of(asked), self.opened_for(config)
-        result = made(opened, plan, config, progress=self.progress)
+        result = made(opened, plan, config)
         figure = self.judge.figure(result)
         headline = result.agreement.headline
         cost, macs = self.priced(result.plan, config)

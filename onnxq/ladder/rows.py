@@ -25,6 +25,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.method_choice import AUTO, NO_CHOICE, choose
 from onnxq.pipeline.steps import read
 from onnxq.plan import Plan
+from onnxq.progress import stage
 from onnxq.recover.choice import ALGORITHMS, chosen
 from onnxq.schemes import SCHEMES
 from onnxq.search.choices import given
@@ -55,7 +56,8 @@ def method(on: Climb) -> None:
         on.leave_out("method", "method", f"--method {asked} was asked for")
         return
     begun = time.perf_counter()
-    scores = _scores(on)
+    with stage("method"):
+        scores = _scores(on)
     took = time.perf_counter() - begun
     if not scores:
         on.leave_out("method", "method", NO_CHOICE, took)
@@ -74,10 +76,10 @@ def _scores(on: Climb) -> dict[str, float]:
     opened, config = on.opened, on.config
     few = opened.rest.select(content_order(opened.rest)[:ASIDE])
     plan = on.plan_of(on.base)
-    source, _ = opened.reshape(plan, config, on.progress)
-    stats = opened.count(source, plan, config, on.progress)
+    source, _ = opened.reshape(plan, config)
+    stats = opened.count(source, plan, config)
     side = FloatSide(opened.source, few)
-    return choose(source, plan, stats, side, replace(config, method="auto"), on.progress)[1]
+    return choose(source, plan, stats, side, replace(config, method="auto"))[1]
 
 
 def recoveries(on: Climb) -> None:
@@ -129,14 +131,14 @@ def _ranked(on: Climb, base: Rung) -> tuple[Ranking, Plan]:
     from onnxq.sensitivity import Options, sensitivity
 
     config, plan = on.config_of(base), on.plan_of(base)
-    source, _ = on.opened.reshape(plan, config, on.progress)
-    stats = on.opened.count(source, plan, config, on.progress)
+    source, _ = on.opened.reshape(plan, config)
+    stats = on.opened.count(source, plan, config)
     ranges = read(source, plan, stats, config.method)
     rest = on.opened.rest
     few = rest.subset(min(RANKING, len(rest)))
     resume = None if on.folder is None else on.folder / "sensitivity.json"
     asked = Options(resume=resume)
-    return sensitivity(source, plan, ranges, few, asked, config, on.progress), plan
+    return sensitivity(source, plan, ranges, few, asked, config), plan
 
 
 def _lefts(on: Climb, base: Rung, ranked: Ranking, plan: Plan) -> list[tuple[str, ...]]:

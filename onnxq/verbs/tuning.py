@@ -26,6 +26,7 @@ from onnxq.pipeline.source import prepare
 from onnxq.pipeline.steps import data
 from onnxq.plan import Plan
 from onnxq.progress import Progress, silent
+from onnxq.progress import told as tells
 from onnxq.verbs.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ FREE = ("cache", "workers", "max_memory", "external_data")  # options that leave
 RECORD, STATE = "tune.json", ".state"
 
 
+@tells
 def tune(
     model: ModelLike,
     calib: CalibrationData,
@@ -68,7 +70,7 @@ def tune(
     from onnxq.ladder import LADDER, climb
 
     on, record = _begun(model, calib, goal, composed(config, options), evaluation or Evaluation(),
-                        cost, plan_from, progress)  # fmt: skip
+                        cost, plan_from)  # fmt: skip
     where = None if folder is None else Path(folder)
     if where is not None:
         before = _there(where, record.key)
@@ -106,7 +108,6 @@ def _begun(
     evaluation: Evaluation,
     cost: str,
     plan_from: Plan | None,
-    progress: Progress,
 ) -> tuple[Climb, Tuned]:
     """The climb at its foot; whatever the user has to mend is raised here."""
     from onnxq.ladder import Climb, Tuned
@@ -127,7 +128,7 @@ def _begun(
     key = _key(judge, plan_from, cost)
     record = Tuned(key, source.sha256, str(goal), goal.scored_by, goal.higher_is_better,
                    judge.reference, cost, len(judge.samples), seen)  # fmt: skip
-    return Climb(opened, judge, config, record, (), plan_from, progress=progress), record
+    return Climb(opened, judge, config, record, (), plan_from), record
 
 
 def _judged(
