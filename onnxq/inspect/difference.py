@@ -101,6 +101,15 @@ class Difference:
                 pair: {name: found.as_dict() for name, found in outputs.items()}
                 for pair, outputs in self.effect.items()
             },
+            "effect_parts": {
+                pair: {name: found.as_dict() for name, found in outputs.judged.items()}
+                for pair, outputs in self.effect.items()
+            },
+            "effect_headline": {
+                pair: outputs.headline.as_dict()
+                for pair, outputs in self.effect.items()
+                if outputs.headline is not None
+            },
             "effect_notes": {pair: [*self.lines(pair)] for pair in self.effect},
         }
 

@@ -210,17 +210,19 @@ def measure(
     tick: Callable[[], None] = lambda: None,
     runtime: Runtime | None = None,
     declared: Declared | None = None,
+    parts: Sequence[Part] = (),
 ) -> Agreements:
     """How near the outputs of two models are, run through ONNX Runtime.
 
     The reference's outputs are held while the second model is loaded, one session at a time, so
     that memory stays near that of one model; pass few feeds. A model may be given as a function
     that makes it when its turn comes. Feeds are in the reference's types and are read twice.
-    `declared` are the shapes that hold for the reference's outputs, None those it declares. Raises
+    `declared` are the shapes that hold for the reference's outputs, None those it declares;
+    `parts` are what the outputs are judged by, without any each as a whole. Raises
     ModelError for models that differ in the names of their outputs, or in lengths that are fixed.
     """
     samples = list(feeds) if isinstance(feeds, Iterator) else feeds
-    held = Reference.of(reference, samples, tick, runtime, declared)
+    held = Reference.of(reference, samples, tick, runtime, declared, parts)
     return list(held.running(quantized, tick, runtime))[-1]
 
 

@@ -41,7 +41,7 @@ def cannot(trouble: str) -> str:
 def differences(
     plain: Mapping[str, Agreement], unrounded: Mapping[str, Agreement], apart: float = APART
 ) -> Iterator[tuple[str, float, float]]:
-    """Outputs where a plain session's SQNR is not that of the model as written, with both in dB."""
+    """Parts where a plain session's SQNR is not that of the model as written, with both in dB."""
     for name, a in plain.items():
         if name in unrounded:
             pair = [min(one.sqnr_db, CEILING) for one in (a, unrounded[name])]
@@ -50,7 +50,7 @@ def differences(
 
 
 def told(plain: Mapping[str, Agreement], unrounded: Mapping[str, Agreement]) -> Iterator[str]:
-    """A line for the output where the two are furthest apart; nothing where they agree."""
+    """A line for the part where the two are furthest apart; nothing where they agree."""
     found = sorted(differences(plain, unrounded), key=lambda d: -abs(d[1] - d[2]))
     for name, given, meant in found[:1]:
         more = f", {len(found) - 1} more outputs in the manifest" if len(found) > 1 else ""

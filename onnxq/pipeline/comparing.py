@@ -93,7 +93,7 @@ def compared(side: FloatSide, quantized: Graph, config: Config) -> tuple[list[Ag
 def agreement(
     side: FloatSide, quantized: Graph, config: Config
 ) -> tuple[Agreements, Mapping[str, Agreement], str]:
-    """Agreement in plain sessions; that of the outputs where TensorRT, which rounds no biases, has
+    """Agreement in plain sessions; that of the parts where TensorRT, which rounds no biases, has
     another; why a plain session cannot run the model."""
     plain, trouble = compared(side, quantized, config)
     found = plain[-1]
@@ -104,9 +104,11 @@ def agreement(
     tick = counting("as TensorRT computes it", len(side.check))
     running = side.at(runtime).running(lambda: graphs.to_proto(quantized), tick, runtime)
     for k, unrounded in enumerate(running):
-        if k + 1 == FEW and not any(differences(plain[k], unrounded, NEAR)):
+        if k + 1 == FEW and not any(differences(plain[k].judged, unrounded.judged, NEAR)):
             return found, {}, ""
-    return found, {name: unrounded[name] for name, *_ in differences(found, unrounded)}, ""
+    parts = unrounded.judged
+    apart = {name: parts[name] for name, *_ in differences(found.judged, parts)}
+    return found, apart, ""
 
 
 def timing(

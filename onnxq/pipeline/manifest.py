@@ -109,7 +109,7 @@ class Remarks:
     graph.
     check_samples: compared on. seen: what part they took before, such as "of the calibration";
     empty for samples held out of everything. shapes: of the inputs in the data.
-    unrounded: agreement of the outputs where TensorRT has another. trouble: why a plain session
+    unrounded: agreement of the parts where TensorRT has another. trouble: why a plain session
     cannot run the model, else empty. seconds: per stage.
     timing: of both models, for ONNX Runtime.
     """

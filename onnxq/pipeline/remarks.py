@@ -27,7 +27,7 @@ from onnxq.targets.fused import fused_note
 class Compared:
     """How the models were compared.
 
-    plain: agreement in plain sessions. unrounded: that of the outputs where TensorRT has another.
+    plain: agreement in plain sessions. unrounded: that of the parts where TensorRT has another.
     trouble: why a plain session cannot run the model, else empty. model: what was run.
     """
 
@@ -58,7 +58,7 @@ def of_comparison(found: Compared, undecided: bool) -> Iterator[str]:
     if found.trouble:
         yield cannot(found.trouble)
     else:
-        yield from told(found.plain, found.unrounded)
+        yield from told(found.plain.judged, found.unrounded)
     if undecided:
         yield NO_CHOICE
 

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxq.inspect.difference import MISSING, Difference, ScaleChange
+from onnxq.report.decibels import in_db
 from onnxq.table import Table
 from onnxq.terminal import line
 from onnxq.words import count, percent
@@ -24,13 +25,16 @@ def render(found: Difference, top: int) -> RenderableType:
     parts += _activations(activations, top) + _weights(weights, top) + _constants(found, top)
     for pair, outputs in found.effect.items():
         rows = [(name, f"{a.sqnr_db:.2f}", f"{a.cosine:.5f}", a.as_dict()["max_abs"])
-                for name, a in outputs.items()]  # fmt: skip
+                for name, a in outputs.judged.items()]  # fmt: skip
         lines = [*found.lines(pair)]
         parts.append(
             Table(pair, ("output", "SQNR dB", "cosine", "max |diff|"), rows)
             if rows
             else line(pair if lines else f"{pair}: no output was compared", "bold")
         )
+        if len(rows) > 1 and outputs.headline is not None:
+            worst = outputs.headline
+            parts.append(line(f"the worst: {worst.part}, {in_db(worst.as_dict())}", "bold"))
         parts += [line(text) for text in lines]
     return Group(*parts)
 

@@ -68,8 +68,8 @@ class Result:
     """The trials by rising cost, and which of them is chosen (None: none keeps to the budget).
 
     choices: the quantized choices there were. nearest: where none is chosen, the trial that misses
-    by least. outputs: SQNR in dB of each
-    whole output of the chosen plan's model, on the samples that `quantize` compares on.
+    by least. outputs: SQNR in dB of each part of the outputs of the chosen plan's model, on the
+    samples that `quantize` compares on.
     """
 
     model: str

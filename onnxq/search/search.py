@@ -243,4 +243,4 @@ def _outputs(frontier: Frontier, trial: Trial, held: Dataset) -> dict[str, float
     meter = frontier.meter
     graph = meter.model(frontier.plan(trial))
     agreements = steps.compare(meter.source, graph, held, meter.config)
-    return {name: agreement.sqnr_db for name, agreement in agreements.items()}
+    return {name: found.sqnr_db for name, found in agreements.judged.items()}

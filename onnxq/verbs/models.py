@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxq.errors import DataError
+from onnxq.model.graph import load
+from onnxq.passes.apply import apply, run_pass
+from onnxq.passes.infer_shapes import infer_shapes
+from onnxq.passes.strip_qdq import strip_qdq
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.source import open_model
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from onnxq.inspect.reading import NodeReading, Reading
     from onnxq.inspect.reasons import Reasons
     from onnxq.judge.accuracy import Agreements
+    from onnxq.judge.parts import Part
     from onnxq.run.runtime import Runtime
     from onnxq.trt.compare import Comparison, Thresholds
 
@@ -155,7 +160,7 @@ def _effect(
     session cannot run, and why."""
     from onnxq.judge.plain import plainly
 
-    dataset = data(open_model(reference or a), calib, config)
+    dataset, parts = data(open_model(reference or a), calib, config), _parts(reference or a)
     pairs = {"B against A": (a, b)}
     if reference is not None:
         pairs |= {"A against FLOAT": (reference, a), "B against FLOAT": (reference, b)}
@@ -163,13 +168,25 @@ def _effect(
     troubles: dict[str, str] = {}
     for pair, models in pairs.items():
         with stage(pair):
-            measured = partial(_measured, models, dataset)
+            measured = partial(_measured, models, dataset, parts)
             found[pair], trouble = plainly(measured, runtime_of(config))
         troubles |= {pair: trouble} if trouble else {}
     return found, troubles
 
 
-def _measured(models: tuple[Path, Path], dataset: Dataset, runtime: Runtime) -> Agreements:
+def _measured(
+    models: tuple[Path, Path], dataset: Dataset, parts: Sequence[Part], runtime: Runtime
+) -> Agreements:
     from onnxq.judge import accuracy
 
-    return accuracy.measure(*models, dataset, counted(2 * len(dataset)), runtime)
+    return accuracy.measure(*models, dataset, counted(2 * len(dataset)), runtime, parts=parts)
+
+
+def _parts(model: Path) -> tuple[Part, ...]:
+    """What the outputs of a model are judged by, whether it has Q/DQ or not; the names of the
+    outputs are those of the float model."""
+    from onnxq.judge.parts import slices_of
+
+    graph = load(model)
+    run_pass(strip_qdq, graph, graph)
+    return slices_of(apply(graph, infer_shapes))
