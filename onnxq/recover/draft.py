@@ -34,6 +34,7 @@ from onnxq.run import runtime as ort
 from onnxq.run.replay import float_weights
 
 SAMPLES, HELD_OUT, FEWEST = 32, 4, 4  # at most so many samples; one in four judges, four at least
+MOST = 256  # samples of what is asked for by name, and may take longer
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class Bench:
     def chosen(self) -> Dataset:
         """At most `SAMPLES` samples: first those that judge, then those to fit to."""
         return self.data.select(content_order(self.data)[:SAMPLES])
+
+    @cached_property
+    def more(self) -> Dataset:
+        """At most `MOST` samples: first those of `chosen`, then others to fit to."""
+        return self.data.select(content_order(self.data)[:MOST])
 
     @property
     def held(self) -> range:

@@ -1,7 +1,7 @@
 """The recoveries in the order in which they run; each is a function (bench, draft) -> better draft.
 
     before the calibration, on the float graph:     channels, equalize, smooth
-    with ranges, on what is quantized:              scales, round, bias
+    with ranges, on what is quantized:              scales, round, adaround, bias
 
 A new one is a file of its own and a row here.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from onnxq.errors import ModelError
 from onnxq.progress import stage
-from onnxq.recover import bias
+from onnxq.recover import adaround, bias
 from onnxq.recover.channel_scales import scale_channels
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.equalize import equalize
@@ -48,6 +48,7 @@ RECOVERIES = (
     Recovery("smooth", "smooth", smooth, reshapes=True),
     Recovery("scales", "scales", scales),
     Recovery("round", "rounding", round_weights, auto_bits=4),
+    Recovery("adaround", adaround.TITLE, adaround.adaround),
     Recovery("bias", bias.TITLE, bias.correct_biases, auto_bits=8),
 )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxq.arrays import Array
+from onnxq.calib.data import Dataset
 from onnxq.model.graph import Graph, constant_of, node_by_name
 from onnxq.numerics import spread
 from onnxq.passes.insert_qdq import Weight
@@ -114,21 +115,23 @@ def groups_of(
 
 
 def with_grams(
-    groups: Sequence[Sequence[Product]], bench: Bench, draft: Draft
+    groups: Sequence[Sequence[Product]], bench: Bench, draft: Draft, samples: Dataset
 ) -> Iterator[tuple[Product, Grams, Grams]]:
     """Each product, and the Gram matrices of what the draft's ops read in the samples to fit to
     and in those held out, for its whole group.
 
+    samples: `bench.chosen`, or more of which those are the first.
+
     Raises ModelError for a model that cannot be run, DataError for samples that do not fit it.
     """
-    tick = counting("inputs", len(groups) * len(bench.chosen))
+    tick = counting("inputs", len(groups) * len(samples))
     solved = counting("weights", sum(map(len, groups)))
     for group in groups:
         fit, held = collect_grams(
             draft.graph,
             {r: p.form.matrix[2] for p in group for r in p.readings},
-            bench.chosen,
-            [bench.fit, bench.held],
+            samples,
+            [range(bench.fit.start, len(samples)), bench.held],
             runtime=bench.runtime,
             workers=bench.workers,
             done=tick,

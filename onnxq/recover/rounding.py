@@ -15,25 +15,30 @@ outputs of W4A8 networks came no closer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxq.arrays import Array
+from onnxq.calib.data import Dataset
 from onnxq.calib.weights import weight_mse
 from onnxq.judge.verdict import CEILING, sqnr
 from onnxq.numerics import amax_of, decibels, quantize
 from onnxq.passes.insert_qdq import Codes, Weight, weight_scale
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.feedback import error, factors_of, rounded, rounder_of
-from onnxq.recover.gram import Grams
 from onnxq.recover.keeping import keep
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 NARROW = 4  # bits up to which clipping is tried
-NO_GAIN = "rounds to nearest as well on other samples"
+NO_GAIN = "other codes are no better on other samples"
 NO_JUDGE = "no weight was rounded: the model has no float32 output to judge by"
+
+
+# (product, its H, bench, draft) -> its codes as they stand, and better ones
+Solver = Callable[[Product, Array, Bench, Draft], tuple[Codes, Codes]]
 
 
 @dataclass(frozen=True)
@@ -49,48 +54,71 @@ def round_weights(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
 
     Raises ModelError for a model that cannot be run, DataError for samples that do not fit it.
     """
+    return with_codes(bench, draft, "rounding", fed_back, bench.chosen)
+
+
+def with_codes(
+    bench: Bench, draft: Draft, title: str, solver: Solver, samples: Dataset
+) -> tuple[Draft, Outcome]:
+    """The draft with those of the solver's codes that help, and what they brought.
+
+    samples: `bench.chosen`, or more of which those are the first. Raises as `round_weights`.
+    """
     products, undone = products_of(draft.graph, bench.plan)
     groups, too_large = groups_of(products, bench)
     undone |= too_large
     if not bench.judged:
-        return draft, Outcome("rounding", undone=undone, notes=(NO_JUDGE,))
+        return draft, Outcome(title, undone=undone, notes=(NO_JUDGE,))
     if not groups:
-        return draft, Outcome("rounding", undone=undone)
+        return draft, Outcome(title, undone=undone)
     found: dict[Weight, _Found] = {}
-    for product, fit, held in with_grams(groups, bench, draft):
-        better = _solve(product, fit, held, bench, draft)
-        if better is not None:
-            found[product.weight] = better
-    return _settled(bench, draft, products, found, undone)
+    for product, fit, held in with_grams(groups, bench, draft, samples):
+        old, new = solver(product, product.sum(fit), bench, draft)
+        before, after = (_off(product, codes, product.sum(held)) for codes in (old, new))
+        if after < before:
+            found[product.weight] = _Found(new, min(decibels(before, after), CEILING))
+    return _settled(bench, draft, title, products, found, undone)
 
 
-def _solve(product: Product, fit: Grams, held: Grams, bench: Bench, draft: Draft) -> _Found | None:
-    """The codes that lower the error of the op on samples that judge; None where none do."""
-    spec, form = product.spec, product.form
-    w, h = form.matrices(product.values.astype(np.float64)), product.sum(fit)
+def _off(product: Product, codes: Codes, h: Array) -> float:
+    """The error of the op with these codes."""
+    w = product.form.matrices(product.values.astype(np.float64))
+    e = product.matrices(codes.scale) * product.form.matrices(codes.codes) - w
+    return float(error(e, h).sum())
+
+
+def fed_back(product: Product, h: Array, bench: Bench, draft: Draft) -> tuple[Codes, Codes]:
+    """The codes of a weight as they stand, and those of `feedback.rounded`."""
     old, scales = _present(product, bench, draft)
-    tried, factors = [], factors_of(h)
-    for scale in scales:
-        s = product.matrices(scale)
-        codes = rounded(w, s, h, rounder_of(spec), factors)
-        tried.append((scale, codes, error(codes * s - w, h)))
-    scale, codes = _best(product, tried)
-    kind = old.codes.dtype
-    new = Codes(scale, form.tensor(codes).astype(kind))
-    judge = product.sum(held)
-    before, after = (
-        float(error(product.matrices(c.scale) * form.matrices(c.codes) - w, judge).sum())
-        for c in (old, new)
-    )
-    if not after < before:
-        return None
-    return _Found(new, min(decibels(before, after), CEILING))
+    return old, best_of(product, h, scales, old.codes.dtype)
+
+
+def best_of(
+    product: Product, h: Array, scales: Iterable[Array], kind: npt.DTypeLike, *known: Codes
+) -> Codes:
+    """The codes of a weight with the least error, of those fed back with each of the scales and
+    those that are known; of type `kind`."""
+    spec, form = product.spec, product.form
+    w, factors = form.matrices(product.values.astype(np.float64)), factors_of(h)
+    tried = [(c.scale, form.matrices(c.codes).astype(np.float64)) for c in known]
+    tried += [
+        (scale, rounded(w, product.matrices(scale), h, rounder_of(spec), factors))
+        for scale in scales
+    ]
+    errors = [error(codes * product.matrices(scale) - w, h) for scale, codes in tried]
+    scale, codes = _best(product, [(*pair, e) for pair, e in zip(tried, errors, strict=True)])
+    return Codes(scale, form.tensor(codes).astype(kind))
+
+
+def given_codes(product: Product, bench: Bench, draft: Draft) -> Codes | None:
+    """Codes that a weight has already."""
+    return draft.codes.get(product.weight) or bench.insert.codes.get(product.weight)
 
 
 def _present(product: Product, bench: Bench, draft: Draft) -> tuple[Codes, list[Array]]:
     """The codes of a weight as it stands, and the scales to try."""
     options, spec = bench.insert, product.spec
-    given = draft.codes.get(product.weight) or options.codes.get(product.weight)
+    given = given_codes(product, bench, draft)
     if given is not None:
         return given, [given.scale]
     scale = weight_scale(product.values, spec, options)
@@ -127,6 +155,7 @@ def _rows_apart(product: Product) -> bool:
 def _settled(
     bench: Bench,
     draft: Draft,
+    title: str,
     products: Sequence[Product],
     found: Mapping[Weight, _Found],
     undone: dict[str, str],
@@ -150,5 +179,5 @@ def _settled(
     gains = {node: found[w].gain for w in kept.items for node in nodes[w]}
     undone = {n: NO_GAIN for w, its in nodes.items() if w not in found for n in its} | undone
     undone |= kept.reasons(lambda weight: nodes[weight])
-    outcome = Outcome("rounding", gains, undone, sqnr(kept.before), sqnr(kept.after))
+    outcome = Outcome(title, gains, undone, sqnr(kept.before), sqnr(kept.after))
     return (better(kept.items) if kept.items else draft), outcome

@@ -74,7 +74,7 @@ def _weights(
     free = [p for p in products if p.weight not in given and p.spec.row.fixed_scale is None]
     groups, undone = groups_of(free, bench)
     found = []
-    for product, fit, held in with_grams(groups, bench, draft):
+    for product, fit, held in with_grams(groups, bench, draft, bench.chosen):
         codes, gain = weight_scales.refined(product, fit, held, bench.insert)
         found.append(_Proposal(gain, product.nodes, {product.weight: codes}))
         if gain < LEAST:

@@ -7,7 +7,6 @@ of what they multiply. With scales per channel this is the error of the channel 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from onnxq.arrays import Array
 from onnxq.judge.verdict import CEILING
 from onnxq.numerics import decibels, dequantize, quantize
 from onnxq.passes.insert_qdq import Codes, InsertOptions, weight_scale
+from onnxq.recover.descent import parts_of
 from onnxq.recover.feedback import error
 from onnxq.recover.gram import Grams
 from onnxq.recover.products import Product
@@ -28,7 +28,7 @@ def refined(
 ) -> tuple[Codes, float]:
     """Codes of a weight with its best scales, and by how many dB they lower the error of its ops'
     outputs on samples that judge; less than 0 where they raise it."""
-    scales = np.stack([_scale(product, share, options) for share in SHARES])
+    scales = np.stack([narrowed(product, share, options) for share in SHARES])
     choice = _choice(product, scales, product.sum(fit))
     scale = np.asarray(np.take_along_axis(scales, choice[None], 0)[0])
     h = product.sum(held)
@@ -37,10 +37,11 @@ def refined(
     return Codes(scale, quantize(product.values, scale, product.spec)), gain
 
 
-def _scale(product: Product, share: float, options: InsertOptions) -> Array:
+def narrowed(product: Product, share: float, options: InsertOptions) -> Array:
+    """The scale of a weight for this share of its range."""
     plain = options.weight_range
-    narrowed = replace(options, weight_range=lambda w, spec: plain(w, spec) * share)
-    return weight_scale(product.values, product.spec, narrowed)
+    narrower = replace(options, weight_range=lambda w, spec: plain(w, spec) * share)
+    return weight_scale(product.values, product.spec, narrower)
 
 
 def _gap(product: Product, scale: Array) -> Array:
@@ -53,8 +54,8 @@ def _gap(product: Product, scale: Array) -> Array:
 def _choice(product: Product, scales: Array, h: Array) -> Array:
     """Which of the candidates each scale takes: integers of the shape of one of `scales`."""
     numbers = np.arange(scales[0].size).reshape(scales[0].shape)
-    shared = product.matrices(numbers).astype(np.intp)  # which scale each weight has
-    parts = list(_parts(shared, h))
+    shared = owners_of(product, numbers.shape)
+    parts = list(parts_of(shared, h))
     errors = np.empty((len(scales), numbers.size))
     for row, scale in zip(errors, scales, strict=True):
         gap = _gap(product, scale)
@@ -64,12 +65,7 @@ def _choice(product: Product, scales: Array, h: Array) -> Array:
     return np.asarray(errors.argmin(axis=0).reshape(numbers.shape))
 
 
-def _parts(shared: Array, h: Array) -> Iterator[tuple[Array | slice, Array]]:
-    """The inputs that one scale multiplies, and their Gram matrices (groups, n, n)."""
-    _, part = np.unique(shared[0, 0], return_inverse=True)
-    if not part.any():
-        yield slice(None), h
-        return
-    for k in range(part.max() + 1):
-        (inputs,) = np.nonzero(part == k)
-        yield inputs, h[:, inputs[:, None], inputs]
+def owners_of(product: Product, shape: tuple[int, ...]) -> Array:
+    """Which scale each weight has, of scales of this shape: (groups, N, K) integers."""
+    numbers = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+    return product.matrices(numbers).astype(np.intp)
