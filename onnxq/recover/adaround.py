@@ -54,7 +54,7 @@ def learned(product: Product, h: Array, bench: Bench, draft: Draft) -> tuple[Cod
 def _damping(h: Array) -> Array:
     """What samples that were not seen may hold, in each direction: (groups, K, K)."""
     mean = np.diagonal(h, axis1=-2, axis2=-1).mean(axis=-1)
-    return DAMPING * mean[:, None, None] * np.eye(h.shape[-1])
+    return np.asarray(DAMPING * mean[:, None, None] * np.eye(h.shape[-1]))
 
 
 def _in_turns(product: Product, h: Array, best: Codes, bench: Bench) -> Codes:
