@@ -50,6 +50,8 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 @option("-o", "--out", type=OUT, help="Default: MODEL with .int8.onnx or .SCHEME.onnx.")
 @plan_option()
 @stats_option("Use these statistics; the model is not run.")
+@option("--ranges", "ranges_path", type=IN, section="Calibration", help="Use these ranges, "
+        "such as those of a calibration cache; what they lack stays float.")  # fmt: skip
 @option("--save-plan", type=OUT, help="Write the plan (YAML).")
 @option("--save-stats", type=OUT, help="Write the statistics (npz).")
 @option("--save-ranges", type=OUT, help="Write the ranges (JSON).")
@@ -65,6 +67,7 @@ def command(**options: Any) -> int:
     samples held out of the calibration data.
     """
     from onnxq import api
+    from onnxq.calib.ranges import Ranges
     from onnxq.calib.stats import Stats
     from onnxq.plan import Plan
     from onnxq.report import text
@@ -73,15 +76,27 @@ def command(**options: Any) -> int:
     suffix = "int8" if config.placement.scheme == "w8a8" else config.placement.scheme
     out = options["out"] or model.with_name(f"{model.stem}.{suffix}.onnx")
     written = (out, options["report"], *(options[key] for key in SAVED))
-    keep_apart(written, (model, options["plan_path"], options["stats_path"], *calib))
+    keep_apart(
+        written,
+        (model, options["plan_path"], options["stats_path"], options["ranges_path"], *calib),
+    )
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
     if options["dry_run"]:
         return _planned(model, config, plan, options)
     if model.is_file():  # if it is not, that is what is said
         check_folder(out)
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
+    ranges = Ranges.load(options["ranges_path"]) if options["ranges_path"] else None
     with Bars() as bars:
-        result = api.quantize(model, calib, config, plan_from=plan, stats_from=stats, progress=bars)
+        result = api.quantize(
+            model,
+            calib,
+            config,
+            plan_from=plan,
+            stats_from=stats,
+            ranges_from=ranges,
+            progress=bars,
+        )
         told = (model, out, calib, config)
         plain = config.io == "keep" and result.record.agreement["session"] == "plain"
         repeat = lines(*told, result.agreement) if plain else None

@@ -58,6 +58,26 @@ def settle(
     return settled, [f"'{name}' stays float: {reason}" for name, reason in dead.items()]
 
 
+def taken(graph: Graph, plan: Plan, ranges: Ranges) -> tuple[Plan, Ranges, list[str]]:
+    """A plan by ranges that were read elsewhere, those ranges, and a note for each node that they
+    leave float: one that reads a tensor without a range. Tensors that share a scale share the
+    largest of their ranges."""
+    missing: dict[str, str] = {}
+    for node, name, _ in _activations(graph, plan):
+        if name not in ranges.tensors:
+            missing.setdefault(node.name, f"no-range: '{name}' has no range in what was given")
+    alive = plan.without(*missing)
+    found = dict(ranges.tensors)
+    for group in alive.tied:
+        named = [found[name] for name in group if name in found]
+        if named:
+            widest = max(named, key=lambda r: r.amax)
+            found |= dict.fromkeys(group, widest)
+    notes = [f"'{name}' stays float: {reason}" for name, reason in missing.items()]
+    kept = replace(alive, skipped={**alive.skipped, **missing})
+    return kept, replace(ranges, tensors=found), notes
+
+
 def _activations(graph: Graph, plan: Plan) -> Iterator[tuple[Node, str, QuantSpec]]:
     """Every quantized activation input: the node that reads it, the tensor observed for it, and how
     it is quantized."""

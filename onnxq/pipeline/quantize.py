@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 from onnxq import files
 from onnxq.calib.data import Dataset
-from onnxq.calib.observed import settle
+from onnxq.calib.observed import settle, taken
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError
@@ -108,12 +108,14 @@ def quantize(
     *,
     plan_from: Plan | None = None,
     stats_from: Stats | None = None,
+    ranges_from: Ranges | None = None,
     progress: Progress = silent,
 ) -> Quantized:
     """The whole pipeline on a model file and calibration data; writes nothing.
 
-    `plan_from` and `stats_from` replace the plan and the calibration by saved ones, which must be
-    of this model. Raises OnnxqError subclasses for whatever the user can mend.
+    `plan_from`, `stats_from` and `ranges_from` replace the plan, the calibration and the method by
+    saved ones, which must be of this model. Raises OnnxqError subclasses for whatever the user can
+    mend.
     """
     config = config or Config()
     clock = Clock()
@@ -123,7 +125,7 @@ def quantize(
         chosen = planned(source, config, plan_from)
     with clock("calibrate", "read data"):
         opened = Opened.of(source, calib, config)
-    return made(opened, chosen, config, stats_from, clock)
+    return made(opened, chosen, config, stats_from, clock, ranges_from)
 
 
 def planned(source: Source, config: Config, plan_from: Plan | None = None) -> Plan:
@@ -142,9 +144,12 @@ def made(
     config: Config,
     stats_from: Stats | None = None,
     clock: Clock | None = None,
+    ranges_from: Ranges | None = None,
 ) -> Quantized:
     """An opened model, quantized by a plan; raises as `quantize`."""
     clock = clock or Clock()
+    if ranges_from is not None:
+        stats_from = _uncounted(ranges_from, stats_from, opened.source)
     rest, check, side = opened.rest, opened.check, opened.side
     with clock("recover"):
         source, outcomes = opened.reshape(chosen, config, stats_from)
@@ -152,7 +157,12 @@ def made(
         stats = stats_from or opened.count(source, chosen, config)
         _check_stats(stats, source, opened.source)
     with clock("ranges"):
-        ranges, scores = choose(source, chosen, stats, side, config)
+        scores: Mapping[str, float] = {}
+        lacking: list[str] = []
+        if ranges_from is None:
+            ranges, scores = choose(source, chosen, stats, side, config)
+        else:
+            chosen, ranges, lacking = taken(source.graph, chosen, ranges_from)
         unseen = {name for name, seen in stats.histograms.items() if not seen.count}
         chosen, notes = settle(source.graph, chosen, ranges, unseen)
         refuse_empty(chosen, source)
@@ -169,7 +179,7 @@ def made(
     values = Values(half, chosen, stats, ranges, agreement)
     recovered = [o.as_dict() for o in (*outcomes, *refined)]
     compared = remarks.Compared(agreement, unrounded, trouble, runs)
-    notes = [*source.notes, *original.notes(source), *notes]
+    notes = [*source.notes, *original.notes(source), *lacking, *notes]
     with stage("look at the data"):
         notes += remarks.of_model(source, chosen, config, draft.codes)
         notes += doubts.of_data(opened.source, opened.dataset, runtime_of(config))
@@ -220,12 +230,21 @@ def _high_precision(
     return half, kept, runs
 
 
+def _uncounted(ranges: Ranges, stats: Stats | None, source: Source) -> Stats:
+    """No statistics, for ranges that were read elsewhere; raises DataError unless these are of the
+    source and stand alone."""
+    if stats is not None:
+        raise DataError("--stats and --ranges both say what the ranges are; give one of them")
+    ranges.check_model(source.sha256)
+    return Stats(source.sha256, {}, 0)
+
+
 def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
     """Raises DataError unless the statistics are those of the graph that is quantized."""
     if source is not float_source and stats.model == float_source.sha256:
         raise DataError(
-            "the statistics are of the model as it is, and channels, smooth or equalize changed "
-            "it; leave out --stats, or those recoveries"
+            "the statistics or ranges are of the model as it is, and channels, smooth or equalize "
+            "changed it; leave out --stats or --ranges, or those recoveries"
         )
     stats.check_model(source.sha256)
 

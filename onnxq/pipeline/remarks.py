@@ -71,7 +71,7 @@ def took_part(opened: Opened, plan: Plan, stats_from: Stats | None, config: Conf
     if is_auto(config):
         return "that chose the method"
     if stats_from is not None and (not opened.apart or stats_from.data != rest.digest()):
-        return "that the statistics may hold"
+        return "that the statistics may hold" if stats_from.samples else "that the ranges may be of"
     if plan.chosen_on and plan.chosen_on in (check.digest(), opened.dataset.digest()):
         return "that chose the plan"
     return ""

@@ -18,6 +18,7 @@ from onnxq.progress import Progress, silent
 if TYPE_CHECKING:
     import onnx
 
+    from onnxq.calib.ranges import Ranges
     from onnxq.calib.stats import Stats
 
 
@@ -49,6 +50,7 @@ def quantize(
     *,
     plan_from: Plan | None = None,
     stats_from: Stats | None = None,
+    ranges_from: Ranges | None = None,
     progress: Progress = silent,
     **options: Unpack[Keywords],
 ) -> Quantized:
@@ -58,14 +60,15 @@ def quantize(
     model reads: a path as of `--calib` or several, an array whose first axis is the samples, arrays
     by input name, or an iterable of feeds such as a DataLoader. config: all options in one value.
     options: single ones by the names that they have on the command line, as `method="max"` or
-    `skip=["deblocks"]`; they go before those of `config`. plan_from, stats_from: a saved plan and
-    saved statistics of this model, in place of a plan of its own and the calibration. progress:
-    called with the stage, how much is done, and how much there is.
+    `skip=["deblocks"]`; they go before those of `config`. plan_from, stats_from, ranges_from: a
+    saved plan, saved statistics or ranges of this model, in place of a plan of its own, the
+    calibration, and the ranges read off it. progress: called with the stage, how much is done, and
+    how much there is.
 
     Writes nothing: `save` of the result does. Raises OnnxqError for whatever the user can mend.
     """
     made = pipeline.quantize(
         model, calib, composed(config, options), plan_from=plan_from, stats_from=stats_from,
-        progress=progress,
+        ranges_from=ranges_from, progress=progress,
     )  # fmt: skip
     return Quantized(**vars(made))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 
@@ -103,3 +104,38 @@ def test_a_cache_and_what_counts_data_exclude_each_other(refused, classifier, fo
     line = refused("data", "--model", classifier, "--from", "random", "--write-cache", "d", "-o",
                    "x.npz")  # fmt: skip
     assert "--write-cache stands alone" in line
+
+
+def test_saved_ranges_give_the_model_that_they_were_read_for(done, classifier, images, folder):
+    shared = ("--calib", images, "--recover", "none")
+    done("quantize", classifier, *shared, "--save-ranges", "r.json", "-o", "a.onnx")
+    done("quantize", classifier, *shared, "--ranges", "r.json", "-o", "b.onnx")
+    a, b = (onnx.load(folder / f"{name}.onnx").graph for name in "ab")
+    assert a == b
+
+
+def test_what_ranges_lack_stays_float_with_the_reason(done, classifier, images, folder):
+    done("data", "--model", classifier, "--from", images, "--samples", "4", "--write-cache", "c")
+    done("calibrate", classifier, "--from-cache", "c", "-o", "r.json")
+    document = json.loads((folder / "r.json").read_text("utf-8"))
+    lost = sorted(document["tensors"])[-1]
+    del document["tensors"][lost]
+    (folder / "r.json").write_text(json.dumps(document), "utf-8")
+    done("quantize", classifier, "--calib", images, "--ranges", "r.json", "-o", "a.onnx")
+    manifest = json.loads((folder / "a.onnx.manifest.json").read_text("utf-8"))
+    assert any(f"no-range: '{lost}'" in note for note in manifest["notes"])
+    assert manifest["data"]["samples"] == 0
+
+
+def test_ranges_of_another_model_and_beside_statistics_are_refused(
+    refused, done, classifier, images, folder
+):
+    done("calibrate", classifier, "--calib", images, "--samples", "2", "--stats", "s.npz", "-o",
+         "r.json")  # fmt: skip
+    line = refused("quantize", classifier, "--calib", images, "--ranges", "r.json", "--stats",
+                   "s.npz", "-o", "a.onnx")  # fmt: skip
+    assert "give one of them" in line
+    document = json.loads((folder / "r.json").read_text("utf-8"))
+    (folder / "r.json").write_text(json.dumps({**document, "model": "0" * 64}), "utf-8")
+    line = refused("quantize", classifier, "--calib", images, "--ranges", "r.json", "-o", "a.onnx")
+    assert "the ranges were observed on model" in line
