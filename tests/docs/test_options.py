@@ -13,7 +13,7 @@ MEASURED = ("results", "performance", "hardening", "engines")  # name options of
 # of trtexec, Polygraphy, Model Optimizer and a benchmark
 OTHERS = {"--stronglyTyped", "--load-inputs", "--save-inputs", "--data-loader-script", "--onnxrt",
           "--simplify", "--autotune", "--shared", "--help", "--profilingVerbosity",
-          "--save-outputs"}  # fmt: skip
+          "--save-outputs", "--onnx", "--saveEngine"}  # fmt: skip
 
 
 def options():
