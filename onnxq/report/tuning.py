@@ -12,6 +12,8 @@ from onnxq.judge.units import with_unit
 from onnxq.ladder.result import Rung, Tuned
 from onnxq.terminal import line
 
+FEW = 4  # samples that hardly judge
+
 
 def render(found: Tuned, folder: Path | None = None) -> RenderableType:
     """The rungs, why some were not made, and which was taken; fits 80 columns."""
@@ -42,6 +44,8 @@ def summary(found: Tuned) -> str:
     taken = found.taken
     assert taken is not None
     said = f"{taken.name}, {figures(found, taken)}, by {found.judges()}"
+    if found.samples < FEW:
+        said += ", which tell little: give --eval DATA"
     if found.holds:
         return f"the goal is met ({found.goal}): {said}"
     return f"no rung meets the goal ({found.goal}); the best: {said}"

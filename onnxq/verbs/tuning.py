@@ -79,6 +79,7 @@ def tune(
         on.before = before.rungs if before is not None else ()
         on.folder = on.opened.folder = where / STATE
         on.folder.mkdir(parents=True, exist_ok=True)
+        files.LEFT.kept[where] = None
 
     def finished(tuned: Tuned) -> None:
         if where is not None:

@@ -29,6 +29,20 @@ def test_a_goal_that_the_default_meets_is_quantize(done, classifier, few):
     assert f"default: {figure} dB (logits)" in ran.err
 
 
+def test_the_page_of_the_model_that_is_written_says_the_same_figure(done, classifier, few):
+    done("tune", classifier, "--calib", few, "--min-sqnr", 20, "-o", "made")
+    found = json.loads(Path("made/tune.json").read_text())
+    done("report", "made/classifier.int8.onnx", "-o", "page.html")
+    assert f"{found['rungs'][0]['sqnr_db']:.1f} dB" in Path("page.html").read_text()
+
+
+def test_few_judges_are_said_to_tell_little(done, classifier, images):
+    np.save("fewer.npy", np.load(images)[:3])
+    ran = done("tune", classifier, "--calib", "fewer.npy", "--min-sqnr", 20, "-o", "made")
+    said = " ".join(ran.out.split())
+    assert "by 3 samples that calibrate too, which tell little: give --eval DATA" in said
+
+
 def test_what_was_taken_is_quantized_again_by_its_plan_and_configuration(onnxq, done, classifier,
                                                                          few):  # fmt: skip
     ran = onnxq("tune", classifier, "--calib", few, "--min-sqnr", 90, "--recover", "none", "--json",
