@@ -23,6 +23,7 @@ from onnxq.judge.parts import SCORES
 
 Grade = Literal["good", "doubtful", "poor"]
 LIMITS = {SCORES: (15.0, 10.0), "": (20.0, 12.0)}  # kind of part -> good from, poor below, in dB
+MORE = 3.0  # dB to ask for where single samples are poor
 LITTLE = 0.5  # share of the weights: with fewer in 8 bits, FP16 saves about as much
 FP16 = "FP16 alone may serve"
 
@@ -31,7 +32,7 @@ FP16 = "FP16 alone may serve"
 class Verdict:
     """grade: of the model. why: the worst part, and what else there is to say. next: the command to
     go on with; empty where there is none, or nobody knows the paths. goal_db: from where that part
-    is good."""
+    is good; for one that is, but for single samples, a few dB more."""
 
     grade: Grade
     why: str
@@ -60,7 +61,10 @@ def judged(found: Agreements, share: float, can_half: bool) -> Verdict | None:
         why += f"; {FP16}"
     elif can_half and share < LITTLE:
         why += f"; {100 * share:.0f}% of the weights are quantized: {FP16}"
-    return Verdict(grade, why, goal_db=_limits(worst)[0])
+    goal = _limits(worst)[0]
+    if grade == "doubtful" and worst.sqnr_db >= goal:
+        goal = float(math.ceil(worst.sqnr_db + MORE))
+    return Verdict(grade, why, goal_db=goal)
 
 
 def grade_of(worst: Headline) -> Grade:
