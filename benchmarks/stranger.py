@@ -62,7 +62,7 @@ class Outcome:
 class Stranger:
     """name: of files. title: for people. package: requirement. file: of the model, in the package.
     measure: what agreement means here. data: makes the feeds. judge: float, INT8, data -> outcome.
-    stateless: fresh samples are feeds of the model.
+    stateless: fresh samples are feeds of the model. options: that quantize cannot do without.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Stranger:
     data: Callable[[Places], Data]
     judge: Callable[[Run, Run, Data], Outcome]
     stateless: bool = True
+    options: str = ""
 
     @property
     def model(self) -> str:

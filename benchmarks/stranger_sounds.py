@@ -179,14 +179,15 @@ def embedding_data(places: Places) -> Data:
 def embedding_judge(ref: Run, test: Run, data: Data) -> Outcome:
     """In which clips float's models of phrases hear theirs (0.5 or more): Dice of both."""
 
-    def heard(run: Run, head: InferenceSession, clip: Feed) -> bool:
-        entry = head.get_inputs()[0].name
+    def heard(run: Run, clip: Feed) -> list[bool]:
         rows = np.concatenate([run({"input_1": x[None]})[0].reshape(1, -1) for x in clip["sound"]])
         stacks = [rows[k : k + 16][None] for k in range(len(rows) - 15)]
-        return max(float(head.run(None, {entry: s})[0].max()) for s in stacks) >= 0.5
+        names = [head.get_inputs()[0].name for head in data.truth]
+        return [max(float(head.run(None, {name: s})[0].max()) for s in stacks) >= 0.5
+                for name, head in zip(names, data.truth, strict=True)]  # fmt: skip
 
-    return dice([[heard(run, head, clip) for run in (ref, test)]
-                 for clip in data.fresh for head in data.truth])  # fmt: skip
+    pairs = [zip(heard(ref, clip), heard(test, clip), strict=True) for clip in data.fresh]
+    return dice([pair for clip in pairs for pair in clip])
 
 
 def dice(pairs: Sequence[Sequence[bool]]) -> Outcome:
@@ -230,7 +231,7 @@ def head_judge(ref: Run, test: Run, data: Data) -> Outcome:
 WAKEWORD = "openwakeword==0.4.0"
 SILERO = Stranger("silero_vad", "Silero VAD", "silero-vad==6.2.0",
                   "silero_vad/data/silero_vad.onnx", "frames of speech", vad_data, vad_judge,
-                  stateless=False)  # fmt: skip
+                  stateless=False, options="--fix sr=16000")  # fmt: skip
 _MODELS = "openwakeword/resources/models/"
 HEARING = (
     SILERO,

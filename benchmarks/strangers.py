@@ -57,6 +57,7 @@ def session(path: Path) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # a busy machine is slow enough without threads that wait
     found = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(feed: Feed) -> list[Array]:
@@ -84,10 +85,12 @@ def figures(
     refused: the message, of a model that has nothing to quantize.
     """
     folder, out = calibration(one, data, cache), cache / f"{one.name}.int8.onnx"
-    say(f"{one.title}: onnxq quantize {options}")
     command = ["quantize", str(places.file(one.model)), "--calib", str(folder), "-o", str(out)]
+    options = f"{one.options} {options}"
+    say(f"{one.title}: onnxq quantize {options}")
     found: dict[str, Any] = {"title": one.title, "package": one.package, "measure": one.measure,
-                             "samples": len(data.calib), "fresh": len(data.fresh)}  # fmt: skip
+                             "options": one.options, "samples": len(data.calib),
+                             "fresh": len(data.fresh)}  # fmt: skip
     try:
         found |= watched([*ONNXQ, *command, *options.split()])[0]
     except RuntimeError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from onnxq.arrays import Array, Sample
 from onnxq.judge.agreement import Agreement as Agreement
@@ -23,21 +23,27 @@ from onnxq.table import Table
 
 @dataclass(frozen=True)
 class Headline:
-    """The worst part of a model's outputs: its SQNR, and how that of single samples scatters."""
+    """The worst part of a model's outputs: its SQNR, and how that of single samples scatters; of
+    classes at how many places they compete, and at how many of these the same one is on top."""
 
     part: str
     sqnr_db: float
     spread_db: float
     least_db: float
+    places: int = 0
+    tops: int = 0
 
     @staticmethod
     def of(part: str, found: Agreement) -> Headline:
         """That of a part."""
-        return Headline(part, found.sqnr_db, found.spread_db, found.least_db)
+        return Headline(part, found.sqnr_db, found.spread_db, found.least_db, found.places,
+                        found.tops)  # fmt: skip
 
     def as_dict(self) -> dict[str, str | float]:
         """For a report, rounded."""
         figures = asdict(self)
+        if not self.places:
+            del figures["places"], figures["tops"]
         return {k: v if isinstance(v, str) else round(v, 3) for k, v in figures.items()}
 
 
@@ -192,7 +198,7 @@ class Reference:
                     whole = agreement(x, y)
                     floats[name] = floats.get(name, Agreement()) + whole
                     for part in of.get(name, ()):
-                        one = whole if part.is_whole else agreement(part.of(x), part.of(y))
+                        one = whole if part.is_whole else _of_part(part, x, y)
                         parts[part] = parts.get(part, Agreement()) + one
                 else:
                     exact[name] = exact.get(name, Equality()) + equality(x, y)
@@ -201,6 +207,15 @@ class Reference:
             yield agreements(floats, exact, sorted_out.left_out, k + 1, parts)
         if not self.outputs:
             yield agreements({}, {}, {}, 0)
+
+
+def _of_part(part: Part, ref: Array, test: Array) -> Agreement:
+    """The agreement of a part, with that of the top class where it is classes."""
+    found = agreement(part.of(ref), part.of(test))
+    if part.classes is None or not ref.size:
+        return found
+    same = ref.argmax(axis=part.classes) == test.argmax(axis=part.classes)
+    return replace(found, places=int(same.size), tops=int(same.sum()))
 
 
 def measure(

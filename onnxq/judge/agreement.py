@@ -32,7 +32,8 @@ class Agreement:
 
     count: of values compared. mean_abs_worst: the mean absolute difference of the sample where it
     is largest. alike: values left out, as both models have the same infinity or NaN there. apart:
-    values where one model alone does. each: SQNR of each sample, in dB.
+    values where one model alone does. each: SQNR of each sample, in dB. places: where classes
+    compete, as rows of them; tops: of these, where the largest is the same.
     """
 
     count: int = 0
@@ -46,6 +47,8 @@ class Agreement:
     alike: int = 0
     apart: int = 0
     each: tuple[float, ...] = field(default=(), compare=False)
+    places: int = 0
+    tops: int = 0
 
     def __repr__(self) -> str:
         figures = f"SQNR {self.sqnr_db:.2f} dB, cosine {self.cosine:.5f}"
@@ -67,6 +70,8 @@ class Agreement:
             self.alike + other.alike,
             self.apart + other.apart,
             self.each + other.each,
+            self.places + other.places,
+            self.tops + other.tops,
         )
 
     @property

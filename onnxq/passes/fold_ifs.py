@@ -11,9 +11,10 @@ inferred and constants folded after each round, until no If is left whose condit
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxq.model.graph import Graph, Node, constant_of, is_standard, scopes
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_standard, scopes
 from onnxq.model.other_types import Other
 from onnxq.passes.fold_constants import fold_constants
 from onnxq.passes.infer_shapes import infer_shapes
@@ -60,9 +61,10 @@ def _inline(graph: Graph, node: Node) -> None:
 
 
 def deciding_inputs(graph: Graph) -> list[str]:
-    """Names of the inputs of the graph that, one alone each, decide an If: constants would take
-    its branch into the graph."""
+    """Names of the inputs of the graph that, one alone each, decide an If, and are one number that
+    is no float: a constant would take its branch into the graph."""
     inputs = {id(t): t.name for t in graph.inputs}
+    choices = {t.name for t in graph.inputs if _is_a_choice(t)}
     found: dict[str, None] = {}
     for node in (n for scope in scopes(graph) for n in scope.nodes if n.op == "If"):
         waiting, read, seen = [node.inputs[0]], set[str](), set[int]()
@@ -73,6 +75,13 @@ def deciding_inputs(graph: Graph) -> list[str]:
             elif tensor.inputs and id(tensor) not in seen and tensor.inputs[0].op != "Shape":
                 waiting += tensor.inputs[0].inputs
             seen.add(id(tensor))
-        if len(read) == 1:
+        if len(read) == 1 and read <= choices:
             found[read.pop()] = None
     return list(found)
+
+
+def _is_a_choice(tensor: Tensor) -> bool:
+    """Whether a tensor holds one integer or truth value."""
+    if tensor.shape is None or any(d != 1 for d in tensor.shape):
+        return False
+    return not isinstance(tensor.dtype, int | Other) and np.dtype(tensor.dtype).kind in "iub"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 from onnx.numpy_helper import from_array
 from onnxq_cli.next_step import following
 
-from onnxq.judge.accuracy import agreement, agreements
+from onnxq.judge.accuracy import Reference, agreement, agreements
 from onnxq.judge.grade import judged
+from onnxq.judge.parts import Part
+from onnxq.model.graph import to_proto
 from onnxq.pipeline.config import Config
 
 
@@ -74,8 +77,8 @@ def off(decibels):
 @pytest.mark.parametrize(
     ("decibels", "name", "grade"),
     [
-        (20.1, "y", "good"), (19.9, "y", "doubtful"), (12.1, "y", "doubtful"), (11.9, "y", "poor"),
-        (15.1, "scores", "good"), (14.9, "scores", "doubtful"), (9.9, "scores", "poor"),
+        (21.1, "y", "good"), (20.9, "y", "doubtful"), (5.1, "y", "doubtful"), (4.9, "y", "poor"),
+        (15.1, "scores", "good"), (14.9, "scores", "doubtful"), (4.9, "scores", "poor"),
         (math.nan, "y", "poor"), (math.inf, "y", "good"),
     ],
 )  # fmt: skip
@@ -85,12 +88,41 @@ def test_the_worst_part_is_the_verdict(decibels, name, grade):
 
 def test_a_model_that_is_poor_in_a_single_sample_is_doubtful():
     ref = np.ones(8)
-    found = agreement(ref, off(40)) + agreement(ref / 100, off(5) / 100)
+    found = agreement(ref, off(40)) + agreement(ref / 100, off(4) / 100)
     verdict = judged(agreements({"y": found}, {}, {}, 2), 1.0, False)
     assert verdict.grade == "doubtful"
     assert "single samples are poor" in verdict.why
     assert found.sqnr_db + 3 <= verdict.goal_db <= found.sqnr_db + 4
     assert judged(agreements({"scores": found}, {}, {}, 2), 1.0, False).grade == "good"
+
+
+@pytest.mark.parametrize(
+    ("decibels", "places", "tops", "grade"),
+    [
+        (11, 400, 398, "good"),  # of so many classes most are noise
+        (11, 8, 8, "doubtful"),  # too few to know
+        (11, 400, 380, "doubtful"),
+        (25, 400, 360, "doubtful"),  # nine in ten are not good, however near the others are
+        (25, 8, 7, "good"),
+        (4, 400, 400, "poor"),
+    ],
+)
+def test_where_classes_compete_at_many_places_the_top_one_counts(decibels, places, tops, grade):
+    found = replace(agreement(np.ones(8), off(decibels)), places=places, tops=tops)
+    verdict = judged(agreements({"y": found}, {}, {}, 1), 1.0, False)
+    assert verdict.grade == grade
+    assert ("top class the same" in verdict.why) == (places > 8)
+
+
+def test_the_top_class_is_counted_at_every_place_of_the_classes_alone(graph_of):
+    p, q = (np.eye(3, dtype=np.float32)[rows][None] for rows in ([0, 1, 2, 1], [0, 1, 1, 1]))
+    part = Part("y", "y", called="y logits", classes=-1)
+    held = Reference([{"x": q}], [{"y": p}], {}, [part, Part("y", "y")])
+    graph = graph_of("(float[1, 4, 3] x) => (float[1, 4, 3] y) { y = Identity(x) }")
+    (found,) = held.running(lambda: to_proto(graph))
+    assert (found.parts["y logits"].places, found.parts["y logits"].tops) == (4, 3)
+    assert found.parts["y"].places == 0
+    assert found.headline.as_dict()["tops"] == 3
 
 
 def test_where_little_is_quantized_fp16_is_named():
@@ -108,7 +140,7 @@ def next_of(decibels, **options):
 
 def test_what_comes_next_is_what_was_not_done_yet():
     assert next_of(40) == "onnxq build q.onnx"
-    assert next_of(15) == "onnxq tune m.onnx --calib c.npy --min-sqnr 20"
+    assert next_of(15) == "onnxq tune m.onnx --calib c.npy --min-sqnr 21"
     assert next_of(15, recover="all") == next_of(15)
 
 

@@ -9,7 +9,13 @@ from onnxq_cli.main import COMMANDS, cli
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^( *)(`{3,})[^\n]*\n.*?^\1\2 *$", re.MULTILINE | re.DOTALL)
-MEASURED = ("results", "performance", "hardening", "engines")  # name options of benchmarks
+MEASURED = (
+    "results",
+    "strangers",
+    "performance",
+    "hardening",
+    "engines",
+)  # name options of benchmarks
 # of trtexec, Polygraphy, Model Optimizer and a benchmark
 OTHERS = {"--stronglyTyped", "--load-inputs", "--save-inputs", "--data-loader-script", "--onnxrt",
           "--simplify", "--autotune", "--shared", "--help", "--profilingVerbosity",

@@ -76,6 +76,18 @@ def test_an_if_that_the_data_decide_stays(graph_of):
 
 
 @pytest.mark.parametrize(
+    ("given", "found"),
+    [("int64 c", ["c"]), ("bool[1] c", ["c"]), ("float c", []), ("int64[N] c", [])],
+)
+def test_an_input_that_decides_is_named_where_it_is_a_choice_and_no_data(graph_of, given, found):
+    graph = graph_of(f"""(float[4] x, {given}) => (float[4] y) {{
+        b = Cast<to = 9>(c)
+        y = If(b) <then_branch = t () => (float[4] p) {{ p = Neg(x) }},
+                   else_branch = e () => (float[4] q) {{ q = Abs(x) }}> }}""")
+    assert deciding_inputs(graph) == found
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("rate", "is no NAME=VALUE"),
