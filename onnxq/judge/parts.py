@@ -2,9 +2,11 @@
 
 A detector that writes boxes in pixels and class scores from 0 to 1 as one tensor has an SQNR of
 boxes alone: the classes could be ruined and it would not show. So each input of a Concat that
-writes an output is scored as an output of its own. Four channels beside others that a Sigmoid or
-Softmax wrote are called `boxes`, and these `scores`, behind the output's name where a model has
-several; any other part is called by the output and its place there: `output0[:, 0:4]`.
+writes an output is scored as an output of its own, and channels that a head splits before it joins
+its levels (see `heads`) are too. Four channels beside others that a Sigmoid or Softmax wrote are
+called `boxes`, and these `scores`, with `objectness` between them where there is such; behind the
+output's name where a model has several. Levels of a pyramid whose channels cannot be told are
+`level 1` and so on; any other part is called by the output and its place: `output0[:, 0:4]`.
 
 A Softmax hides what went wrong: probabilities near 0 and 1 hardly move. So an output that one
 writes (see `classes`) is judged at its logits, `NAME logits`, read off the probabilities p
@@ -19,7 +21,7 @@ output.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -28,15 +30,15 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.judge.classes import classes_axis
+from onnxq.judge.heads import SCORES as SCORES
+from onnxq.judge.heads import Known, called, detector, is_scores
+from onnxq.judge.heads import length_of as _length
 from onnxq.judge.lengths import comparable, stand_ins, varying
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.model.other_types import Other
 from onnxq.run.segments import Shapes
 
-Known = Mapping[str, Sequence[int | str | None]]  # tensor -> its shape, as far as it is known
-BOX = 4  # numbers of a box
-BOXES, SCORES = "boxes", "scores"  # what parts of a detector's output are called
 # What ends an embedding: a normalization, a mean over places, a Concat of vectors.
 EMBEDS = ("BatchNormalization", "Concat", "Div", "GlobalAveragePool", "LayerNormalization",
           "LpNormalization", "ReduceMean", "ReduceSum", "Tanh")  # fmt: skip
@@ -91,9 +93,9 @@ def parts_of(
     """The parts of the floating point outputs, or of those named `only`, and of what stands in for
     outputs that cannot be compared.
 
-    `quantized` names the nodes of the plan: a Concat among them is not taken apart, nor one whose
-    inputs have unknown shapes. Raises PlanError for a name that is no output, or where no output is
-    floating point.
+    `quantized` names the nodes of a plan: then parts are tensors of the graph, and a Concat among
+    the nodes is not taken apart, nor one whose inputs have unknown shapes. Raises PlanError for a
+    name that is no output, or where no output is floating point.
     """
     written = written_outputs(graph, only)
     floats = comparable([t for t in written.values() if not only or t.name in only], varying(graph))
@@ -208,15 +210,9 @@ def score_parts(graph: Graph) -> frozenset[str]:
     for output in graph.outputs:
         parts = list(_innermost(output))
         for part in parts if len(parts) > 1 else ():
-            if _is_scores(part):
+            if is_scores(part):
                 scores.add(part.name)
     return frozenset(scores)
-
-
-def _is_scores(tensor: Tensor) -> bool:
-    """Whether Sigmoid or Softmax wrote it, if only moved since."""
-    node = producer(same_source(tensor))
-    return node is not None and node.op in ("Sigmoid", "Softmax")
 
 
 def _is_float(tensor: Tensor) -> bool:
@@ -244,19 +240,20 @@ def _innermost(tensor: Tensor) -> Iterator[Tensor]:
 
 def _placed(output: Tensor, quantized: Collection[str], shapes: Known, several: bool) -> list[Part]:
     """The parts of an output with their places in it; the whole where they are not known."""
+    before = f"{output.name} " if several else ""
+    if not quantized and (found := detector(output, shapes)):
+        along, names = found
+        whole = output.name
+        return [Part(whole, whole, along, *ends, before + name) for name, ends in names.items()]
     axis = _axis(output, quantized, shapes)
     if axis is None:
         return _whole(output)
     pieces = _pieces(output, axis, quantized, shapes)
-    ends = accumulate((_length(t, axis, shapes) or 0 for t in pieces), initial=0)
-    kinds = [SCORES if _is_scores(t) else BOXES if _length(t, axis, shapes) == BOX else ""
-             for t in pieces]  # fmt: skip
-    detects = kinds.count(BOXES) == 1 and SCORES in kinds
-    called = [kind if detects and kinds.count(kind) == 1 else "" for kind in kinds]
-    before = f"{output.name} " if several else ""
+    lengths = [_length(t, axis, shapes) or 0 for t in pieces]
+    places = list(pairwise(accumulate(lengths, initial=0)))
     return [
         Part(output.name, t.name, axis, start, stop, name and before + name)
-        for t, (start, stop), name in zip(pieces, pairwise(ends), called, strict=True)
+        for t, (start, stop), name in zip(pieces, places, called(pieces, axis, shapes), strict=True)
     ]
 
 
@@ -290,9 +287,3 @@ def _axis(tensor: Tensor, quantized: Collection[str], shapes: Known) -> int | No
     axis = int(concat.attrs["axis"]) % ranks.pop()
     known = all(_length(t, axis, shapes) is not None for t in concat.inputs)
     return axis if known else None
-
-
-def _length(tensor: Tensor, axis: int, shapes: Known) -> int | None:
-    shape = shapes.get(tensor.name)
-    length = None if shape is None else shape[axis]
-    return length if isinstance(length, int) else None
