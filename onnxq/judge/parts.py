@@ -30,6 +30,7 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.judge.classes import classes_axis
+from onnxq.judge.heads import BOXES as BOXES
 from onnxq.judge.heads import SCORES as SCORES
 from onnxq.judge.heads import Known, called, detector, is_scores
 from onnxq.judge.heads import length_of as _length
