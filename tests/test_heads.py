@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxq.judge.decisions import decisions_of
 from onnxq.judge.parts import slices_of
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
@@ -157,3 +158,13 @@ def test_levels_that_differ_are_not_one_head(graph_of):
         "level 1",
         "level 2",
     ]
+
+
+def test_a_detection_has_the_product_of_objectness_and_score(graph_of):
+    graph = apply(graph_of(yolox(decoded=False)), infer_shapes)
+    (decision,) = [d for d in decisions_of(graph) if d.called == "detections"]
+    value = np.zeros((1, 80, 8), np.float32)
+    value[0, 0] = (5, 5, 2, 2, 0.5, 0, 0.9, 0)
+    value[0, 1] = (50, 50, 2, 2, 0.1, 0, 0, 0.9)  # no object
+    found = decision.made({"y": value})
+    np.testing.assert_allclose(found, [[0, 1, 0.45, 4, 4, 6, 6]], rtol=1e-6)

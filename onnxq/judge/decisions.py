@@ -23,6 +23,7 @@ import numpy as np
 
 from onnxq.arrays import Array
 from onnxq.errors import ModelError, PlanError
+from onnxq.judge.heads import OBJECTNESS
 from onnxq.judge.parts import BOXES, SCORES, Part, classifies, slices_of, written_outputs
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, Tensor, producer
@@ -128,14 +129,18 @@ def _overlapping(ref: Array, test: Array) -> Counts:
 
 
 def _detections(parts: Sequence[Part]) -> list[Decision]:
-    """The detections, where there is one part of boxes and one of scores."""
+    """The detections, where there is one part of boxes and one of scores; with objectness, where
+    that is a part too, a class has the product of both."""
     boxes = [p for p in parts if p.called.endswith(BOXES)]
     scores = [p for p in parts if p.is_scores]
     if len(boxes) != 1 or len(scores) != 1:
         return []
+    factors = [*scores, *(p for p in parts if p.called.endswith(OBJECTNESS))]
 
     def made(row: Outputs) -> Array:
-        places, marks = (_rows(p, row[p.output]) for p in (boxes[0], scores[0]))
+        places, marks, *objects = (_rows(p, row[p.output]) for p in (*boxes, *factors))
+        for factor in objects:
+            marks = marks * factor
         pairs = zip(places, marks, strict=True)
         return np.concatenate([detected(*pair, image) for image, pair in enumerate(pairs)])
 
