@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         data,
         diff,
         doctor,
+        finetune_model,
         insert,
         inspect_model,
         judge_device,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         write_prepared,
         write_report,
     )
+    from onnxq.finetune.options import FinetuneOptions
     from onnxq.ladder.goal import Goal
     from onnxq.ladder.result import Rung, Tuned
     from onnxq.pipeline.config import Config
@@ -80,20 +82,22 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0.dev0"
 __all__ = [
-    "Budget", "BuildOptions", "Built", "Calibrated", "Config", "Evaluation", "FromCache",
-    "Goal", "Inspection", "Linted", "PlanOptions", "Quantized", "RankOptions", "Ranked", "Rung",
-    "SearchOptions", "Searched", "Source", "Thresholds", "Tuned", "budget_of", "build",
-    "calibrate", "calibrate_model", "compare", "compare_layers", "compare_models", "data",
-    "diff", "doctor", "insert", "inspect_model", "judge_device", "lint", "make_plan", "mend",
-    "merge_stats", "open_model", "plot_histogram", "plot_pareto", "plot_ranking", "prepare",
-    "quantize", "ranges_from_cache", "rank_nodes", "read_layers", "read_ranges", "recipe",
-    "runtime_of", "save_golden", "search_plan", "sign_data", "to_high_precision", "tune",
-    "write", "write_cache", "write_data", "write_prepared", "write_report",
+    "Budget", "BuildOptions", "Built", "Calibrated", "Config", "Evaluation", "FinetuneOptions",
+    "FromCache", "Goal", "Inspection", "Linted", "PlanOptions", "Quantized", "RankOptions",
+    "Ranked", "Rung", "SearchOptions", "Searched", "Source", "Thresholds", "Tuned", "budget_of",
+    "build", "calibrate", "calibrate_model", "compare", "compare_layers", "compare_models",
+    "data", "diff", "doctor", "finetune_model", "insert", "inspect_model", "judge_device", "lint",
+    "make_plan", "mend", "merge_stats", "open_model", "plot_histogram", "plot_pareto",
+    "plot_ranking", "prepare", "quantize", "ranges_from_cache", "rank_nodes", "read_layers",
+    "read_ranges", "recipe", "runtime_of", "save_golden", "search_plan", "sign_data",
+    "to_high_precision", "tune", "write", "write_cache", "write_data", "write_prepared",
+    "write_report",
 ]  # fmt: skip
 _ELSEWHERE = {  # what is no verb -> its module, and its name there where that is another
     "Budget": "onnxq.search.budget",
     "BuildOptions": "onnxq.trt.build",
     "Config": "onnxq.pipeline.config",
+    "FinetuneOptions": "onnxq.finetune.options",
     "Goal": "onnxq.ladder.goal",
     "PlanOptions": "onnxq.targets.options",
     "RankOptions": "onnxq.sensitivity.options:Options",

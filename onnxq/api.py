@@ -21,6 +21,7 @@ from onnxq.verbs.calibrating import Calibrated, calibrate_model
 from onnxq.verbs.doctor import doctor
 from onnxq.verbs.engines import Built, Linted, build, lint, mend
 from onnxq.verbs.evaluation import Evaluation
+from onnxq.verbs.finetuning import finetune_model
 from onnxq.verbs.golden import judge_device, save_golden
 from onnxq.verbs.layers import compare_layers, read_layers
 from onnxq.verbs.models import Inspection, compare_models, diff, inspect_model
@@ -51,6 +52,7 @@ __all__ = [
     "data",
     "diff",
     "doctor",
+    "finetune_model",
     "insert",
     "inspect_model",
     "judge_device",

@@ -16,7 +16,8 @@ from onnxq.errors import PlanError
 
 T = TypeVar("T")
 Section = Literal[
-    "Engine", "Ranking", "Scoring", "Search", "Placement", "Calibration", "Recovery", "Precision",
+    "Engine", "Ranking", "Scoring", "Search", "Placement", "Calibration", "Recovery", "Learning",
+    "Precision",
     "Running", "Output",
 ]  # fmt: skip
 Place = Literal["read", "write", "folder"]

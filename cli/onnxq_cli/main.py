@@ -30,6 +30,7 @@ COMMANDS = {  # in the order of the pipeline
     "prepare": "Fold BatchNorm and constants: MODEL as it is planned.",
     "plan": "Write where MODEL is quantized and why to plan.yaml.",
     "calibrate": "Write the ranges of MODEL's tensors to ranges.json.",
+    "finetune": "Quantize MODEL, and learn against the float model.",
     "build": "Build an engine, and say what runs in which precision.",
     "engine": "Show what TensorRT says of an engine, node by node.",
     "sensitivity": "Rank the nodes by the damage that quantizing each does.",

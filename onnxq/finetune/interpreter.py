@@ -110,11 +110,17 @@ class Interpreter:
                     constants[tensor.name] = to_torch(values, device)
         return Interpreter(tuple(nodes), tuple(keep), device, constants)
 
-    def run(self, inputs: Mapping[str, torch.Tensor], change: Change | None = None) -> Live:
+    def run(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        change: Change | None = None,
+        shifts: Mapping[str, torch.Tensor] | None = None,
+    ) -> Live:
         """The tensors `keep` from those that the nodes read.
 
         change: what becomes of (node, number of the input, its value) before the node reads it.
-        Tensors are let go after the node that reads them last.
+        shifts: what is added to tensors that the nodes write. Tensors are let go after the node
+        that reads them last.
         """
         live = dict(inputs)
         last = self._last_reads()
@@ -125,6 +131,9 @@ class Interpreter:
             out = self._computed(node, values)
             named = zip((t.name for t in node.outputs), out, strict=False)
             live |= {name: value for name, value in named if name}
+            for tensor in node.outputs:
+                if shifts and tensor.name in shifts:
+                    live[tensor.name] = live[tensor.name] + shifts[tensor.name]
             for name in last.get(place, ()):
                 live.pop(name, None)
         return {name: live[name] for name in self.keep}

@@ -17,6 +17,7 @@ from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.errors import DataError
 from onnxq.judge.grade import Verdict, judged
+from onnxq.judge.parts import judged_tensors
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.model.input_shapes import shapes_seen
@@ -32,7 +33,7 @@ from onnxq.pipeline.manifest import Document, Manifest, Values
 from onnxq.pipeline.method_choice import choose, is_auto
 from onnxq.pipeline.opened import Opened
 from onnxq.pipeline.reading import CalibrationData
-from onnxq.pipeline.recoveries import refine
+from onnxq.pipeline.recoveries import Learner, refine
 from onnxq.pipeline.source import Source, prepare
 from onnxq.pipeline.steps import (
     as_attributes,
@@ -109,13 +110,14 @@ def quantize(
     plan_from: Plan | None = None,
     stats_from: Stats | None = None,
     ranges_from: Ranges | None = None,
+    learner: Learner | None = None,
     progress: Progress = silent,
 ) -> Quantized:
     """The whole pipeline on a model file and calibration data; writes nothing.
 
     `plan_from`, `stats_from` and `ranges_from` replace the plan, the calibration and the method by
-    saved ones, which must be of this model. Raises OnnxqError subclasses for whatever the user can
-    mend.
+    saved ones, which must be of this model. `learner` comes behind the recoveries. Raises
+    OnnxqError subclasses for whatever the user can mend.
     """
     config = config or Config()
     clock = Clock()
@@ -123,9 +125,11 @@ def quantize(
         source = prepare(model, config, plan_from)
     with clock("plan"):
         chosen = planned(source, config, plan_from)
+        if learner is not None:
+            learner.check(source.graph, judged_tensors(source.graph))
     with clock("calibrate", "read data"):
         opened = Opened.of(source, calib, config)
-    return made(opened, chosen, config, stats_from, clock, ranges_from)
+    return made(opened, chosen, config, stats_from, clock, ranges_from, learner)
 
 
 def planned(source: Source, config: Config, plan_from: Plan | None = None) -> Plan:
@@ -145,6 +149,7 @@ def made(
     stats_from: Stats | None = None,
     clock: Clock | None = None,
     ranges_from: Ranges | None = None,
+    learner: Learner | None = None,
 ) -> Quantized:
     """An opened model, quantized by a plan; raises as `quantize`."""
     clock = clock or Clock()
@@ -167,7 +172,7 @@ def made(
         chosen, notes = settle(source.graph, chosen, ranges, unseen)
         refuse_empty(chosen, source)
     with clock("recover"):
-        draft, refined = refine(source, chosen, ranges, rest, config)
+        draft, refined = refine(source, chosen, ranges, rest, config, learner)
         ranges = draft.ranges or ranges
     with clock("insert"):
         graph = insert(source, chosen, ranges, config, draft.codes)

@@ -4,7 +4,9 @@ ranges."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
 from onnxq.pipeline.steps import insert_options, read, runtime_of
 from onnxq.plan import Plan
-from onnxq.progress import Progress, silent, told
+from onnxq.progress import Progress, silent, stage, told
 from onnxq.recover import bias, pipeline
 from onnxq.recover.channel_scales import offers_of
 from onnxq.recover.choice import chosen, parse
@@ -25,7 +27,18 @@ from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.sites import shift_biases
 from onnxq.run.replay import with_float_weights
 
+BIAS = "bias"
 LEFT = "the statistics are of the model as it is, whose channels stay as they are"
+
+
+class Learner(Protocol):
+    """What learns roundings, ranges and biases behind all recoveries (see `onnxq.finetune`)."""
+
+    def check(self, graph: Graph, outputs: Sequence[str]) -> None:
+        """Raise an OnnxqError before anything runs for a graph that it cannot learn."""
+
+    def __call__(self, bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
+        """The better draft, and what was learned."""
 
 
 def reshape(
@@ -81,15 +94,24 @@ def refine(
     ranges: Ranges,
     dataset: Dataset,
     config: Config,
+    learner: Learner | None = None,
 ) -> tuple[Draft, list[Outcome]]:
     """Ranges, weights and biases after `scales`, `round` and `bias`, as far as the configuration
-    asks for them; what each brought."""
+    asks for them, and then after `learner`, behind which biases are corrected again; what each
+    brought."""
     recoveries = pipeline.asked(chosen(config.recover, plan), reshaping=False)
     draft = Draft(source.graph, ranges)
-    if not dataset or not recoveries:
+    if not dataset or not (recoveries or learner):
         return draft, []
     bench = _bench(source, plan, dataset, config)
-    return pipeline.run(recoveries, bench, draft)
+    draft, outcomes = pipeline.run(recoveries, bench, draft)
+    if learner is None:
+        return draft, outcomes
+    with stage("finetune"):
+        draft, outcome = learner(bench, draft)
+    again = [r for r in recoveries if r.name == BIAS]
+    draft, corrected = pipeline.run(again, bench, draft)
+    return draft, [*outcomes, outcome, *corrected]
 
 
 def _bench(source: Source, plan: Plan, dataset: Dataset, config: Config) -> Bench:
@@ -117,7 +139,7 @@ def recover(
 ) -> Outcome:
     """Correct the biases of a Q/DQ graph in float32, in place, if the configuration says so; they
     stay where the model cannot be run piece by piece. `refine` does the same before Q/DQ stands."""
-    if "bias" not in chosen(config.recover, plan) or not dataset:
+    if BIAS not in chosen(config.recover, plan) or not dataset:
         return Outcome(bias.TITLE)
     bench = _bench(source, plan, dataset, config)
 
@@ -126,7 +148,7 @@ def recover(
         shifts, outcome = bias.corrections(bench, draft.graph, made)
         return replace(draft, shifts=shifts), outcome
 
-    recovery = pipeline.Recovery("bias", bias.TITLE, corrected)
+    recovery = pipeline.Recovery(BIAS, bias.TITLE, corrected)
     draft, (outcome,) = pipeline.run([recovery], bench, Draft(source.graph))
     shift_biases(quantized, draft.shifts)
     return outcome

@@ -54,12 +54,13 @@ Shifts = Mapping[Site, Array]
 
 def correct_biases(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
     """The draft with shifts of the biases that bring the channel means of its Q/DQ form back to
-    those of its float graph, and what they brought.
+    those of its float graph, added to the shifts that it has, and what they brought.
 
     Raises ModelError for a model that cannot be run.
     """
     shifts, outcome = corrections(bench, draft.graph, bench.quantized(draft))
-    return (replace(draft, shifts=shifts) if shifts else draft), outcome
+    added = {site: shift + draft.shifts.get(site, 0) for site, shift in shifts.items()}
+    return (replace(draft, shifts={**draft.shifts, **added}) if shifts else draft), outcome
 
 
 def corrections(bench: Bench, graph: Graph, quantized: Graph) -> tuple[Shifts, Outcome]:

@@ -28,7 +28,7 @@ from onnxq.model.graph import Graph
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
 from onnxq.plan import Plan
 from onnxq.progress import Count, count, stage
-from onnxq.recover.sites import Site
+from onnxq.recover.sites import Site, shift_biases
 from onnxq.run import over, segments
 from onnxq.run import runtime as ort
 from onnxq.run.replay import float_weights
@@ -159,7 +159,8 @@ class Bench:
         return self.known[0]
 
     def quantized(self, draft: Draft) -> Graph:
-        """The draft with its Q/DQ; rounded weights are held as floats, which is faster to run."""
+        """The draft with its Q/DQ and its shifts; rounded weights are held as floats, which is
+        faster to run."""
         if draft.ranges is None:
             raise ValueError("a draft is quantized after its ranges are read")
         copy = draft.graph.copy()
@@ -167,6 +168,7 @@ class Bench:
         options = replace(self.insert, weights_as="int", codes=codes)
         with stage("insert"):
             insert_qdq(copy, self.plan, draft.ranges.limits, options)
+            shift_biases(copy, draft.shifts)
             return float_weights(copy)
 
     def errors(self, draft: Draft) -> Errors:

@@ -129,6 +129,7 @@ def _recovered(manifest: Mapping[str, Any]) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for found in manifest.get("recovered", ()):
         kept, left = len(found["gain_db"]), len(found["undone"])
+        noun = "block" if "blocks" in found else "node"
         if kept + left:
             scores = [f"{s['before']:.2f} -> {s['after']:.2f}" for s in found["sqnr_db"].values()]
             more = ", ..." if len(scores) > SHOWN else ""
@@ -138,13 +139,25 @@ def _recovered(manifest: Mapping[str, Any]) -> list[RenderableType]:
                 else ""
             )
             lines.append(
-                line(f"{found['algorithm']}: {kept} of {count(kept + left, 'node')}{gained}")
+                line(f"{found['algorithm']}: {kept} of {count(kept + left, noun)}{gained}")
             )
         notes = found.get("notes", ())
         lines += [line(f"  {note}") for note in notes[:NOTES]]
         if len(notes) > NOTES:
             lines.append(Text(f"  and {len(notes) - NOTES} more in the manifest"))
     return [*lines, Text("")] if lines else []
+
+
+def blocks_table(manifest: Mapping[str, Any]) -> RenderableType:
+    """What was learned of each block, on samples that judge."""
+    blocks = [b for found in manifest.get("recovered", ()) for b in found.get("blocks", ())]
+    rows = [
+        (b["block"], b["steps"], f"{b['before']:.2f}", f"{b['after']:.2f}",
+         "kept" if b["kept"] else "undone")
+        for b in blocks
+    ]  # fmt: skip
+    return Table("Blocks, dB on samples that judge", ("block", "steps", "before", "after", ""),
+                 rows)  # fmt: skip
 
 
 def _notes(manifest: Mapping[str, Any]) -> list[RenderableType]:

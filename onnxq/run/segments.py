@@ -160,6 +160,13 @@ def cut(
     return cut_at(graph, _choose(costs, filling, segment_bytes or SEGMENT_BYTES), observed)
 
 
+def crossing_bytes(graph: Graph) -> list[int | None]:
+    """For the position after each node the bytes that cross it at usual lengths; None where it
+    cannot be cut. Expects a graph from `restrict`."""
+    last_read = _last_read(_all_reads(graph))
+    return list(_cut_costs(graph, (), last_read, usual_sizes(graph), 0))
+
+
 def cut_at(graph: Graph, ends: Sequence[int], observed: Collection[str]) -> list[Segment]:
     """The segments of `graph` that end before the positions `ends`, which rise to its length."""
     reads = _all_reads(graph)

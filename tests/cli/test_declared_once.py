@@ -11,6 +11,7 @@ from onnxq_cli.main import COMMANDS, cli
 from onnxq_cli.options import config_of
 from onnxq_cli.sections import FEW, Command
 
+from onnxq.finetune.options import FinetuneOptions
 from onnxq.judge.gates import Thresholds
 from onnxq.option import KEY
 from onnxq.pipeline.config import Config
@@ -23,6 +24,7 @@ from onnxq.trt.build import BuildOptions
 CLI = Path(__file__).resolve().parents[2] / "cli" / "onnxq_cli"
 WHOLE = {  # command -> the dataclasses of which every field is an option of it
     "quantize": (PlanOptions, Config),
+    "finetune": (PlanOptions, Config, FinetuneOptions),
     "plan": (PlanOptions,),
     "calibrate": (PlanOptions,),
     "sensitivity": (PlanOptions, Options),
@@ -33,6 +35,7 @@ WHOLE = {  # command -> the dataclasses of which every field is an option of it
 }
 NOT_TYPED = {  # fields that are made of options of other names
     Config: {"placement"},
+    FinetuneOptions: set(),
     PlanOptions: {"high_precision"},  # the Config's
     Options: {"labels"},
     SearchOptions: {"budget", "labels"},
