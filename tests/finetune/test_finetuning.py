@@ -187,5 +187,5 @@ def test_an_op_without_a_function_is_named_before_anything_runs(bench):
 
 def test_steps_are_by_the_work_of_a_model_and_epochs_by_its_samples():
     assert steps_of(FinetuneOptions(), 200, 1e7) > steps_of(FinetuneOptions(), 200, 1e9)
-    assert steps_of(FinetuneOptions(epochs=3), 64, 1e9) == 6
+    assert steps_of(FinetuneOptions(epochs=3), 64, 1e9) == 24
     assert steps_of(FinetuneOptions(steps=7), 64, 1e9) == 7
