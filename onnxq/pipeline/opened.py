@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import affordable, held_out
@@ -27,6 +28,8 @@ from onnxq.recover.choice import chosen
 from onnxq.recover.draft import Outcome
 
 Reshaped = tuple[Source, list[Outcome]]
+KEPT = 4  # graphs, with their statistics: the first, and the last ones
+T = TypeVar("T")
 
 
 @dataclass
@@ -74,14 +77,15 @@ class Opened:
             return self._reshaped[key]
         found = reshape(self.source, plan, self.rest, config, stats)
         if self.keeps:
-            self._reshaped[key] = found
+            _keep(self._reshaped, key, found)
         return found
 
     def _way(self, plan: Plan, config: Config) -> str:
         """A digest of what decides how a graph is reshaped."""
         names = [r.name for r in pipeline.asked(chosen(config.recover, plan), reshaping=True)]
         written = insert_options(config)
-        said = [plan.to_yaml() if names else "", names, config.method, written.weights_as,
+        whole = replace(plan, chosen_on="").to_yaml() if names else ""
+        said = [whole, names, config.method, written.weights_as,
                 written.scale_dtype, config.weight_method]  # fmt: skip
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
@@ -97,5 +101,12 @@ class Opened:
             more = calibrate(source, plan, self.rest, config)
             seen = {} if known is None else known.histograms
             known = replace(more, histograms={**more.histograms, **seen})
-            self._stats[source.sha256] = known
+            _keep(self._stats, source.sha256, known)
         return replace(known, histograms={name: known[name] for name in names})
+
+
+def _keep(kept: dict[str, T], key: str, value: T) -> None:
+    """Keep a value beside the first one and the last ones."""
+    while key not in kept and len(kept) >= KEPT:
+        del kept[list(kept)[1]]
+    kept[key] = value

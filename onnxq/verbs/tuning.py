@@ -126,9 +126,10 @@ def _begun(
     opened.keeps = True
     judge.check()
     seen = "" if opened.apart else "that calibrate too"
+    judged = judge.samples if goal.runs_again else opened.check
     key = _key(judge, plan_from, cost)
     record = Tuned(key, source.sha256, str(goal), goal.scored_by, goal.higher_is_better,
-                   judge.reference, cost, len(judge.samples), seen)  # fmt: skip
+                   judge.reference, cost, len(judged), seen)  # fmt: skip
     return Climb(opened, judge, config, record, (), plan_from), record
 
 
