@@ -1,7 +1,7 @@
 """A verdict on a quantized model: good, doubtful or poor, by the worst part of its outputs.
 
     part                 good from   poor below
-    scores beside boxes      15 dB        5 dB
+    scores, objectness       15 dB        5 dB
     any other                21 dB        5 dB
 
 Good is to mean that a task loses about a point at most, or that 97 in 100 results stay; poor, that
@@ -26,7 +26,7 @@ the share of places where the same class is on top decides, two standard errors 
 
     s = sqrt(max(p (1 - p), 1 / n) / n)          for a share p of n places:
 
-p - 2 s of 0.98 or more makes what is not poor good, and p + 2 s below 0.97 what is good doubtful.
+p - 2 s of 0.96 or more makes what is not poor good, and p + 2 s below 0.97 what is good doubtful.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from onnxq.judge.accuracy import Agreements, Headline
+from onnxq.judge.heads import OBJECTNESS
 from onnxq.judge.parts import SCORES
 
 Grade = Literal["good", "doubtful", "poor"]
 LIMITS = {SCORES: (15.0, 5.0), "": (21.0, 5.0)}  # kind of part -> good from, poor below, in dB
-ERRORS, SURE, UNLIKE = 2.0, 0.98, 0.97  # of the share of places with the same top class
+ERRORS, SURE, UNLIKE = 2.0, 0.96, 0.97  # of the share of places with the same top class
 TOLD = 64  # places: of fewer, what the share says is not worth a word
 MORE = 3.0  # dB to ask for where single samples are poor
 LITTLE = 0.5  # share of the weights: with fewer in 8 bits, FP16 saves about as much
@@ -118,11 +119,16 @@ def _percent(worst: Headline) -> str:
 
 def _fails_somewhere(worst: Headline) -> bool:
     """Whether a single sample is poor; of scores it may just show nothing."""
-    return not worst.part.endswith(SCORES) and worst.least_db < _limits(worst)[1]
+    return not _beside_boxes(worst) and worst.least_db < _limits(worst)[1]
+
+
+def _beside_boxes(worst: Headline) -> bool:
+    """Whether it is what a detector says of its boxes: near 0 but for those that show something."""
+    return worst.part.endswith((SCORES, OBJECTNESS))
 
 
 def _limits(worst: Headline) -> tuple[float, float]:
-    return LIMITS[SCORES if worst.part.endswith(SCORES) else ""]
+    return LIMITS[SCORES if _beside_boxes(worst) else ""]
 
 
 def _figure(worst: Headline) -> str:

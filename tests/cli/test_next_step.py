@@ -79,6 +79,7 @@ def off(decibels):
     [
         (21.1, "y", "good"), (20.9, "y", "doubtful"), (5.1, "y", "doubtful"), (4.9, "y", "poor"),
         (15.1, "scores", "good"), (14.9, "scores", "doubtful"), (4.9, "scores", "poor"),
+        (15.1, "y objectness", "good"),
         (math.nan, "y", "poor"), (math.inf, "y", "good"),
     ],
 )  # fmt: skip
@@ -100,6 +101,7 @@ def test_a_model_that_is_poor_in_a_single_sample_is_doubtful():
     ("decibels", "places", "tops", "grade"),
     [
         (11, 400, 398, "good"),  # of so many classes most are noise
+        (11, 345, 339, "good"),  # a reader of text
         (11, 8, 8, "doubtful"),  # too few to know
         (11, 400, 380, "doubtful"),
         (25, 400, 360, "doubtful"),  # nine in ten are not good, however near the others are
