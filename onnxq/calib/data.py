@@ -79,6 +79,7 @@ class Dataset:
     batch: int = 1
     opened: Opened | None = field(default=None, compare=False, repr=False)
     _facts: dict[object, Facts] = field(default_factory=dict, compare=False, repr=False)
+    _own: list[Facts] = field(default_factory=list, init=False, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch
@@ -102,20 +103,28 @@ class Dataset:
     def together(self, indices: Iterable[int]) -> Iterator[list[int]]:
         """The indices in their order, small samples that follow one another in a file as a list."""
         run: list[int] = []
+        most, first = 1, -1
         for i in indices:
-            if run and not (i == run[-1] + 1 and len(run) < self._most(run[0], i)):
+            if run and not (i == run[-1] + 1 and len(run) < most and self._follows(first, i)):
                 yield run
                 run = []
+            if not run:
+                most, first = self._most(i), i
             run.append(i)
         if run:
             yield run
 
-    def _most(self, first: int, i: int) -> int:
-        """How many samples are read at once, if sample i lies behind `first`."""
-        (a, k), (b, n) = self.rows[first], self.rows[i]
-        if self.batch > 1 or a is not b or n <= k or not isinstance(a, Rows):
+    def _most(self, i: int) -> int:
+        """How many samples are read at once from sample i on."""
+        source = self.rows[i][0] if self.batch == 1 else None
+        if not isinstance(source, Rows):
             return 1
-        return min(MOST, TOGETHER // max(1, a.row_bytes))
+        return min(MOST, TOGETHER // max(1, source.row_bytes))
+
+    def _follows(self, first: int, i: int) -> bool:
+        """Whether sample i lies behind `first` in its file."""
+        (a, k), (b, n) = self.rows[first], self.rows[i]
+        return a is b and n > k
 
     def block(self, indices: Sequence[int]) -> dict[str, Array]:
         """The samples at `indices`, a list of `together`: one behind the other, with one more axis
@@ -132,13 +141,16 @@ class Dataset:
             for name, x in sound.items()
         }
 
-    def facts(self) -> list[Facts]:
+    def facts(self) -> Sequence[Facts]:
         """What is to know of each sample; reads those that nobody looked at yet."""
-        missing = [i for i in range(len(self)) if self._row(i) not in self._facts]
-        with ThreadPoolExecutor(READERS, "look") as pool:
-            for _ in pool.map(self._look, self.together(missing)):
-                pass
-        return [self._facts[self._row(i)] for i in range(len(self))]
+        if not self._own:
+            rows = [self._row(i) for i in range(len(self))]
+            missing = [i for i, row in enumerate(rows) if row not in self._facts]
+            with ThreadPoolExecutor(READERS, "look") as pool:
+                for _ in pool.map(self._look, self.together(missing)):
+                    pass
+            self._own[:] = [self._facts[row] for row in rows]
+        return self._own
 
     def _look(self, indices: Sequence[int]) -> None:
         self.noted(indices, self.block(indices))

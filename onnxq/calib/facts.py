@@ -6,7 +6,7 @@ Found for several samples of one shape at a time, so that small ones take little
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,44 +44,48 @@ def facts_of(block: Mapping[str, Array]) -> list[Facts]:
     count = len(inputs[0][1]) if inputs else 1
     shapes = {name: x.shape[1:] for name, x in block.items()}
     flat = {name: x.reshape(count, -1) if x.size else x.reshape(count, 0) for name, x in inputs}
-    heads = [digest_head(name, x[0]) for name, x in inputs]
-    bodies = [x.view(np.uint8) for x in flat.values()]
-    names = [name.encode() for name in flat]
-    probes = [_probes(x) for x in flat.values()]
+    bodies = [(digest_head(name, x[0]), *_bytes(flat[name])) for name, x in inputs]
+    probes = [(name.encode(), *_bytes(_few(x, PROBES))) for name, x in flat.items()]
     nonfinite, masked, constant = _unsound(flat, count)
     sketches = _sketches(flat, count)
-    found = []
-    for j in range(count):
-        digest, key = hashlib.sha256(), hashlib.sha256()
-        for head, body, name, probe in zip(heads, bodies, names, probes, strict=True):
-            digest.update(head)
-            digest.update(body[j].data)
-            key.update(name)
-            key.update(probe[j].data)
-        found.append(
-            Facts(
-                digest.hexdigest(),
-                key.digest(),
-                shapes,
-                tuple(nonfinite.get(j, ())),
-                tuple(masked.get(j, ())),
-                j in constant,
-                sketches[j],
-            )
+    return [
+        Facts(
+            _hash(bodies, j).hexdigest(),
+            _hash(probes, j).digest(),
+            shapes,
+            tuple(nonfinite.get(j, ())),
+            tuple(masked.get(j, ())),
+            j in constant,
+            sketches[j],
         )
+        for j in range(count)
+    ]
+
+
+def _hash(parts: Sequence[tuple[bytes, memoryview, int]], j: int) -> hashlib._Hash:
+    """SHA-256 of what stands in front of each input of sample j, and of its bytes."""
+    found = hashlib.sha256()
+    for head, values, size in parts:
+        found.update(head)
+        found.update(values[j * size : (j + 1) * size])
     return found
 
 
-def _probes(flat: Array) -> Array:
-    """The bytes of a few values of every sample."""
-    few = np.ascontiguousarray(flat[:, :: max(1, flat.shape[1] // PROBES)])
-    return few.view(np.uint8)
+def _bytes(flat: Array) -> tuple[memoryview, int]:
+    """The bytes of all samples, and how many each has."""
+    rows = np.ascontiguousarray(flat)
+    return rows.reshape(-1).view(np.uint8).data, rows.shape[1] * rows.itemsize
+
+
+def _few(flat: Array, most: int) -> Array:
+    """About so many values of every sample, or all of fewer than twice as many."""
+    return flat[:, :: max(1, flat.shape[1] // most)]
 
 
 def _sketches(flat: Mapping[str, Array], count: int) -> Array:
     """A few values of the float inputs of every sample, a row each."""
     floats = [x for x in flat.values() if x.dtype.kind == "f"]
-    few = [x[:, :: max(1, x.shape[1] // SKETCH)].astype(np.float32) for x in floats]
+    few = [_few(x, SKETCH).astype(np.float32) for x in floats]
     return np.concatenate(few, axis=1) if few else np.zeros((count, 0), np.float32)
 
 

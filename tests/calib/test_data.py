@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxq.calib.data import InputInfo, open_data
+from onnxq.calib.holdout import content_order
+from onnxq.calib.stats import sample_digest
 from onnxq.errors import DataError
 
 F32, I64 = np.dtype(np.float32), np.dtype(np.int64)
@@ -275,3 +277,23 @@ def test_data_replaced_or_removed_while_they_are_in_use_are_read_as_they_were(tm
     assert np.array_equal(dataset.sample(0)["x"], X[:1])
     (tmp_path / name).unlink()
     assert np.array_equal(dataset.sample(9)["x"], X[9:])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_samples_are_ordered_by_their_keys_and_equal_ones_as_they_lie(tmp_path, rng, batch):
+    x = rng.integers(0, 3, (64, 1)).astype(np.float32)  # many are equal
+    np.save(tmp_path / "x.npy", x)
+    data = open_data(tmp_path / "x.npy", {"x": InputInfo((batch, 1), np.dtype(np.float32))})
+    facts = data.facts()
+    assert content_order(data) == sorted(range(len(data)), key=lambda i: (facts[i].key, i))
+    assert content_order(data.select([])) == []
+
+
+def test_what_is_known_of_samples_is_each_datasets_own(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(12, dtype=np.float32).reshape(6, 2))
+    data = open_data(tmp_path / "x.npy", {"x": InputInfo((1, 2), np.dtype(np.float32))})
+    every = list(data.facts())
+    few = data.select([4, 1])
+    assert list(few.facts()) == [every[4], every[1]]
+    assert list(data.facts()) == every
+    assert [facts.digest for facts in every] == [sample_digest(data.sample(i)) for i in range(6)]
