@@ -19,7 +19,7 @@ from onnxq.sensitivity import sensitivity
 from onnxq.verbs.caches import FromCache, ranges_from_cache, write_cache
 from onnxq.verbs.calibrating import Calibrated, calibrate_model
 from onnxq.verbs.doctor import doctor
-from onnxq.verbs.engines import Built, Linted, build, lint, mend
+from onnxq.verbs.engines import Built, Linted, build, build_fleet, lint, mend
 from onnxq.verbs.evaluation import Evaluation
 from onnxq.verbs.finetuning import finetune_model
 from onnxq.verbs.golden import judge_device, save_golden
@@ -44,6 +44,7 @@ __all__ = [
     "Searched",
     "Source",
     "build",
+    "build_fleet",
     "calibrate",
     "calibrate_model",
     "compare",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
+from onnxq.errors import OnnxqError
 from onnxq.json_text import to_json
 from onnxq.pipeline.config import Config
 from onnxq.trt.build import BuildOptions
@@ -22,25 +24,41 @@ from onnxq_cli.sections import verb
     first="out backend shapes calib",
 )
 @click.argument("model", type=IN)
-@option("-o", "--out", type=OUT, required=True, help="Where the engine goes.")
+@option("-o", "--out", type=OUT, help="Where the engine goes. Default: MODEL with .engine.")
 @options_of(BuildOptions)
 @calib_option(required=False)
 @options_of(Config, "preprocess")
 @option(
     "--bisect", is_flag=True, section="Engine", help="If refused: find the fewest Q/DQ to take out."
 )
+@option(
+    "--layers",
+    "told",
+    metavar="ARCH=FILE",
+    multiple=True,
+    section="Engine",
+    help="With several --arch: what trtexec --exportLayerInfo wrote on that one. Repeatable.",
+)
 @json_option()
-def command(model: Path, out: Path, **options: Any) -> int:
+def command(model: Path, out: Path | None, **options: Any) -> int:
     """Build a strongly typed engine of MODEL, and say in which precision each node runs.
 
     With --calib, profiles of dynamic inputs come from the data. Exit code 1 if TensorRT refuses the
     model, or a node with Q/DQ runs in another precision.
+
+    --arch all, or several with commas between: whether each GPU takes the model, as it is and with
+    FP16 around; no engine is kept. Exit code 1 if one refuses it.
     """
     from onnxq import api
     from onnxq.report import engine as report
     from onnxq.report import text
 
     settings = value_of(BuildOptions, options)
+    if settings.arch is not None and (settings.arch == "all" or "," in settings.arch):
+        return _fleet(model, out, settings, options)
+    if options["told"]:
+        raise OnnxqError("--layers is a column beside others; give several --arch, or all")
+    out = out or model.with_suffix(".engine")
     with Bars() as bars:
         found = api.build(
             model,
@@ -55,4 +73,28 @@ def command(model: Path, out: Path, **options: Any) -> int:
         streams.out(to_json(found.as_dict()))
     else:
         text.show(report.render(found.as_dict()))
+    return 0 if found.ok else 1
+
+
+def _fleet(model: Path, out: Path | None, settings: BuildOptions, options: dict[str, Any]) -> int:
+    """A matrix of architectures."""
+    from onnxq import api
+    from onnxq.report import fleet as report
+    from onnxq.report import text
+
+    if out is not None or options["calib"] or options["bisect"]:
+        raise OnnxqError("several --arch are tried and no engine is kept: leave out -o, --calib "
+                         "and --bisect, and give --shapes for dynamic inputs")  # fmt: skip
+    layers = {}
+    for said in options["told"]:
+        arch, is_one, file = said.partition("=")
+        if not (is_one and file and re.fullmatch(r"sm\d{2,3}", arch)):
+            raise OnnxqError(f"--layers '{said}': write ARCH=FILE, such as sm87=layers.json")
+        layers[arch] = file
+    with Bars() as bars:
+        found = api.build_fleet(model, settings.arch or "all", settings, layers, progress=bars)
+    if options["as_json"]:
+        streams.out(to_json(found.as_dict()))
+    else:
+        text.show(report.render(found))
     return 0 if found.ok else 1

@@ -50,7 +50,10 @@ class BuildOptions:
         (), "Profile of a dynamic input, or NAME:SHAPE. Repeatable.", "Engine", "NAME:MIN:OPT:MAX"
     )
     arch: str | None = option(
-        None, f"TensorRT-RTX without a GPU: what to build for. Default: {ARCHITECTURE}.", "Engine"
+        None,
+        "TensorRT-RTX without a GPU: what to build for; several with commas, or all, to try. "
+        f"Default: {ARCHITECTURE}.",
+        "Engine",
     )
     timing_cache: Path | None = option(
         None, "Read if there, and written back.", "Engine", place="write"

@@ -17,6 +17,7 @@ from onnxq.progress import Progress, silent, stage, told
 if TYPE_CHECKING:
     from onnxq.passes.name_axes import Shapes
     from onnxq.trt.build import BuildOptions, BuildResult
+    from onnxq.trt.fleet import Fleet
     from onnxq.trt.rule import Finding
     from onnxq.trt.verdict import Verdict
 
@@ -141,6 +142,29 @@ def build(
     options = replace(options, shapes=options.shapes or result.shapes)
     remove = tuple(bisecting.bisect(graph, options, progress)) if bisect else None
     return Built(result, None, explained, remove)
+
+
+@told
+def build_fleet(
+    model: str | Path,
+    archs: str = "all",
+    options: BuildOptions | None = None,
+    layers: Mapping[str, str | Path] | None = None,
+    *,
+    progress: Progress = silent,
+) -> Fleet:
+    """What becomes of a model file on each architecture, as it is and with FP16 around, without a
+    GPU: builds or the line that refuses it, nodes in INT8, kernels, bytes moved.
+
+    archs: "all" that TensorRT-RTX builds for, or some such as "sm89,sm120". layers: architecture ->
+    file of `trtexec --exportLayerInfo`, for those that it does not build for. Raises OnnxqError for
+    what the user can mend first.
+    """
+    from onnxq.trt.build import BuildOptions
+    from onnxq.trt.fleet import architectures, fleet
+
+    told_of = {arch: Path(path) for arch, path in (layers or {}).items()}
+    return fleet(Path(model), architectures(archs), options or BuildOptions(), told_of)
 
 
 def _shapes(model: str | Path, calib: Sequence[str], config: Config | None) -> list[Shapes]:
