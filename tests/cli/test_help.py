@@ -73,4 +73,6 @@ def test_the_example_runs(onnxq, name):
     ran = onnxq(*words)
     if "no TensorRT can be imported" in ran.err:
         pytest.skip("there is no TensorRT here")
+    if "finetune needs torch" in ran.err:
+        pytest.skip("there is no torch here")
     assert ran.code in (0, 1), ran.err  # 1: it ran, and has something to object to
