@@ -26,7 +26,7 @@ from onnxq.finetune.options import FinetuneOptions
 from onnxq.finetune.pupils import Pupils
 from onnxq.finetune.state import State, key_of
 from onnxq.finetune.walk import Walk, counts
-from onnxq.finetune.work import work
+from onnxq.finetune.work import loads
 from onnxq.judge.verdict import Errors, sqnr
 from onnxq.model.graph import Graph
 from onnxq.recover.draft import Bench, Draft, Outcome
@@ -147,8 +147,11 @@ class Run:
         walk = Walk(models, data, self.draft)
         first = {n: to_torch(x, self.device) for n, x in data.sample(0).items()}
         self.have = counts(models, first, bench.max_memory // 2, fitted)
-        each = work(models, first)
-        self.steps = [steps_of(options, n, each) for n in self.have]
+        each = loads(models, first)
+        whole = sum(load.work for load in each)
+        self.steps = [steps_of(options, n, whole) for n in self.have]
+        held = [load.bytes for load in each]
+        self.at_once = [max(1, bench.max_memory // 2 // max(1, b)) for b in (*held, sum(held))]
         self.total = sum(self.steps)
         judges = range(fitted, len(data))
         for k, (model, have) in enumerate(zip(models, self.have, strict=True)):
@@ -157,11 +160,11 @@ class Run:
                 del state.done[k:]
                 walk.leave(i for i in range(fitted) if i >= have)
                 with enough_memory(model.block, state):
-                    rows = walk.bring(k, range(have))
-                    course = Course(self.steps[k], min(options.batch, have),
-                                    self.how.seed * 1009 + k, self._tick)  # fmt: skip
-                    result = learn(model, self.draft, bench.insert, rows, walk.bring(k, judges),
-                                   walk.standing(k), course)  # fmt: skip
+                    fit, held = walk.bring(k, range(have)), walk.bring(k, judges)
+                    course = Course(self.steps[k], min(options.batch, have), self._seed(k),
+                                    self._tick, self.at_once[k])  # fmt: skip
+                    result = learn(model, self.draft, bench.insert, fit, held, walk.standing(k),
+                                   course)  # fmt: skip
                 state.add(model.block, result)
             self.done = sum(self.steps[: k + 1])
             bench.progress(self.done, self.total)
@@ -169,6 +172,10 @@ class Run:
             log.info("%s: %.2f -> %.2f dB", model.block.name, result.before, result.after)
             if result.learned is not None:
                 walk.finish(k, result.learned)
+
+    def _seed(self, k: int) -> int:
+        """The seed of a block, the same wherever a run begins."""
+        return self.how.seed * 10007 + k
 
     def _tick(self) -> None:
         self.done += 1
@@ -192,7 +199,8 @@ class Run:
         data, have = self.pupils.data, min(self.have)
         walk = Walk([model], data, draft)
         steps = max(1, max(self.steps) // POLISHING)
-        course = Course(steps, min(options.batch, have), self.how.seed * 1009 + 997, lambda: None)
+        course = Course(steps, min(options.batch, have), self._seed(len(self.blocks)),
+                        lambda: None, self.at_once[-1])  # fmt: skip
         with enough_memory(whole, None):
             rows = walk.bring(0, range(have))
             judges = walk.bring(0, range(len(self.pupils.fit), len(data)))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -42,12 +42,14 @@ CHECKS = 4  # looks of the judges, in the last half of the steps
 
 @dataclass(frozen=True)
 class Course:
-    """How a block is learned: steps, samples a step, and the seed of what is drawn."""
+    """How a block is learned: steps, samples a step, the seed of what is drawn, what is called
+    after a step, and how many samples memory has room for at once."""
 
     steps: int
     batch: int
     seed: int
     tick: Callable[[], None]
+    at_once: int = 1 << 20
 
 
 @dataclass
@@ -108,8 +110,6 @@ def parameters(
 
 def _sizes(model: BlockModel, row: Held) -> dict[str, float]:
     """Root mean square of each biased tensor, in float."""
-    from dataclasses import replace
-
     biased = tuple(site.biased for site in model.block.sites)
     run = replace(model.run_float, keep=biased)
     with torch.no_grad():
@@ -131,8 +131,8 @@ def learn(
     Where the loss becomes no number the block stays as it was.
     """
     made = parameters(model, draft, options, fit)
-    together = batches_well(model, fit)
-    size = course.batch if together else min(course.batch, 8)
+    few = course.at_once if batches_well(model, fit) else 1
+    size = course.batch
     before = best = noise(model, judges, standing)
     kept: Learned | None = None
     rng = np.random.default_rng(course.seed)
@@ -144,7 +144,8 @@ def learn(
         if len(order) < size:
             order += rng.permutation(len(fit)).tolist()
         chosen, order = [fit[i] for i in order[:size]], order[size:]
-        loss = step(stacked(chosen) if together else chosen, n / course.steps)
+        parts = [chosen[i : i + few] for i in range(0, size, few)]
+        loss = step(parts, n / course.steps)
         if not math.isfinite(loss):
             stood = -decibels(before, 1.0)
             return Result(None, stood, stood, NO_NUMBER)
@@ -175,12 +176,14 @@ class Stepper:
         ]
         self.adam = torch.optim.Adam([g for g in groups if g["params"]])
 
-    def __call__(self, rows: Sequence[Held], done: float) -> float:
-        """Take a step on some samples; the loss. done: share of the steps that are taken."""
+    def __call__(self, parts: Sequence[Sequence[Held]], done: float) -> float:
+        """Take a step on some samples, part by part as they fit; the loss. done: share of the steps
+        that are taken."""
         self.adam.zero_grad()
         total = 0.0
-        for row in rows:
-            loss = self._loss(row) / len(rows)
+        count = sum(map(len, parts))
+        for part in parts:
+            loss = self._loss(stacked(part)) * (len(part) / count)
             loss.backward()
             total += float(loss.detach())
         if done >= WARM and self.made.roundings:
@@ -232,8 +235,10 @@ def noise(model: BlockModel, rows: Sequence[Held], values: Values) -> float:
     return found if math.isfinite(found) else math.inf
 
 
-def stacked(rows: Sequence[Held]) -> list[Held]:
+def stacked(rows: Sequence[Held]) -> Held:
     """Samples one behind the other, as one."""
+    if len(rows) == 1:
+        return rows[0]
 
     def joined(several: Sequence[Mapping[str, torch.Tensor]]) -> Live:
         first = several[0]
@@ -243,8 +248,8 @@ def stacked(rows: Sequence[Held]) -> list[Held]:
         }
 
     outs = [row.out for row in rows if row.out is not None]
-    return [Held(rows[0].at, joined([r.exact for r in rows]), joined([r.rounded for r in rows]),
-                 joined(outs))]  # fmt: skip
+    return Held(rows[0].at, joined([r.exact for r in rows]), joined([r.rounded for r in rows]),
+                joined(outs))  # fmt: skip
 
 
 def batches_well(model: BlockModel, rows: Sequence[Held]) -> bool:
@@ -255,7 +260,7 @@ def batches_well(model: BlockModel, rows: Sequence[Held]) -> bool:
         return False
     few = rows[:2]
     try:
-        joint = stacked([Held(0, {n: r.exact[n] for n in names}, {}, r.out) for r in few])[0]
+        joint = stacked([Held(0, {n: r.exact[n] for n in names}, {}, r.out) for r in few])
         with torch.no_grad():
             out = model.exact({n: joint.exact[n] for n in names})
     except (ModelError, RuntimeError):
