@@ -160,10 +160,10 @@ class Run:
                 del state.done[k:]
                 walk.leave(i for i in range(fitted) if i >= have)
                 with enough_memory(model.block, state):
-                    fit, held = walk.bring(k, range(have)), walk.bring(k, judges)
+                    fit, looking = walk.bring(k, range(have)), walk.bring(k, judges)
                     course = Course(self.steps[k], min(options.batch, have), self._seed(k),
                                     self._tick, self.at_once[k])  # fmt: skip
-                    result = learn(model, self.draft, bench.insert, fit, held, walk.standing(k),
+                    result = learn(model, self.draft, bench.insert, fit, looking, walk.standing(k),
                                    course)  # fmt: skip
                 state.add(model.block, result)
             self.done = sum(self.steps[: k + 1])
