@@ -3,7 +3,8 @@
 The objective is that of `rounding`, tr(E H E^T), and so are its judges. Learned are
 
     codes     those of `round` with several scales, the best of a row, then one by one, each with
-              all others known, until none is better on its own (`descent`)
+              all others known, until none is better on its own (`descent`); of a layer of few
+              inputs all scales are begun with, and the best end of a row is taken
     scales    in closed form for these codes, in turns with them
     H         from up to 256 samples, not 24: 4-bit codes fit what few samples show by chance
 """
@@ -17,7 +18,7 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.numerics import quantize
 from onnxq.passes.insert_qdq import Codes, weight_scale
-from onnxq.recover.descent import descended, rescaled
+from onnxq.recover.descent import PAIRED, descended, rescaled
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.feedback import DAMPING, error, rounder_of
 from onnxq.recover.products import Product
@@ -25,7 +26,7 @@ from onnxq.recover.rounding import NARROW, best_of, given_codes, with_codes
 from onnxq.recover.weight_scales import narrowed, owners_of
 
 TITLE = "adaptive rounding"
-SHARES = (1.0, 0.9, 0.8, 0.7, 0.6)  # of a range of `NARROW` codes that rounding begins with
+SHARES = tuple(1 - k / 20 for k in range(11))  # of a range of `NARROW` bits, to begin with
 TURNS = 3  # of scales and codes
 
 
@@ -42,13 +43,17 @@ def learned(product: Product, h: Array, bench: Bench, draft: Draft) -> tuple[Cod
 
     h: (groups, K, K), of what it multiplies.
     """
-    damped = h + _damping(h)
+    h = h + _damping(h)
     row, given = product.spec.row, given_codes(product, bench, draft)
     narrow = row.bits <= NARROW and row.fixed_scale is None
     scales = [narrowed(product, share, bench.insert) for share in (SHARES if narrow else (1.0,))]
     old = given or Codes(scales[0], quantize(product.values, scales[0], product.spec))
-    best = best_of(product, damped, scales, old.codes.dtype, old)
-    return old, _in_turns(product, damped, best, bench)
+    kind = old.codes.dtype
+    if product.form.matrix[2] > PAIRED:
+        return old, _in_turns(product, h, best_of(product, h, scales, kind, old), bench)
+    ends = (best_of(product, h, [scale], kind) for scale in scales)
+    known = [_in_turns(product, h, begun, bench) for begun in (old, *ends)]
+    return old, best_of(product, h, [], kind, *known)
 
 
 def _damping(h: Array) -> Array:
