@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx.numpy_helper import from_array
+from onnx.numpy_helper import from_array, to_array
 
 import onnxq
 from onnxq.calib.holdout import content_order
 from onnxq.errors import DataError, OnnxqError, PlanError
+from onnxq.finetune.options import FinetuneOptions
 from onnxq.judge.accuracy import Reference
 from onnxq.ladder import LADDER, Row
 from onnxq.ladder.result import Rung
@@ -249,6 +250,33 @@ def test_each_recovery_is_tried_and_nothing_is_run_twice(small, monkeypatch):
     for rung in tried:
         assert rung.made or "changes nothing" in rung.why
         assert "bias" in rung.changes["recover"]  # the default goes on
+
+
+def test_nodes_of_a_graph_that_recoveries_reshaped_are_ranked_too(small):
+    path, data = small
+    model = onnx.load(path)
+    first, second = model.graph.initializer[:2]
+    factors = np.logspace(-1.5, 1.5, 16, dtype=np.float32).reshape(-1, 1, 1, 1)
+    a, b = (to_array(t) for t in (first, second))
+    first.CopyFrom(from_array(a * factors, "a"))
+    second.CopyFrom(from_array(b / factors.reshape(1, -1, 1, 1), "b"))
+    onnx.save(model, path)
+    found = onnxq.tune(path, data, onnxq.Goal(min_sqnr=99), ladder=rows("default", "float"),
+                       recover="equalize")  # fmt: skip
+    plain = onnxq.quantize(path, data, recover="none").agreement.headline.sqnr_db
+    assert found.rungs[0].figure > plain + 3  # it was reshaped
+    assert found.rungs[1].name == "1 worst node float"
+    assert found.rungs[1].made
+
+
+def test_what_is_learned_is_a_rung_where_torch_is_installed(small):
+    pytest.importorskip("torch", reason='pip install "onnxq[finetune]"')
+    found = onnxq.tune(*small, onnxq.Goal(min_sqnr=99), ladder=rows("default", "finetune"),
+                       learning=FinetuneOptions(steps=10, polish=False))  # fmt: skip
+    first, learned = found.rungs
+    assert learned.row == "finetune"
+    assert "torch" not in learned.why
+    assert learned.cost == first.cost or "changes nothing" in learned.why
 
 
 def test_a_killed_run_goes_on_and_a_finished_one_runs_nothing(small, tmp_path, monkeypatch):

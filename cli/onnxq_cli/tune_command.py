@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnxq.finetune.options import FinetuneOptions
 from onnxq.ladder.goal import Goal
 from onnxq.pipeline.config import Config
 from onnxq.search.options import SearchOptions
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @options_of(Goal)
 @evaluation_options
 @options_of(SearchOptions, "cost")
+@options_of(FinetuneOptions, "steps")
 @placement_options
 @options_of(Config)
 @config_option
@@ -50,11 +52,12 @@ if TYPE_CHECKING:
 def command(**options: Any) -> int:
     """Quantize MODEL by a goal: the cheapest way that meets it, of a ladder of ways.
 
-    Climbs from the default over the method, further recoveries, the worst nodes left float and
-    activations of 16 bits, and stops at the first rung that meets --min-sqnr, --max-drop or
-    --agreement on samples that took part in nothing else. Writes the model, its manifest, plan and
-    configuration and tune.json to one folder; a run that was killed goes on there. Exit code 1
-    where no rung meets the goal; the best is written all the same.
+    Climbs from the default over the method, further recoveries, the worst nodes left float,
+    activations of 16 bits and, where torch is installed, finetune, and stops at the first rung that
+    meets --min-sqnr, --max-drop or --agreement on samples that took part in nothing else. Writes
+    the model, its manifest, plan and configuration and tune.json to one folder; a run that was
+    killed goes on there. Exit code 1 where no rung meets the goal; the best is written all the
+    same.
     """
     from onnxq import api
     from onnxq.plan import Plan
@@ -69,7 +72,8 @@ def command(**options: Any) -> int:
     with Bars() as bars:
         found = api.tune(
             model, options["calib"], goal, config_of(options), evaluation=evaluation_of(options),
-            folder=folder, cost=options["cost"], plan_from=start, told=_told, progress=bars,
+            folder=folder, cost=options["cost"], plan_from=start,
+            learning=value_of(FinetuneOptions, options), told=_told, progress=bars,
         )  # fmt: skip
     if options["as_json"]:
         streams.out(found.to_json().rstrip("\n"))

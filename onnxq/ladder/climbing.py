@@ -15,7 +15,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from onnxq.errors import ModelError, PlanError
+from onnxq.errors import ModelError, OnnxqError
+from onnxq.finetune.missing import require
+from onnxq.finetune.options import FinetuneOptions
+from onnxq.judge.parts import judged_tensors
 from onnxq.ladder.judging import Judge
 from onnxq.ladder.result import Rung, Tuned
 from onnxq.pipeline import original
@@ -23,6 +26,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.keywords import composed
 from onnxq.pipeline.opened import Opened
 from onnxq.pipeline.quantize import Quantized, made, planned
+from onnxq.pipeline.recoveries import Learner
 from onnxq.pipeline.source import prepare
 from onnxq.pipeline.steps import runtime_of
 from onnxq.plan import Plan
@@ -32,6 +36,7 @@ from onnxq.search.cost import costs
 from onnxq.search.shapes import shapes_of
 
 log = logging.getLogger(__name__)
+FINETUNE = "finetune"  # the row whose rungs learn
 WORTH_DB = 0.5  # of a recovery that the next rungs go on with
 SAME_DB = 0.005  # between two runs of one model, whose threads may add up in another order
 NOTHING = "it changes nothing here, or nothing that helps"
@@ -43,8 +48,8 @@ class Climb:
 
     opened: the model as it is quantized first. judge: of the goal. config: what was asked for.
     record: the rungs so far. before: those that an earlier run finished. plan_from: where every
-    plan starts, None for the target's table. folder: for what a killed run leaves. told: with the
-    record after every rung.
+    plan starts, None for the target's table. folder: for what a killed run leaves. learning:
+    how much `finetune` learns. told: with the record after every rung.
     """
 
     opened: Opened
@@ -54,6 +59,7 @@ class Climb:
     before: Sequence[Rung] = ()
     plan_from: Plan | None = None
     folder: Path | None = None
+    learning: FinetuneOptions = field(default_factory=FinetuneOptions)
     told: Callable[[Tuned], None] = lambda tuned: None
     _made: dict[int, Quantized] = field(default_factory=dict, repr=False)
 
@@ -131,7 +137,7 @@ class Climb:
         try:
             with stage(name):
                 found, result = self._measured(asked)
-        except (PlanError, ModelError) as e:
+        except OnnxqError as e:
             if not self.record.rungs:
                 raise
             found, result = replace(asked, why=str(e)), None
@@ -162,7 +168,8 @@ class Climb:
     def _measured(self, asked: Rung) -> tuple[Rung, Quantized]:
         config = self.config_of(asked)
         plan, opened = self.plan_of(asked), self.opened_for(config)
-        result = made(opened, plan, config)
+        learner = self._learner(config, opened) if asked.row == FINETUNE else None
+        result = made(opened, plan, config, learner=learner)
         figure = self.judge.figure(result)
         headline = result.agreement.headline
         cost, macs = self.priced(result.plan, config)
@@ -177,6 +184,17 @@ class Climb:
             holds=self.judge.goal.holds(figure, self.record.reference),
         )
         return found, result
+
+    def _learner(self, config: Config, opened: Opened) -> Learner:
+        """What learns against the float model; raises RuntimeMissing without torch, ModelError for
+        ops that it does not know."""
+        require()
+        from onnxq.finetune.finetuning import Finetune
+
+        state = None if self.folder is None else self.folder / "finetune.npz"
+        learner = Finetune(self.learning, config.seed or 0, state, config.workers)
+        learner.check(opened.source.graph, judged_tensors(opened.source.graph))
+        return learner
 
     def priced(self, plan: Plan, config: Config) -> tuple[float, float]:
         """(cost of a plan as a share of the float model's, share of the multiply-accumulates that

@@ -5,6 +5,7 @@
     recoveries    one more of them after the other, each kept where the figure rises
     float         the worst nodes float, as few as are needed: 1, 2, 4, ... and back by halves
     16 bits       activations of 16 bits, where the target has them
+    finetune      roundings, ranges and biases learned, where torch is installed
 
 A row is a function and a line here. What an engine costs is the same for the first three; what they
 differ in is the time that they take.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from onnxq.calib.holdout import content_order
 from onnxq.errors import ModelError, PlanError
-from onnxq.ladder.climbing import Climb, Row
+from onnxq.ladder.climbing import FINETUNE, Climb, Row
 from onnxq.ladder.result import Rung
 from onnxq.pipeline.comparing import FloatSide
 from onnxq.pipeline.config import Config
@@ -138,7 +139,10 @@ def _ranked(on: Climb, base: Rung) -> tuple[Ranking, Plan]:
     few = rest.subset(min(RANKING, len(rest)))
     resume = None if on.folder is None else on.folder / "sensitivity.json"
     asked = Options(resume=resume)
-    return sensitivity(source, plan, ranges, few, asked, config), plan
+    there = replace(
+        plan, model=source.sha256
+    )  # a graph that recoveries reshaped has the same nodes
+    return sensitivity(source, there, ranges, few, asked, config), plan
 
 
 def _lefts(on: Climb, base: Rung, ranked: Ranking, plan: Plan) -> list[tuple[str, ...]]:
@@ -171,10 +175,16 @@ def wide(on: Climb) -> None:
         on.measure("16 bits", "16-bit activations", changes)
 
 
+def finetune(on: Climb) -> None:
+    """What the best has, and roundings, ranges and biases learned; needs torch."""
+    on.measure(FINETUNE, "finetune", on.base.changes, on.base.floats, on.base)
+
+
 LADDER = (
     Row("default", default),
     Row("method", method),
     Row("recoveries", recoveries),
     Row("float", floats),
     Row("16 bits", wide),
+    Row(FINETUNE, finetune),
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 from onnxq import __version__, files
 from onnxq.calib.holdout import content_order
 from onnxq.errors import OnnxqError, PlanError
+from onnxq.finetune.options import FinetuneOptions
 from onnxq.json_text import to_json
 from onnxq.model.model_file import ModelLike
 from onnxq.pipeline.comparing import FloatSide
@@ -51,6 +52,7 @@ def tune(
     folder: str | Path | None = None,
     cost: str = "ops",
     plan_from: Plan | None = None,
+    learning: FinetuneOptions | None = None,
     ladder: Sequence[Row] | None = None,
     told: Callable[[Tuned], None] = lambda tuned: None,
     progress: Progress = silent,
@@ -61,8 +63,9 @@ def tune(
     model, calib, config, options: as of `quantize`. evaluation: what judges; without it samples
     held out of `calib`, that take part in nothing else. folder: where the model that is taken goes,
     with its manifest, plan and configuration, and the record; a run that was killed goes on there,
-    and one that is finished is read. cost: of engines, as in a search. ladder: its rows, by default
-    `onnxq.ladder.LADDER`. told: called with what there is after every rung.
+    and one that is finished is read. cost: of engines, as in a search. learning: how much
+    `finetune` learns. ladder: its rows, by default `onnxq.ladder.LADDER`. told: called with what
+    there is after every rung.
 
     Where the goal is not met, the best is taken and `holds` is false. Raises OnnxqError for
     whatever the user can mend.
@@ -70,7 +73,7 @@ def tune(
     from onnxq.ladder import LADDER, climb
 
     on, record = _begun(model, calib, goal, composed(config, options), evaluation or Evaluation(),
-                        cost, plan_from)  # fmt: skip
+                        cost, plan_from, learning or FinetuneOptions())  # fmt: skip
     where = None if folder is None else Path(folder)
     if where is not None:
         before = _there(where, record.key)
@@ -109,6 +112,7 @@ def _begun(
     evaluation: Evaluation,
     cost: str,
     plan_from: Plan | None,
+    learning: FinetuneOptions,
 ) -> tuple[Climb, Tuned]:
     """The climb at its foot; whatever the user has to mend is raised here."""
     from onnxq.ladder import Climb, Tuned
@@ -127,10 +131,10 @@ def _begun(
     judge.check()
     seen = "" if opened.apart else "that calibrate too"
     judged = judge.samples if goal.runs_again else opened.check
-    key = _key(judge, plan_from, cost)
+    key = _key(judge, plan_from, cost, learning)
     record = Tuned(key, source.sha256, str(goal), goal.scored_by, goal.higher_is_better,
                    judge.reference, cost, len(judged), seen)  # fmt: skip
-    return Climb(opened, judge, config, record, (), plan_from), record
+    return Climb(opened, judge, config, record, (), plan_from, learning=learning), record
 
 
 def _judged(
@@ -178,13 +182,14 @@ def _quarter(dataset: Dataset) -> tuple[Dataset, Dataset, bool]:
     return dataset.select(rest), dataset.select(sorted(chosen)), True
 
 
-def _key(judge: Judge, plan_from: Plan | None, cost: str) -> str:
+def _key(judge: Judge, plan_from: Plan | None, cost: str, learning: FinetuneOptions) -> str:
     """A digest of everything that figures depend on."""
     opened = judge.opened
     settings = {name: v for name, v in judge.config.flat().items() if name not in FREE}
     said = [
         __version__, opened.source.sha256, opened.dataset.digest(), judge.samples.digest(),
-        asdict(judge.goal), settings, cost, None if plan_from is None else plan_from.to_yaml(),
+        asdict(judge.goal), settings, cost, asdict(learning),
+        None if plan_from is None else plan_from.to_yaml(),
         None if judge.labels is None else judge.labels.tolist(),
     ]  # fmt: skip
     return hashlib.sha256(to_json(said, indent=None).encode()).hexdigest()

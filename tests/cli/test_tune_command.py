@@ -1,6 +1,7 @@
 """`onnxq tune`: one folder, one figure, one exit code."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,10 @@ def test_few_judges_are_said_to_tell_little(done, classifier, images):
     assert "by 3 samples that calibrate too, which tell little: give --eval DATA" in said
 
 
-def test_what_was_taken_is_quantized_again_by_its_plan_and_configuration(onnxq, done, classifier,
-                                                                         few):  # fmt: skip
+def test_what_was_taken_is_quantized_again_by_its_plan_and_configuration(
+    onnxq, done, classifier, few, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
     ran = onnxq("tune", classifier, "--calib", few, "--min-sqnr", 90, "--recover", "none", "--json",
                 "-o", "made")  # fmt: skip
     assert ran.code == 1
@@ -52,6 +55,7 @@ def test_what_was_taken_is_quantized_again_by_its_plan_and_configuration(onnxq, 
     found = json.loads(ran.out)
     assert found == json.loads(Path("made/tune.json").read_text())
     assert found["rungs"][found["chosen"]]["floats"]
+    assert 'pip install "onnxq[finetune]"' in found["rungs"][-1]["why"]
     done("quantize", classifier, "--calib", few, "--plan", "made/plan.yaml",
          "--config", "made/config.yaml", "-o", "again.onnx")  # fmt: skip
     made, again = (onnx.load(path) for path in ("made/classifier.int8.onnx", "again.onnx"))
