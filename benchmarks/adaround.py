@@ -107,16 +107,22 @@ def main() -> None:
     args = parser.parse_args()
     bench = places(args)
     kept = bench.cache / "adaround.json"
-    found: dict[str, Found] = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
     for name in () if args.page else args.models:
         if why := bench.missing(cases[name]):
             say(f"{cases[name].title}: not measured: {why}")
             continue
         for scheme in SCHEMES:
-            found[f"{name} {scheme}"] = measured(bench, cases[name], scheme)
-            say(f"{name} {scheme}: {json.dumps(found[f'{name} {scheme}'])}")
+            pair = measured(bench, cases[name], scheme)
+            say(f"{name} {scheme}: {json.dumps(pair)}")
+            found = read(kept) | {f"{name} {scheme}": pair}
             kept.write_text(json.dumps(found, indent=1), "utf-8")
-    write(PAGE, page(found, cases))
+    write(PAGE, page(read(kept), cases))
+
+
+def read(kept: Path) -> dict[str, Found]:
+    """What was measured so far."""
+    found: dict[str, Found] = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    return found
 
 
 def write(path: Path, text: str) -> None:

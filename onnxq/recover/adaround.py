@@ -43,7 +43,7 @@ def learned(product: Product, h: Array, bench: Bench, draft: Draft) -> tuple[Cod
 
     h: (groups, K, K), of what it multiplies.
     """
-    h = h + _damping(h)
+    h = _damped(h)
     row, given = product.spec.row, given_codes(product, bench, draft)
     narrow = row.bits <= NARROW and row.fixed_scale is None
     scales = [narrowed(product, share, bench.insert) for share in (SHARES if narrow else (1.0,))]
@@ -56,10 +56,11 @@ def learned(product: Product, h: Array, bench: Bench, draft: Draft) -> tuple[Cod
     return old, best_of(product, h, [], kind, *known)
 
 
-def _damping(h: Array) -> Array:
-    """What samples that were not seen may hold, in each direction: (groups, K, K)."""
-    mean = np.diagonal(h, axis1=-2, axis2=-1).mean(axis=-1)
-    return np.asarray(DAMPING * mean[:, None, None] * np.eye(h.shape[-1]))
+def _damped(h: Array) -> Array:
+    """`h` with what samples that were not seen may hold, in each direction."""
+    h, k = h.copy(), np.arange(h.shape[-1])
+    h[:, k, k] += DAMPING * h[:, k, k].mean(axis=-1, keepdims=True)
+    return h
 
 
 def _in_turns(product: Product, h: Array, best: Codes, bench: Bench) -> Codes:

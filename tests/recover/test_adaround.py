@@ -101,10 +101,11 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("paired", [0, 64], ids=["many-inputs", "few-inputs"])
 @pytest.mark.parametrize(("dtype", "granularity"), CASES)
-def test_the_error_of_every_form_is_no_larger_than_that_of_rounding(
-    network, dataset, dtype, granularity
-):
+def test_the_error_of_every_form_falls(network, dataset, monkeypatch, dtype, granularity, paired):
+    for module in ("adaround", "descent"):
+        monkeypatch.setattr(f"onnxq.recover.{module}.PAIRED", paired)
     plan = plan_of(dtype, granularity)
     b = bench(network, plan, dataset(inputs(8)))
     products, undone = products_of(network, plan)
