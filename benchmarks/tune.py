@@ -1,12 +1,13 @@
 """`onnxq tune` on the fixtures and on real models: which rung meets a goal, and what it took.
 
-    python benchmarks/tune.py [--shared DIR] [--minilm FILE] [--cache DIR] [--only NAME,...]
-        [--page]
+    python benchmarks/tune.py [--shared DIR] [--minilm FILE] [--cache DIR] [--only NAME ...]
+        [--ladder TITLE=FOLDER ...] [--page]
 
 Every model calibrates on its own data and is judged by others (`--eval`), PP-OCR's detector by
 drawn pages with text. The figure in the record has to be that of the manifest of the model that is
 written, and be printed. Results are kept in CACHE/tune.json; `--page` writes them into
-docs/tune.md. Exit code 1: a figure is not the same everywhere.
+docs/tune.md, with the ladders of folders that `onnxq tune` wrote by hand. Exit code 1: a figure is
+not the same everywhere.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ from text_images import pages
 sys.path[:0] = [str(ROOT), str(ROOT / "cli")]
 
 from onnxq.ladder.result import Tuned  # noqa: E402
+from onnxq.report.tuning import markdown  # noqa: E402
 
 PAGE = ROOT / "docs" / "tune.md"
 BEGINS, ENDS = "<!-- figures begin -->", "<!-- figures end -->"
 JUDGES = 32  # samples that judge a model that is not a fixture
 FIXTURES = {"classifier": "classifier", "transformer": "transformer", "yolo_like": "yolo_like",
             "centerpoint": "backbone_neck_head"}  # fmt: skip
-SHOWN = "ppocr_det --min-sqnr 26"  # whose ladder is on the page
+LADDERS = "ladders"  # the key of those that are shown whole
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ RUNS = tuple(
         ("yolo11n", "--min-sqnr 17"),
         ("yolo11n", "--agreement 0.95"),
         ("ppocr_det", "--min-sqnr 20"),
-        ("ppocr_det", "--min-sqnr 26"),
+        ("ppocr_det", "--min-sqnr 25 --recover channels,bias"),
         ("ppocr_det", "--agreement 0.98"),
     )
 )
@@ -76,8 +78,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add_places(parser)
-    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,...",
-                        help="models, or a model with its goal, to run")  # fmt: skip
+    parser.add_argument("--only", action="append", metavar="NAME",
+                        help="a model, or a model with its goal, to run")  # fmt: skip
+    parser.add_argument("--ladder", action="append", default=[], metavar="TITLE=FOLDER")
     parser.add_argument("--page", action="store_true", help="write docs/tune.md")
     args = parser.parse_args()
     bench = places(args)
@@ -92,6 +95,10 @@ def main() -> int:
             continue
         results[run.key] = found = measured(bench, run)
         same &= found["same"]
+        kept.write_text(json.dumps(results, indent=1), "utf-8")
+    for title, _, folder in (word.rpartition("=") for word in args.ladder):
+        shown = Tuned.load(Path(folder) / "tune.json")
+        results.setdefault(LADDERS, {})[title] = markdown(shown)
         kept.write_text(json.dumps(results, indent=1), "utf-8")
     text = table(results)
     print(text)
@@ -135,12 +142,7 @@ def measured(bench: Bench, run: Run) -> dict[str, Any]:
     if not same:
         say(f"{run.key}: {headline} in the manifest, {taken['sqnr_db']} in the record, "
             f"{'printed' if printed else 'not printed'}")  # fmt: skip
-    return {"record": record, "same": same, "ladder": ladder(folder)}
-
-
-def ladder(folder: Path) -> str:
-    """The table of a tuning, as Markdown."""
-    return Tuned.load(folder / "tune.json").table().markdown()
+    return {"record": record, "same": same}
 
 
 def data(bench: Bench, name: str) -> tuple[Path, Path, Path, Path | None]:
@@ -204,15 +206,14 @@ def saved(bench: Bench, name: str, rows: Iterable[Any]) -> Path:
 
 
 def table(results: dict[str, Any]) -> str:
-    """What was taken, a line a goal, and one ladder whole."""
+    """What was taken, a line a goal, and some ladders whole."""
     head = ["model", "goal", "default", "taken", "figure", "SQNR, dB", "quantized", "cost",
             "rungs", "seconds"]  # fmt: skip
     rows = [row(run, results[run.key]["record"]) for run in RUNS if run.key in results]
     lines = [head, ["---", "---", *["--:"] * 8], *rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-    if SHOWN in results:
-        text += f"\n`{SHOWN}`, rung by rung:\n\n{results[SHOWN]['ladder']}\n"
-    return text
+    shown = results.get(LADDERS, {})
+    return "\n".join([text, *(f"{title}:\n\n{found}" for title, found in shown.items())])
 
 
 def row(run: Run, record: dict[str, Any]) -> list[str]:
