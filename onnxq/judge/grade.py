@@ -1,8 +1,8 @@
 """A verdict on a quantized model: good, doubtful or poor, by the worst part of its outputs.
 
     part                 good from   poor below
-    scores, objectness       15 dB        5 dB
-    any other                21 dB        5 dB
+    scores, objectness       15 dB        8 dB
+    any other                21 dB        8 dB
 
 Good is to mean that a task loses about a point at most, or that 97 in 100 results stay; poor, that
 one in ten or more is lost. Evidence: the tables of docs/results.md and docs/strangers.md.
@@ -12,8 +12,8 @@ one in ten or more is lost. Evidence: the tables of docs/results.md and docs/str
     19 to 21     95.5 to 98% of top classes, 96% of frames
     15 to 17     scores: mAP loses 0 to 1.0 points; classes: top-1 1.0
     12 to 13     scores: 2 to 3 points of 45; 91 to 95% of top classes; embeddings: nothing
-    7 to 10      scores: 2 to 5 points; 84 to 94% of top classes; a map of text: IoU 0.79 to 0.85
-    5 to 7       scores: 2 to 8 points
+    8 to 10      scores: 2 to 5 points; 84 to 94% of top classes; a map of text: IoU 0.79 to 0.85
+    5 to 8       scores: 2 to 8 points, 85% of detections; characters: 86%
     below 5      scores: 45 points; 14 to 87% of top classes, of two classes up to 96; a map of
                  text: IoU 0.69 and less
 
@@ -40,7 +40,7 @@ from onnxq.judge.heads import OBJECTNESS
 from onnxq.judge.parts import SCORES
 
 Grade = Literal["good", "doubtful", "poor"]
-LIMITS = {SCORES: (15.0, 5.0), "": (21.0, 5.0)}  # kind of part -> good from, poor below, in dB
+LIMITS = {SCORES: (15.0, 8.0), "": (21.0, 8.0)}  # kind of part -> good from, poor below, in dB
 ERRORS, SURE, UNLIKE = 2.0, 0.96, 0.97  # of the share of places with the same top class
 TOLD = 64  # places: of fewer, what the share says is not worth a word
 MORE = 3.0  # dB to ask for where single samples are poor

@@ -77,8 +77,8 @@ def off(decibels):
 @pytest.mark.parametrize(
     ("decibels", "name", "grade"),
     [
-        (21.1, "y", "good"), (20.9, "y", "doubtful"), (5.1, "y", "doubtful"), (4.9, "y", "poor"),
-        (15.1, "scores", "good"), (14.9, "scores", "doubtful"), (4.9, "scores", "poor"),
+        (21.1, "y", "good"), (20.9, "y", "doubtful"), (8.1, "y", "doubtful"), (7.9, "y", "poor"),
+        (15.1, "scores", "good"), (14.9, "scores", "doubtful"), (7.9, "scores", "poor"),
         (15.1, "y objectness", "good"),
         (math.nan, "y", "poor"), (math.inf, "y", "good"),
     ],
