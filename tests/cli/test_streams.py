@@ -13,8 +13,6 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxq.trt import build
-
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "cli")])}
 ESCAPE, FORMULA, INPUT = "\x1b]0;owned\x07\x1b[2Jc0", "=cmd|' /C calc'!A0\n*", "x;touch owned;"
@@ -88,13 +86,6 @@ def test_a_skip_list_of_such_names_leaves_just_these_nodes_float(hostile, done):
     )
     manifest = json.loads(found.out)
     assert list(manifest["quantized_nodes"]) == [other["name"]] != [worst["name"]]
-
-
-def test_a_line_to_copy_is_quoted(folder):
-    seen = {key: [1, 16, 8, 8] for key in ("min", "opt", "max")}
-    Path("m.onnx.manifest.json").write_text(json.dumps({"data": {"shapes": {INPUT: seen}}}))
-    said = build._needs_shapes(Path("m.onnx"), [{"name": INPUT, "dims": [-1, 16, 8, 8]}])
-    assert "--shapes 'x;touch owned;:1x16x8x8:1x16x8x8:1x16x8x8'" in said
 
 
 def test_names_beyond_the_encoding_of_a_terminal_are_escaped(folder):

@@ -256,7 +256,7 @@ def test_with_statistics_of_the_model_as_it_is_nothing_is_scaled_and_it_is_said(
     kept, plain = quantized(files, stats=stats), quantized(files, stats=stats, recover="bias")
     assert to_proto(kept.graph) == to_proto(plain.graph)
     assert "leave out --stats (nodes: 1)" in kept.manifest["recovered"][0]["notes"][0]
-    with pytest.raises(DataError, match="leave out --stats, or those recoveries"):
+    with pytest.raises(DataError, match="leave out --stats or --ranges, or those recoveries"):
         quantized(files, stats=stats, recover="channels,bias")
 
 

@@ -14,7 +14,6 @@ from onnxq.passes.prepare import prepare
 from onnxq.pipeline import recoveries as stages
 from onnxq.pipeline import steps
 from onnxq.pipeline.config import Config
-from onnxq.progress import silent
 from onnxq.recover.draft import Draft
 from onnxq.recover.groups import factors
 from onnxq.recover.smooth import smooth
@@ -163,7 +162,7 @@ def test_the_transformer_fixture_loses_nothing():  # it has no outliers
     source = steps.prepare(FIXTURE / "transformer.onnx")
     plan = steps.plan(source)
     data = steps.data(source, [str(FIXTURE / "calib.npz")])
-    bench = stages._bench(source, plan, data, Config(), silent)
+    bench = stages._bench(source, plan, data, Config())
     draft, outcome = smooth(bench, Draft(source.graph))
     assert outcome.after["logits"] >= outcome.before["logits"]
     assert set(outcome.gains) | set(outcome.undone) <= set(plan.nodes)

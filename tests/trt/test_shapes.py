@@ -6,10 +6,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from onnxq.errors import OnnxqError
-from onnxq.model.input_shapes import InputShape, parse_shapes, profile_of, shapes_seen, suggested
+from onnxq.model.input_shapes import (
+    SEEN,
+    InputShape,
+    parse_shapes,
+    profile_of,
+    remembered,
+    shapes_seen,
+)
 
 
 def test_min_opt_and_max_are_read() -> None:
@@ -56,11 +64,27 @@ def manifest(tmp_path: Path) -> Callable[[object], Path]:
 ROW = {"min": [1, 3], "opt": [2, 3], "max": [8, 3]}
 
 
-def test_shapes_that_a_manifest_tells_are_suggested_and_parse(manifest: Callable) -> None:
-    path = manifest({"x:0": ROW, "mask": ROW})
-    (text,) = suggested(path, {"x:0": (-1, 3)})
-    assert parse_shapes([text]) == (InputShape("x:0", (1, 3), (2, 3), (8, 3)),)
-    assert suggested(path, {"x:0": (-1, 3), "mask": (-1, -1)}) == (text, "mask:1x3:2x3:8x3")
+def model(*inputs: str) -> onnx.ModelProto:
+    """A model with these inputs; its nodes do not matter."""
+    declared = ", ".join(inputs)
+    return onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g ({declared}) => (float[1] y) {{ }}'
+    )
+
+
+def test_shapes_that_a_manifest_tells_are_remembered_and_parse(manifest: Callable) -> None:
+    path = manifest({"x": ROW, "mask": ROW})
+    (text,) = remembered(model("float[N,3] x", "float[1,3] fixed"), path)
+    assert parse_shapes([text]) == (InputShape("x", (1, 3), (2, 3), (8, 3)),)
+    both = remembered(model("float[N,3] x", "float[N,M] mask"), path)
+    assert both == (text, "mask:1x3:2x3:8x3")
+
+
+def test_the_metadata_of_a_model_go_before_the_manifest(manifest: Callable) -> None:
+    other = {"min": [2, 3], "opt": [2, 3], "max": [2, 3]}
+    known = model("float[N,3] x")
+    onnx.helper.set_model_props(known, {SEEN: json.dumps({"x": other})})
+    assert remembered(known, manifest({"x": ROW})) == ("x:2x3:2x3:2x3",)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +93,15 @@ def test_shapes_that_a_manifest_tells_are_suggested_and_parse(manifest: Callable
      {"x": ROW | {"opt": 3}}, {"x": ROW | {"opt": ["a", 3]}}, {"x": "1x3"},
      {"x": ROW | {"min": []}}],
 )  # fmt: skip
-def test_a_manifest_of_another_model_suggests_nothing(shapes: object, manifest: Callable) -> None:
-    assert suggested(manifest(shapes), {"x": (-1, 3)}) == ()
+def test_a_manifest_of_another_model_is_not_believed(shapes: object, manifest: Callable) -> None:
+    assert remembered(model("float[N,3] x"), manifest(shapes)) == ()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "\xff"])
-def test_neither_does_a_file_that_is_none(text: str, tmp_path: Path) -> None:
+def test_neither_is_a_file_that_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text(text, "latin1")
-    assert suggested(tmp_path / "m.json", {"x": (-1, 3)}) == ()
-    assert suggested(tmp_path / "none.json", {"x": (-1, 3)}) == ()
+    assert remembered(model("float[N,3] x"), tmp_path / "m.json") == ()
+    assert remembered(model("float[N,3] x"), tmp_path / "none.json") == ()
 
 
 def test_an_input_whose_rank_varies_has_no_shapes() -> None:
