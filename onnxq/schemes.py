@@ -72,3 +72,8 @@ def scheme(name: str, target: str) -> Scheme:
             f"--target {others}"
         )
     return IN_ONNXRUNTIME.get(name, SCHEMES[name]) if target in ORT else SCHEMES[name]
+
+
+def file_name(stem: str, name: str) -> str:
+    """What a model that is quantized by the scheme called `name` is called where nobody says."""
+    return f"{stem}.{'int8' if name == 'w8a8' else name}.onnx"

@@ -10,6 +10,7 @@ import click
 from onnxq.finetune.options import FinetuneOptions
 from onnxq.json_text import to_json
 from onnxq.pipeline.config import Config
+from onnxq.schemes import file_name
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of, value_of
 from onnxq_cli.next_step import following
@@ -59,8 +60,7 @@ def command(**options: Any) -> int:
 
     model: Path = options["model"]
     calib, config = options["calib"], config_of(options)
-    suffix = "int8" if config.placement.scheme == "w8a8" else config.placement.scheme
-    out = options["out"] or model.with_name(f"{model.stem}.{suffix}.onnx")
+    out = options["out"] or model.with_name(file_name(model.stem, config.placement.scheme))
     state: Path = options["state"] or out.with_name(f"{out.name}.finetune.npz")
     keep_apart((out, state), (model, options["plan_path"], options["stats_path"], *calib))
     if model.is_file():  # if it is not, that is what is said

@@ -11,6 +11,7 @@ import click
 from onnxq.json_text import to_json
 from onnxq.pipeline.config import Config
 from onnxq.progress import stage
+from onnxq.schemes import file_name
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.next_step import following
@@ -73,8 +74,7 @@ def command(**options: Any) -> int:
     from onnxq.report import text
 
     model, calib, config = options["model"], options["calib"], config_of(options)
-    suffix = "int8" if config.placement.scheme == "w8a8" else config.placement.scheme
-    out = options["out"] or model.with_name(f"{model.stem}.{suffix}.onnx")
+    out = options["out"] or model.with_name(file_name(model.stem, config.placement.scheme))
     written = (out, options["report"], *(options[key] for key in SAVED))
     keep_apart(
         written,

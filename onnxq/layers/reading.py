@@ -21,6 +21,7 @@ from onnxq.layers.copies import Copy, copies_of, readers_of
 from onnxq.layers.info import LOW, Layer, LayerInfo
 from onnxq.layers.names import Named, is_quantizer, named
 from onnxq.layers.profile import Profile, joined
+from onnxq.model.graph import WEIGHTED
 
 PRODUCT = re.compile(r"(?:^|[/_.])(Conv|ConvTranspose|Gemm|MatMul|Conv2D|Einsum)(?:_\d+)?$")
 TURNS = ("quantize", "dequantize", "requantize")
@@ -206,7 +207,7 @@ def parts_of(timed: Timed, model: Model | None = None) -> dict[str, float | None
 def is_product(node: str, model: Model | None = None) -> bool:
     """Whether a node multiplies, by its op, or by its name where the model is not known."""
     if model is not None and node in model.ops:
-        return model.ops[node] in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
+        return model.ops[node] in (*WEIGHTED, "Einsum")
     return PRODUCT.search(node) is not None
 
 

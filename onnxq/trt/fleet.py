@@ -113,7 +113,7 @@ def fleet(
         tasks = [(arch, form) for arch in archs if arch in KNOWN for form in forms]
         tick = counting("build", len(tasks)) if tasks else lambda: None
         with ThreadPoolExecutor(AT_ONCE, "fleet") as pool:
-            jobs = [pool.submit(_cell, forms[form], arch, form, options, Path(folder))
+            jobs = [pool.submit(_cell, *forms[form], arch, form, options, Path(folder))
                     for arch, form in tasks]  # fmt: skip
             built = []
             for job in jobs:
@@ -129,10 +129,11 @@ def fleet(
 
 def _forms(
     model: Path, graph: Graph, metadata: Mapping[str, str], folder: Path
-) -> tuple[dict[Form, Path], str]:
-    """The files to build, and why there is none with FP16 around."""
+) -> tuple[dict[Form, tuple[Path, Graph]], str]:
+    """The files to build with their graphs, and why there is none with FP16 around."""
+    plain: dict[Form, tuple[Path, Graph]] = {FORMS[0]: (model, graph)}
     if any(t.dtype == np.float16 for node in graph.nodes for t in node.inputs):
-        return {FORMS[0]: model}, "the model has FP16 around its Q/DQ already"
+        return plain, "the model has FP16 around its Q/DQ already"
     try:
         half = apply(graph, *([raise_opset_to(HALF_OPSET)] if graph.opset < HALF_OPSET else []))
         to_half(half, HalfOptions())
@@ -140,18 +141,20 @@ def _forms(
         path = folder / "half.onnx"
         graphs.save(half, path, metadata)
     except ModelError as e:
-        return {FORMS[0]: model}, str(e)
-    return {FORMS[0]: model, FORMS[1]: path}, ""
+        return plain, str(e)
+    return {**plain, FORMS[1]: (path, half)}, ""
 
 
-def _cell(path: Path, arch: str, form: str, options: BuildOptions, folder: Path) -> Cell:
+def _cell(
+    path: Path, graph: Graph, arch: str, form: str, options: BuildOptions, folder: Path
+) -> Cell:
     engine = folder / f"{arch}-{form.replace(' ', '-')}.engine"
     result = build(path, engine, options=replace(options, arch=arch))
     device = KNOWN[arch]
     if result.engine is None:
         why = str(result.problems[0]) if result.problems else "TensorRT did not say why"
         return Cell(arch, device, form, "refused", seconds=result.seconds, why=why)
-    found = judge(graphs.load(path), load_engine(result.engine))
+    found = judge(graph, load_engine(result.engine))
     result.engine.unlink()
     read_off = found.engine
     if not read_off.readable:

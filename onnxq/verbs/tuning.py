@@ -28,6 +28,7 @@ from onnxq.pipeline.steps import data
 from onnxq.plan import Plan
 from onnxq.progress import Progress, silent
 from onnxq.progress import told as tells
+from onnxq.schemes import file_name
 from onnxq.verbs.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -224,10 +225,8 @@ def _written(found: Tuned, on: Climb, folder: Path) -> Tuned:
     assert found.taken is not None
     assert found.result is not None
     config = on.config_of(found.taken)
-    scheme = config.placement.scheme
-    suffix = "int8" if scheme == Config().placement.scheme else scheme
+    path = folder / file_name(on.opened.source.path.stem, config.placement.scheme)
     with files.together():
-        path = folder / f"{on.opened.source.path.stem}.{suffix}.onnx"
         result = write(found.result, path, config)
         result.plan.save(folder / "plan.yaml")
         config.save(folder / "config.yaml")

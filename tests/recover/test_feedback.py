@@ -7,24 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from rounding_data import WEIGHTS, problem
 
 from onnxq.numerics import amax_of, quantize, scale_of
 from onnxq.recover.feedback import DAMPING, error, factors_of, rounded, rounder_of
 from onnxq.spec import QuantSpec
-
-WEIGHTS = ("int8", "int4", "int4-in-int8", "int16", "fp8")
-
-
-def problem(groups=2, rows=6, inputs=20, positions=60, seed=0, dtype="int4"):
-    """(weights, scale of each, Gram matrices of correlated inputs, rounder)."""
-    rng = np.random.default_rng(seed)
-    spec = QuantSpec(dtype)
-    w = rng.standard_normal((groups, rows, inputs))
-    s = np.full_like(w, float(scale_of(amax_of(w, spec), spec)))
-    x = rng.standard_normal((groups, inputs, inputs)) @ rng.standard_normal(
-        (groups, inputs, positions)
-    )
-    return w, s, x @ x.swapaxes(1, 2), rounder_of(spec)
 
 
 @pytest.mark.parametrize("dtype", WEIGHTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rounding_data import drawn, images
 
 from onnxq.calib.methods import Max
 from onnxq.calib.ranges import Ranges, read_ranges
@@ -32,16 +33,11 @@ CHANNEL = {"c1": 0, "c2": 0, "c3": 0, "fc": 0, "mm": 1}
 
 
 def weights(seed=0):
-    rng = np.random.default_rng(seed)
-    return {k: rng.standard_normal(s).astype(np.float32) for k, s in SHAPES.items()}
+    return drawn(SHAPES, seed)
 
 
 def inputs(samples, seed=0):
-    """Images of neighbours and channels that resemble each other, as those of the world do."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((samples, 4, 4, 4)).repeat(3, axis=2).repeat(3, axis=3)
-    mixed = np.einsum("oc,nchw->nohw", np.random.default_rng(99).standard_normal((16, 4)), x)
-    return (mixed + 0.2 * rng.standard_normal(mixed.shape)).astype(np.float32)
+    return images(samples, 4, 16, seed)
 
 
 def weights_alone(specs):
