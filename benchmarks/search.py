@@ -76,7 +76,7 @@ def measured(bench: Bench, case: Case) -> dict[str, dict[str, float]]:
     say(f"{case.title}: onnxq sensitivity")
     folder = stem.with_suffix(".recipe")
     if not folder.is_dir():
-        onnxq("recipe", model, "--calib", data, *PLAIN[case.name], "--top",
+        onnxq("recipe", model, "--calib", data, *PLAIN[case.name], "--worst",
               ",".join(map(str, COUNTS)), "-o", folder)  # fmt: skip
     recipe = json.loads((folder / "recipe.json").read_text("utf-8"))
     ranking = Ranking.load(folder / "ranking.json")

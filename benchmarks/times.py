@@ -248,7 +248,7 @@ def sensitivity(timer: Timer, case: Case) -> dict[str, Any]:
         every = np.load(calibration(timer.bench, case), mmap_mode="r")
         np.save(data, every[:: len(every) // count][:count])
         common = (model, "--calib", data)
-        timer.onnxq("calibrate", *common, "--stats", stats, "-o", folder / "r.json")()
+        timer.onnxq("calibrate", *common, "--save-stats", stats, "-o", folder / "r.json")()
         command = ("sensitivity", *common, "--stats", stats, "-o")
         every_one = ("--whole", "--screen", "1", "-o")
         ways = {

@@ -52,6 +52,12 @@ class Left:
     written: dict[Path, None] = field(default_factory=dict)
     kept: dict[Path, None] = field(default_factory=dict)
 
+    def named(self) -> str:
+        """What was written and is still there, in words."""
+        there = [str(path) for path in self.written if path.exists()]
+        more = len(there) - NAMED
+        return ", ".join(there[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
     def clear(self) -> None:
         """Begin anew, with another command."""
         self.written.clear()
@@ -68,6 +74,7 @@ class Left:
         return "nothing was written"
 
 
+NAMED = 8  # paths, of what was written
 _GROUP: ContextVar[_Group | None] = ContextVar("group", default=None)
 APPEARING = threading.Lock()  # held while files get their names: no moment to end the process
 LEFT = Left()

@@ -13,6 +13,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from onnxq.errors import PlanError
+from onnxq.schemes import SPOKEN
 
 T = TypeVar("T")
 Section = Literal[
@@ -92,7 +93,9 @@ def settle(options: object) -> None:
         if several and not isinstance(value, tuple):
             object.__setattr__(options, name, (value,) if isinstance(value, str) else tuple(value))
         elif choices and value is not None and value not in choices:
-            raise PlanError(f"unknown {name} '{value}'; choose {' or '.join(map(str, choices))}")
+            said = SPOKEN.get(str(value).lower())
+            meant = said if said in choices else " or ".join(map(str, choices))
+            raise PlanError(f"unknown {name} '{value}'; choose {meant}")
 
 
 def _rules(kind: type) -> list[tuple[str, bool, tuple[str, ...] | tuple[int, ...]]]:

@@ -55,6 +55,8 @@ IN_ONNXRUNTIME: dict[str, Scheme] = {
     "w4afp8": replace(SCHEMES["w4afp8"], weight="int4", blocks=True),
 }
 BLOCK_SIZES = (16, 32, 64, 128)
+# What schemes are called elsewhere.
+SPOKEN = {"int8": "w8a8", "int4": "w4a16", "w4": "w4a16", "int16": "w16a16", "e4m3": "fp8"}
 
 
 def scheme(name: str, target: str) -> Scheme:

@@ -36,7 +36,7 @@ FLOORS = {
 GROUND = ("arrays", "errors", "escaping", "files", "imports", "json_text", "moved", "numerics",
           "option", "plan", "progress", "saved", "schemes", "spec", "table", "terminal",
           "words", "yaml_text")  # fmt: skip
-SURFACE = ("", "api")
+SURFACE = ("", "api", "__main__")
 # Which foreign library is imported on which floor alone.
 FOREIGN = {"onnxruntime": ("run",), "tensorrt": ("trt",), "tensorrt_rtx": ("trt",),
            "polygraphy": ("trt", "judge"), "torch": ("finetune",)}  # fmt: skip

@@ -53,7 +53,7 @@ def plans():
     """The same of the verbs that measure plans, the one that quantizes all among them."""
     search = document("search", MODEL, *DATA, *PLAIN, "--min-sqnr", 1, "--points", 1, *FEW,
                       "--trials", 1, "-o", "s.yaml")  # fmt: skip
-    recipe = document("recipe", MODEL, *DATA, *PLAIN, "--top", 0, *FEW, "-o", "folder")
+    recipe = document("recipe", MODEL, *DATA, *PLAIN, "--worst", 0, *FEW, "-o", "folder")
     (whole,) = (trial for trial in search["trials"] if not trial["float"])
     chosen = min((score, part) for part, score in search["outputs_sqnr_db"].items())
     return {

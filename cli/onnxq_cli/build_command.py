@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,19 @@ from onnxq.json_text import to_json
 from onnxq.pipeline.config import Config
 from onnxq.trt.build import BuildOptions
 from onnxq_cli import streams
-from onnxq_cli.fields import IN, OUT, option, options_of, value_of
-from onnxq_cli.options import calib_option, json_option
+from onnxq_cli.fields import IN, option, options_of, value_of
+from onnxq_cli.options import calib_option, json_option, out_option
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
+
+
+def _is_fleet(arch: str | None) -> bool:
+    return arch is not None and (arch == "all" or "," in arch)
+
+
+def _engine_name(model: Path, options: Mapping[str, Any]) -> Path | None:
+    """Where the engine goes by default; None where none is kept."""
+    return None if _is_fleet(options["arch"]) else model.with_suffix(".engine")
 
 
 @verb(
@@ -24,7 +34,7 @@ from onnxq_cli.sections import verb
     first="out backend shapes calib",
 )
 @click.argument("model", type=IN)
-@option("-o", "--out", type=OUT, help="Where the engine goes. Default: MODEL with .engine.")
+@out_option("The engine. Default: MODEL with .engine.", named=_engine_name)
 @options_of(BuildOptions)
 @calib_option(required=False)
 @options_of(Config, "preprocess")
@@ -54,11 +64,12 @@ def command(model: Path, out: Path | None, **options: Any) -> int:
     from onnxq.report import text
 
     settings = value_of(BuildOptions, options)
-    if settings.arch is not None and (settings.arch == "all" or "," in settings.arch):
+    if _is_fleet(settings.arch):
         return _fleet(model, out, settings, options)
     if options["told"]:
         raise OnnxqError("--layers is a column beside others; give several --arch, or all")
-    out = out or model.with_suffix(".engine")
+    if out is None:
+        raise OnnxqError(f"'{model}' has no name to call an engine by; give -o")
     with Bars() as bars:
         found = api.build(
             model,

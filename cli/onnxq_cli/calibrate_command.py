@@ -12,6 +12,7 @@ from onnxq.json_text import to_json
 from onnxq.progress import stage
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.old_options import say_renamed
 from onnxq_cli.options import (
     calib_option,
     config_of,
@@ -19,13 +20,16 @@ from onnxq_cli.options import (
     counting_options,
     dask_option,
     json_option,
+    out_option,
     placement_options,
     plan_option,
+    stats_option,
 )
+from onnxq_cli.paths import check_folder
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
-OWN_DATA = ("stats_path", "shard", "executor", "from_stats", "enough")
+OWN_DATA = ("stats_path", "save_stats", "shard", "executor", "enough")
 
 
 def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -40,8 +44,9 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 
 @verb(
     "onnxq calibrate fixtures/classifier/classifier.onnx "
-    "--calib fixtures/classifier/calib.npy --stats stats.npz -o ranges.json",
-    first="calib out method scheme target skip stats_path",
+    "--calib fixtures/classifier/calib.npy --save-stats stats.npz -o ranges.json",
+    first="calib out method scheme target skip save_stats",
+    old={"--from-stats": "--stats"},
 )
 @click.argument("model", type=IN)
 @calib_option(required=False)
@@ -50,8 +55,7 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 @config_option
 @plan_option()
 @option(
-    "--stats",
-    "stats_path",
+    "--save-stats",
     type=OUT,
     help="Write the statistics too, as the work goes "
     "on: the same command goes on where it was interrupted.",
@@ -64,12 +68,7 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     help="Take each Nth sample from the Kth on; 'onnxq merge-stats' adds the N statistics up.",
 )
 @dask_option
-@option(
-    "--from-stats",
-    type=IN,
-    section="Calibration",
-    help="Read a method off saved statistics; no model is run.",
-)
+@stats_option("Read a method off these statistics; no model is run.")
 @option(
     "--from-cache",
     type=IN,
@@ -82,7 +81,7 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     section="Calibration",
     help="Say what twice the samples would change, and how many would have done.",
 )
-@option("-o", "--out", type=OUT, required=True, help="Where ranges.json goes.")
+@out_option("The ranges.", ".ranges.json")
 @json_option("Print the ranges, or what --enough says, as JSON, not as a table.")
 def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Run MODEL over calibration data once and read the range of every tensor that needs one."""
@@ -95,29 +94,38 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     from onnxq.report import text
 
     given = Plan.load(options["plan_path"]) if options["plan_path"] else None
-    counted = Stats.load(options["from_stats"]) if options["from_stats"] else None
+    _writes_stats(options)
+    counted = Stats.load(options["stats_path"]) if options["stats_path"] else None
     with Bars() as bars:
         found = api.calibrate_model(
             model, options["calib"], config_of(options), shard=options["shard"], plan_from=given,
-            stats_from=counted, checkpoint=options["stats_path"], progress=bars,
+            stats_from=counted, checkpoint=options["save_stats"], progress=bars,
             executor=options["executor"], enough=options["enough"],
         )  # fmt: skip
         ranges = found.ranges
         with stage("write"), together():
-            if options["stats_path"]:
-                found.stats.save(options["stats_path"])
+            if options["save_stats"]:
+                found.stats.save(options["save_stats"])
             ranges.save(out)
     if found.enough is not None and as_json:
         streams.out(to_json(found.enough.as_dict()))
     elif found.enough is not None:
         text.show(text.enough_table(found.enough))
-        streams.out(f"written to {out}")
     elif as_json:
         streams.out(ranges.to_json().rstrip("\n"))
     else:
         text.show(text.ranges_table(ranges, found.stats.samples))
-        streams.out(f"written to {out}")
     return 0
+
+
+def _writes_stats(options: dict[str, Any]) -> None:
+    """Take `--stats FILE` for `--save-stats FILE`, as the last release did, where there is no FILE
+    to read yet."""
+    path: Path | None = options["stats_path"]
+    if path is not None and options["calib"] and not path.exists():
+        say_renamed("--stats of a file to write", "--save-stats")
+        check_folder(path)
+        options |= {"save_stats": path, "stats_path": None}
 
 
 def _from_cache(model: Path, out: Path, as_json: bool, options: dict[str, Any]) -> int:
@@ -140,7 +148,6 @@ def _from_cache(model: Path, out: Path, as_json: bool, options: dict[str, Any]) 
         streams.out(found.ranges.to_json().rstrip("\n"))
     else:
         text.show(text.cache_table(found.found, found.counted))
-        streams.out(f"written to {out}")
     for name in found.missing:
         streams.err(f"onnxq: '{name}' is not in the cache and has no range; what reads it stays "
                     "float, unless --calib DATA counts it")  # fmt: skip

@@ -82,7 +82,6 @@ def _keep(reference: Path, quantized: Path, options: dict[str, Any]) -> None:
     out, config = options["save_golden"], config_of(options)
     with Bars() as bars:
         api.save_golden(reference, quantized, options["calib"], out, config, bars)
-    streams.err(f"onnxq: golden outputs written to {out}")
 
 
 def _device(reference: Path | None, quantized: Path | None, options: dict[str, Any]) -> int:

@@ -77,14 +77,14 @@ def command(model: Path, out: Path | None, **options: Any) -> int:
     with Bars() as bars:
         if out is None:
             known = api.sign_data(model, options["calib"], config, files, bars)
-            written = f"signatures of {count(len(known), 'sample')} written to {files[0]}"
+            counted = f"signatures of {count(len(known), 'sample')}"
         else:
             done = api.write_data(
                 model, options["calib"], out, config, options["check_samples"], pick=pick,
                 signatures=files, progress=bars,
             )  # fmt: skip
-            written = f"{count(done, 'sample')} written to {out}"
-    streams.out(written)
+            counted = count(done, "sample")
+    streams.out(counted)
     return 0
 
 
@@ -98,5 +98,5 @@ def _write_cache(model: Path, out: Path | None, config: Config, options: dict[st
                                "and --signatures.")  # fmt: skip
     with Bars() as bars:
         done = api.write_cache(model, options["calib"], options["write_cache"], config, bars)
-    streams.out(f"scales of {count(done, 'tensor')} written to {options['write_cache']}")
+    streams.out(f"scales of {count(done, 'tensor')}")
     return 0

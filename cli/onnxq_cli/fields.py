@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import click
 
 from onnxq.option import Said, choices_of, said_of
+from onnxq.schemes import SPOKEN
 from onnxq_cli.completion import complete_nodes
 from onnxq_cli.paths import OutFile
 from onnxq_cli.sections import Option
@@ -83,7 +84,7 @@ def _type(hint: Any, said: Said) -> dict[str, Any]:
     kinds = (hint, *get_args(hint))
     if words := choices_of(hint) or said.choices:
         whole = {"callback": _whole} if int in kinds else {}
-        return {"type": click.Choice([str(word) for word in words]), **whole}
+        return {"type": Word([str(word) for word in words]), **whole}
     if said.place is not None:
         return {"type": PLACES[said.place], "multiple": get_origin(hint) is tuple}
     if hint is bool:
@@ -99,6 +100,17 @@ def _type(hint: Any, said: Said) -> dict[str, Any]:
     if int in kinds:
         return {"type": int if said.least is None else click.IntRange(said.least)}
     return {}
+
+
+class Word(click.Choice):  # type: ignore[type-arg]  # click 8.1 has no arguments for it
+    """One of several words; a scheme by the name that it has elsewhere is told its own."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word; fails for another."""
+        said = SPOKEN.get(str(value).lower())
+        if value not in self.choices and said in self.choices:
+            self.fail(f"{value} is called '{said}' here.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _whole(_: click.Context, __: click.Parameter, word: str | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import click
 from onnxq.finetune.options import FinetuneOptions
 from onnxq.json_text import to_json
 from onnxq.pipeline.config import Config
-from onnxq.schemes import file_name
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of, value_of
 from onnxq_cli.next_step import following
@@ -19,13 +19,19 @@ from onnxq_cli.options import (
     config_of,
     config_option,
     json_option,
+    out_option,
     placement_options,
     plan_option,
+    quantized_name,
     stats_option,
 )
-from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
+
+
+def _state_name(model: Path, options: Mapping[str, Any]) -> Path:
+    out: Path = options["out"] or quantized_name(model, options)
+    return out.with_name(f"{out.name}.finetune.npz")
 
 
 @verb(
@@ -39,9 +45,10 @@ from onnxq_cli.sections import verb
 @options_of(FinetuneOptions)
 @options_of(Config)
 @config_option
-@option("-o", "--out", type=OUT, help="Default: MODEL with .int8.onnx or .SCHEME.onnx.")
-@option("--state", type=OUT, help="Where finished blocks are kept until the model is written; the "
-        "same command goes on there. Default: OUT with .finetune.npz.")  # fmt: skip
+@out_option("Default: MODEL with .int8.onnx or .SCHEME.onnx.", named=quantized_name)
+@option("--state", type=OUT, named=_state_name, help="Where finished blocks are kept until the "
+        "model is written; the same command goes on there. Default: OUT with "
+        ".finetune.npz.")  # fmt: skip
 @plan_option()
 @stats_option("Use these statistics: no calibration.")
 @json_option("Print JSON: the manifest.")
@@ -60,12 +67,7 @@ def command(**options: Any) -> int:
 
     model: Path = options["model"]
     calib, config = options["calib"], config_of(options)
-    out = options["out"] or model.with_name(file_name(model.stem, config.placement.scheme))
-    state: Path = options["state"] or out.with_name(f"{out.name}.finetune.npz")
-    keep_apart((out, state), (model, options["plan_path"], options["stats_path"], *calib))
-    if model.is_file():  # if it is not, that is what is said
-        check_folder(out)
-        check_folder(state)
+    out, state = options["out"], options["state"]
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     with Bars() as bars:

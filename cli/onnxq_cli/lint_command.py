@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -13,9 +14,13 @@ from onnxq.trt.backend import MODULES
 from onnxq.trt.rule import Severity
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of
-from onnxq_cli.options import json_option
+from onnxq_cli.options import json_option, out_option
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
+
+
+def _mended_name(model: Path, options: Mapping[str, Any]) -> Path | None:
+    return model.with_name(f"{model.stem}.mended.onnx") if options["mend"] else None
 
 
 @verb(
@@ -38,7 +43,7 @@ from onnxq_cli.sections import verb
     help="Show findings of this severity and worse.",
 )
 @option("--fix", "mend", is_flag=True, help="Apply the safe fixes, write OUT and lint that.")
-@option("-o", "--out", type=OUT, help="Where --fix writes.")
+@out_option("Where --fix writes. Default: MODEL with .mended.onnx.", named=_mended_name)
 @option(
     "--calib",
     multiple=True,
@@ -70,8 +75,8 @@ def command(
     from onnxq.report.text import show
     from onnxq.trt.lint import RULES, at_least, is_refused
 
-    if mend != (out is not None):
-        raise click.UsageError("--fix and -o go together: say where the mended model goes")
+    if out is not None and not mend:
+        raise click.UsageError("-o is where --fix writes: give --fix too")
     run, config = api.mend if mend else api.lint, Config(preprocess=preprocess)
     with Bars(), together():
         found = run(model, backend, calib, config)

@@ -6,6 +6,7 @@ one line that says what, where and how to mend it; 130 interrupted.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import logging
@@ -63,14 +64,26 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, or None."""
+        if cmd_name == "help":
+            return help_command
         if cmd_name not in COMMANDS:
-            return None
+            near = difflib.get_close_matches(cmd_name, COMMANDS, 1, cutoff=0.5)
+            meant = f"do you mean '{near[0]}'?" if near else "see 'onnxq --help'"
+            raise click.ClickException(f"there is no command '{cmd_name}'; {meant}")
         module = importlib.import_module(f"onnxq_cli.{cmd_name.replace('-', '_')}_command")
         command: click.Command = module.command
         command.name, command.short_help = cmd_name, COMMANDS[cmd_name]
         add_verbosity(command)
         keep_inputs(command)
         return command
+
+
+@click.command(name="help", hidden=True)
+@click.argument("words", nargs=-1)
+@click.pass_context
+def help_command(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a command: `onnxq help plot histogram` is `onnxq plot histogram --help`."""
+    cli.main(args=[*words, "--help"], prog_name="onnxq", standalone_mode=False, obj=ctx.obj)
 
 
 @click.command(

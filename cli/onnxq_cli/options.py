@@ -14,10 +14,11 @@ import click
 from onnxq.errors import PlanError
 from onnxq.escaping import shell_line
 from onnxq.pipeline.config import Config
+from onnxq.schemes import file_name
 from onnxq.targets.options import PlanOptions
 from onnxq.yaml_text import from_yaml
 from onnxq_cli.fields import IN, OUT, Command, option, options_of, value_of
-from onnxq_cli.paths import OutFile, note_read
+from onnxq_cli.paths import Named, OutFile, beside, note_read
 
 RUNS_CODE = ("ort_extension", "ort_library", "dask")
 MAY_RUN_CODE = ("calib", "metric")
@@ -108,6 +109,20 @@ def calib_option(required: bool = True, *others: str) -> Callable[[Command], Com
         help=".npy, .npz, a folder, images, Polygraphy JSON, test_data_set folder, "
         "module:function or 'random'. Repeatable.",
     )  # fmt: skip
+
+
+def out_option(
+    help: str, suffix: str | None = None, named: Named | None = None
+) -> Callable[[Command], Command]:
+    """Add `-o`, a file to write. By default it lies beside what is read: by its name and `suffix`,
+    which the help says, or as `named` names it."""
+    said = f"{help} Default: MODEL with {suffix}." if suffix else help
+    return option("-o", "--out", type=OUT, help=said, named=beside(suffix) if suffix else named)
+
+
+def quantized_name(model: Path, options: Mapping[str, Any]) -> Path:
+    """Where a quantized model goes by default."""
+    return model.with_name(file_name(model.stem, options["scheme"]))
 
 
 def json_option(help: str = "Print JSON instead of tables.") -> Callable[[Command], Command]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from onnxq.errors import OnnxqError
-from onnxq.files import refuse
+from onnxq.files import LEFT, refuse
+from onnxq_cli.verbosity import is_quiet
 
 DATA = (".npy", ".npz", ".json", ".pb", ".png", ".jpg", ".jpeg", ".bmp")
 READ = "onnxq.read"
 Place = Path | tuple[int, int]
+Named = Callable[[Path, Mapping[str, Any]], Path | None]  # of what is read, and all options
 
 
 class OutFile(click.Path):
@@ -65,8 +67,8 @@ def keep_apart(written: Iterable[Path | None], read: Iterable[Path | str | None]
 
 
 def keep_inputs(command: click.Command) -> None:
-    """Let a command, and those within it, write over nothing that it reads: whatever an option or
-    argument names is read, unless it is an `OutFile`."""
+    """Let a command, and those within it, write over nothing that it reads, and say what it wrote:
+    whatever an option or argument names is read, unless it is an `OutFile`."""
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         keep_inputs(inner)
     run = command.callback
@@ -75,8 +77,16 @@ def keep_inputs(command: click.Command) -> None:
 
     @functools.wraps(run)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        _check(click.get_current_context())
-        return run(*args, **kwargs)
+        ctx = click.get_current_context()
+        kwargs |= _named(ctx)
+        _check(ctx)
+        result = run(*args, **kwargs)
+        if (written := LEFT.named()) and not kwargs.get("as_json") and not is_quiet():
+            from onnxq.report.text import show
+            from onnxq.terminal import line
+
+            show(line(f"written: {written}"))
+        return result
 
     command.callback = checked
 
@@ -84,6 +94,35 @@ def keep_inputs(command: click.Command) -> None:
 def note_read(ctx: click.Context, path: Path) -> None:
     """Remember a file that a command reads by an option of which it does not see the value."""
     ctx.meta.setdefault(READ, []).append(path)
+
+
+def beside(suffix: str) -> Named:
+    """The name of an output that is not given: that of what is read, with another suffix."""
+    return lambda path, _: path.with_name(f"{path.stem}{suffix}")
+
+
+def _named(ctx: click.Context) -> dict[str, Any]:
+    """A name for each output that has one by default and was not given; they go into `ctx` too.
+
+    Raises OnnxqError where nothing can be written there.
+    """
+    first = next((p.name for p in ctx.command.params if isinstance(p, click.Argument)), "model")
+    read = ctx.params.get(first or "")
+    base = read[0] if isinstance(read, tuple) and read else read
+    found: dict[str, Any] = {}
+    for param in ctx.command.params:
+        named: Named | None = getattr(param, "named", None)
+        if named is None or ctx.params[param.name or ""] or not isinstance(base, Path):
+            continue
+        if (path := named(base, ctx.params)) is None:
+            continue
+        if base.is_file():  # if it is not, that is what is said
+            check_folder(path)
+            if isinstance(param.type, OutFile):
+                refuse(path)
+        found[param.name or ""] = (path,) if param.multiple else path
+    ctx.params |= found
+    return found
 
 
 def _check(ctx: click.Context) -> None:

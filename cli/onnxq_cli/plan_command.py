@@ -9,8 +9,14 @@ import click
 
 from onnxq.json_text import to_json
 from onnxq_cli import streams
-from onnxq_cli.fields import IN, OUT, option
-from onnxq_cli.options import config_of, config_option, json_option, placement_options
+from onnxq_cli.fields import IN
+from onnxq_cli.options import (
+    config_of,
+    config_option,
+    json_option,
+    out_option,
+    placement_options,
+)
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
@@ -22,7 +28,7 @@ from onnxq_cli.sections import verb
 @click.argument("model", type=IN)
 @placement_options
 @config_option
-@option("-o", "--out", type=OUT, required=True, help="Where plan.yaml goes.")
+@out_option("The plan.", ".plan.yaml")
 @json_option("Print JSON instead of a table.")
 def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Decide where MODEL is quantized, and write why (and why not) to plan.yaml."""
@@ -40,5 +46,4 @@ def command(model: Path, out: Path, as_json: bool, **options: Any) -> int:
         streams.out(to_json(counts))
     else:
         text.show(text.nodes_table(counts))
-        streams.out(f"written to {out}")
     return 0

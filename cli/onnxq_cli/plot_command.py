@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,18 @@ from onnxq_cli.fields import IN, OUT, option, together
 if TYPE_CHECKING:
     from onnxq.report.figure import Look
 
+
+def _plot_name(path: Path, options: Mapping[str, Any]) -> Path:
+    """Beside what is read; a histogram has its tensor's name, as far as a file may have it."""
+    tensor = (
+        "." + re.sub(r"[^\w.-]+", "_", options["tensor"]).strip("_.") if "tensor" in options else ""
+    )
+    return path.with_name(f"{path.stem}{tensor}.png")
+
+
 shared_options = together(
-    option("-o", "--out", type=OUT, required=True, help="The plot, as .png, .svg or .pdf."),
+    option("-o", "--out", type=OUT, named=_plot_name,
+           help="The plot, as .png, .svg or .pdf. Default: what is read with .png."),
     option("--title", help='Over the plot; "" for none. Default: what it shows.'),
     option("--width", type=float, default=7.0, show_default=True, metavar="INCHES",
            help="As printed: text keeps its size. 3.5 is one of two columns."),
@@ -48,7 +60,8 @@ def command() -> None:
 def histogram(stats: Path, tensor: str, out: Path, **options: Any) -> None:
     """Draw the values of TENSOR, and what the range of each method costs.
 
-    STATS is what onnxq calibrate --stats writes. The error is that expected of the counted values.
+    STATS is what onnxq calibrate --save-stats writes. The error is that expected of the counted
+    values.
     """
     from onnxq import api
 

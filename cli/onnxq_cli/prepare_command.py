@@ -9,15 +9,15 @@ import click
 
 from onnxq.json_text import to_json
 from onnxq_cli import streams
-from onnxq_cli.fields import IN, OUT, option
-from onnxq_cli.options import json_option
+from onnxq_cli.fields import IN, option
+from onnxq_cli.options import json_option, out_option
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
 
 @verb("onnxq prepare fixtures/classifier/classifier.onnx -o prepared.onnx")
 @click.argument("model", type=IN)
-@option("-o", "--out", type=OUT, required=True, help="Where the prepared model goes.")
+@out_option("The prepared model.", ".prepared.onnx")
 @option("--requantize", is_flag=True, help="Take out the Q/DQ of a quantized MODEL first.")
 @option("--fix", multiple=True, metavar="NAME=VALUE", help="Take an input for a constant.")
 @json_option("Print JSON instead of a table.")

@@ -11,7 +11,6 @@ import click
 from onnxq.json_text import to_json
 from onnxq.pipeline.config import Config
 from onnxq.progress import stage
-from onnxq.schemes import file_name
 from onnxq_cli import streams
 from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.next_step import following
@@ -21,12 +20,13 @@ from onnxq_cli.options import (
     config_of,
     config_option,
     json_option,
+    out_option,
     placement_options,
     plan_option,
+    quantized_name,
     report_option,
     stats_option,
 )
-from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.repeat import lines
 from onnxq_cli.sections import verb
@@ -44,11 +44,11 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
     first="calib out method scheme target recover skip high_precision",
 )
 @click.argument("model", type=IN)
-@calib_option()
+@calib_option(required=False)
 @placement_options
 @options_of(Config)
 @config_option
-@option("-o", "--out", type=OUT, help="Default: MODEL with .int8.onnx or .SCHEME.onnx.")
+@out_option("Default: MODEL with .int8.onnx or .SCHEME.onnx.", named=quantized_name)
 @plan_option()
 @stats_option("Use these statistics; the model is not run.")
 @option("--ranges", "ranges_path", type=IN, section="Calibration", help="Use these ranges, "
@@ -74,17 +74,12 @@ def command(**options: Any) -> int:
     from onnxq.report import text
 
     model, calib, config = options["model"], options["calib"], config_of(options)
-    out = options["out"] or model.with_name(file_name(model.stem, config.placement.scheme))
-    written = (out, options["report"], *(options[key] for key in SAVED))
-    keep_apart(
-        written,
-        (model, options["plan_path"], options["stats_path"], options["ranges_path"], *calib),
-    )
+    out = options["out"]
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
     if options["dry_run"]:
         return _planned(model, config, plan, options)
-    if model.is_file():  # if it is not, that is what is said
-        check_folder(out)
+    if not calib:
+        raise click.UsageError("Missing option '--calib'.")
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
     ranges = Ranges.load(options["ranges_path"]) if options["ranges_path"] else None
     with Bars() as bars:

@@ -28,7 +28,7 @@ from onnxq_cli.options import (
     placement_options,
     plan_option,
 )
-from onnxq_cli.paths import check_folder
+from onnxq_cli.paths import beside, check_folder
 from onnxq_cli.progress import Bars
 from onnxq_cli.searching import (
     evaluation_of,
@@ -43,28 +43,34 @@ if TYPE_CHECKING:
     from onnxq.search import Recipe
 
 
+RECIPE = "recipe.json"  # in each folder that the command made
+
+
 @verb(
     "onnxq recipe fixtures/classifier/classifier.onnx "
-    "--calib fixtures/classifier/calib.npy --top 0,1,3 --min-sqnr 41 -o classifier-int8",
-    first="calib folder top max_drop min_sqnr metric scheme target skip",
+    "--calib fixtures/classifier/calib.npy --worst 0,1,3 --min-sqnr 41",
+    first="calib folder worst max_drop min_sqnr metric scheme target skip",
+    old={"--top": "--worst"},
 )
 @click.argument("model", type=IN)
 @calib_option()
-@option("--top", callback=numbers, metavar="K,...", help="Leave the worst K nodes float, for each "
-        f"K. Default: {','.join(map(str, COUNTS))}, as far as there are nodes.")  # fmt: skip
+@option("--worst", callback=numbers, metavar="K,...", help="Leave the worst K nodes float, for "
+        f"each K. Default: {','.join(map(str, COUNTS))}, as far as there are nodes.")  # fmt: skip
 @goal_options
 @options_of(SearchOptions, besides=("trials", "points"))
 @placement_options
 @options_of(Config, besides=("max_memory",))
 @config_option
 @plan_option("Start from this plan.yaml.")
-@option("-o", "--out", "folder", type=click.Path(path_type=Path), required=True,
-              metavar="FOLDER", help="Folder to make; it must not exist.")  # fmt: skip
+@option("-o", "--out", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
+        named=beside(".recipe"),
+        help="Folder to write; that of an earlier recipe is replaced. Default: MODEL with "
+        ".recipe.")  # fmt: skip
 @json_option()
 def command(**options: Any) -> int:
     """Quantize MODEL with the worst nodes left float, as few as are needed.
 
-    Measures the float model, INT8, and INT8 without the worst K nodes for each K of --top, takes
+    Measures the float model, INT8, and INT8 without the worst K nodes for each K of --worst, takes
     the least K within --max-drop or --min-sqnr, else the best, and writes the model, its plan,
     configuration, manifest and reports to one folder. Exit code 1 where no K is within the bound;
     the best is written all the same.
@@ -76,15 +82,15 @@ def command(**options: Any) -> int:
     from onnxq.terminal import line
 
     model, folder = options["model"], options["folder"]
-    if folder.exists():
-        raise OnnxqError(f"'{folder}' is there already; name a folder that does not exist")
+    if folder.exists() and not (folder / RECIPE).is_file():
+        raise OnnxqError(f"'{folder}' is there and no recipe made it; name another folder")
     check_folder(folder)
     config, _ = search_config(options)
     start = Plan.load(options["plan_path"]) if options["plan_path"] else None
     with Bars() as bars:
         found = api.recipe(
             model, options["calib"], measuring(options), config, evaluation_of(options),
-            counts=options["top"], plan_from=start, progress=bars,
+            counts=options["worst"], plan_from=start, progress=bars,
         )  # fmt: skip
         # not with the recipe's statistics: a recovery may change the graph
         result = api.quantize(model, options["calib"], config, plan_from=found.plan, progress=bars)
@@ -112,6 +118,10 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         made.chmod(0o777 & ~umask)
+        if folder.exists():
+            old = made.with_suffix(".old")
+            folder.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
         made.rename(folder)
     finally:
         clear()
@@ -131,7 +141,7 @@ def _write(folder: Path, found: Recipe, result: Quantized, config: Config, model
         ranking.save(found.ranking, folder / f"ranking{suffix}")
     texts = {
         "recipe.csv": found.to_csv(),
-        "recipe.json": found.to_json(),
+        RECIPE: found.to_json(),
         "recipe.md": recipe.markdown(found),
         "skip.txt": found.ranking.skip_list(found.chosen.count),
     }

@@ -7,10 +7,8 @@ from typing import Any
 
 import click
 
-from onnxq_cli import streams
-from onnxq_cli.fields import IN, OUT, option
-from onnxq_cli.options import command_line
-from onnxq_cli.paths import check_folder, keep_apart
+from onnxq_cli.fields import IN, option
+from onnxq_cli.options import command_line, out_option
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
@@ -23,8 +21,8 @@ from onnxq_cli.sections import verb
 @option("--search", type=IN, help="What 'onnxq search --pareto search.json' wrote.")
 @option("--engine", type=IN, help="What 'onnxq build --json' printed, or the engine itself.")
 @option("--comparison", type=IN, help="What 'onnxq compare --json' printed.")
-@option("-o", "--out", type=OUT, help="The page. Default: MODEL with .html.")
-def command(model: Path, **options: Any) -> int:
+@out_option("The page.", ".html")
+def command(model: Path, out: Path, **options: Any) -> int:
     """Write one self-contained HTML page about MODEL, which has Q/DQ.
 
     The graph, every node and tensor, and a section for whatever else is given. The page needs no
@@ -33,11 +31,6 @@ def command(model: Path, **options: Any) -> int:
     from onnxq import api
     from onnxq.report.html.gathering import Sources
 
-    out: Path = options.pop("out") or model.with_suffix(".html")
-    keep_apart((out,), (model, *options.values()))
-    if model.is_file():  # if it is not, that is what is said
-        check_folder(out)
     with Bars():
         api.write_report(model, out, Sources(**options), command_line())
-    streams.out(f"wrote {out}")
     return 0

@@ -18,12 +18,12 @@ from onnxq_cli.options import (
     config_option,
     dask_option,
     json_option,
+    out_option,
     placement_options,
     plan_option,
     report_option,
     stats_option,
 )
-from onnxq_cli.paths import check_folder, keep_apart
 from onnxq_cli.progress import Bars
 from onnxq_cli.searching import (
     evaluation_of,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 @config_option
 @plan_option("Start from this plan.yaml.")
 @stats_option()
-@option("-o", "--out", type=OUT, help="The plan. Default: MODEL with .plan.yaml.")
+@out_option("The plan.", ".plan.yaml")
 @option("--pareto", type=OUT, multiple=True,
         help="What was measured: .csv, .json, .md, .png, .svg or .pdf.")  # fmt: skip
 @report_option
@@ -75,9 +75,9 @@ def command(**options: Any) -> int:
     from onnxq.plan import Plan
     from onnxq.report import pareto, text
 
-    model: Path = options["model"]
-    out = options["out"] or model.with_name(f"{model.stem}.plan.yaml")
-    _check_paths(out, options)
+    model, out = options["model"], options["out"]
+    for path in options["pareto"]:
+        pareto.check_path(path)
     config, choices = search_config(options)
     plan = Plan.load(options["plan_path"]) if options["plan_path"] else None
     stats = Stats.load(options["stats_path"]) if options["stats_path"] else None
@@ -99,19 +99,6 @@ def command(**options: Any) -> int:
     if not options["as_json"]:
         streams.out(f"\nnow: {quantize_line(out, config.high_precision)}")
     return 0
-
-
-def _check_paths(out: Path, options: dict[str, Any]) -> None:
-    """Raises OnnxqError for files that cannot be written, or that are read."""
-    from onnxq.report import pareto
-
-    for path in options["pareto"]:
-        pareto.check_path(path)
-    read = (options[key] for key in ("model", "plan_path", "stats_path", "labels_path"))
-    keep_apart((out, *options["pareto"], options["report"]),
-               (*read, *options["calib"], *options["scored"]))  # fmt: skip
-    if options["model"].is_file():  # if it is not, that is what is said
-        check_folder(out)
 
 
 def _write(found: Searched, out: Path, config: Config, options: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ def measuring(options: dict[str, Any]) -> SearchOptions:
     """What to look for and to score; labels come with the samples."""
     from onnxq.search import SearchOptions, budget_of, solve
 
-    recipe = "top" in options  # which solves nothing, and needs no budget
+    recipe = "worst" in options  # which solves nothing, and needs no budget
     if not recipe:
         solve.require()
     bounds = (options["max_drop"], options["min_sqnr"], options.get("max_cost"))

@@ -3,30 +3,46 @@ come first. A command with few options has them in one list."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import click
 
 from onnxq.option import Section
+from onnxq_cli.old_options import renamed
+from onnxq_cli.paths import Named
 
 FEW = 10  # options that need no titles
 
 
 class Option(click.Option):
-    """An option that stands in a section of `--help`."""
+    """An option that stands in a section of `--help`; `named` names an output that is not given."""
 
-    def __init__(self, *args: Any, section: Section = "Output", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, section: Section = "Output", named: Named | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.section = section
+        self.section, self.named = section, named
 
 
 class Command(click.Command):
-    """A command whose `--help` has sections; `first` names the options of the first one."""
+    """A command whose `--help` has sections; `first` names the options of the first one, `old`
+    has the name of today for each that an option had in the last release."""
 
-    def __init__(self, *args: Any, first: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        first: Sequence[str] = (),
+        old: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.first = first
+        self.old = old or {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was typed, old names of options among it."""
+        return super().parse_args(ctx, renamed(args, self.old))
 
     def sections(self, ctx: click.Context) -> dict[str, list[click.Option]]:
         """The options by the title that they stand under, in order."""
@@ -48,7 +64,9 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
 
-def verb(example: str, first: str = "") -> Callable[[Callable[..., Any]], Command]:
-    """A command with an example and the names of its first options; `onnxq_cli.main` has its name
-    and says what it does in short."""
-    return click.command(cls=Command, epilog=f"Example: {example}", first=first.split())
+def verb(
+    example: str, first: str = "", old: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Any]], Command]:
+    """A command with an example, the names of its first options, and old names of options;
+    `onnxq_cli.main` has its name and says what it does in short."""
+    return click.command(cls=Command, epilog=f"Example: {example}", first=first.split(), old=old)

@@ -26,6 +26,7 @@ from onnxq_cli.options import (
     report_option,
     stats_option,
 )
+from onnxq_cli.paths import beside
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
@@ -54,8 +55,9 @@ if TYPE_CHECKING:
 @plan_option()
 @stats_option()
 @option("--write-skip", type=OUT, help="List of the --top nodes for --skip @FILE.")
-@option("-o", "--out", "outs", type=OUT, multiple=True,
-        help="Ranking as .csv, .json, .md, .png, .svg or .pdf. Repeatable.")  # fmt: skip
+@option("-o", "--out", "outs", type=OUT, multiple=True, named=beside(".ranking.csv"),
+        help="The ranking, as .csv, .json, .md, .png, .svg or .pdf. Repeatable. Default: MODEL "
+        "with .ranking.csv.")  # fmt: skip
 @report_option
 @json_option()
 def command(**options: Any) -> int:

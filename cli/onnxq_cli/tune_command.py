@@ -21,7 +21,7 @@ from onnxq_cli.options import (
     placement_options,
     plan_option,
 )
-from onnxq_cli.paths import check_folder
+from onnxq_cli.paths import beside
 from onnxq_cli.progress import Bars
 from onnxq_cli.searching import evaluation_of, evaluation_options
 from onnxq_cli.sections import verb
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @config_option
 @plan_option("Start from this plan.yaml.")
 @option("-o", "--out", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
+        named=beside(".tuned"),
         help="Folder to write to, and to go on in. Default: MODEL with .tuned.")  # fmt: skip
 @json_option()
 def command(**options: Any) -> int:
@@ -63,11 +64,8 @@ def command(**options: Any) -> int:
     from onnxq.plan import Plan
     from onnxq.report import text, tuning
 
-    model: Path = options["model"]
-    folder = options["folder"] or model.with_name(f"{model.stem}.tuned")
+    model, folder = options["model"], options["folder"]
     goal = value_of(Goal, options)
-    if model.is_file():  # if it is not, that is what is said
-        check_folder(folder)
     start = Plan.load(options["plan_path"]) if options["plan_path"] else None
     with Bars() as bars:
         found = api.tune(

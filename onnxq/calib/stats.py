@@ -34,10 +34,10 @@ from onnxq.table import Table, page
 
 FORM = FileForm(
     "onnxq.stats", 1, DataError,
-    absent="no statistics at '{path}'; 'onnxq calibrate --stats' writes them",
+    absent="no statistics at '{path}'; 'onnxq calibrate --save-stats' writes them",
     other="'{path}' holds no statistics this version reads: {found}",
     broken="'{path}' is not a statistics file or is cut short ({class}: {why}); "
-    "'onnxq calibrate --stats' writes one",
+    "'onnxq calibrate --save-stats' writes one",
     model="the statistics were counted on model {own}, this one is {this}; "
     "run 'onnxq calibrate' on this model",
 )  # fmt: skip

@@ -105,7 +105,7 @@ def recipe(
     nodes = len(settled(source, palette, stats, config).nodes)
     wanted = sorted(set(counts))
     if not wanted or wanted[0] < 0 or wanted[-1] >= nodes:
-        raise PlanError(f"--top {','.join(map(str, counts)) or 'without numbers'}: give numbers "
+        raise PlanError(f"--worst {','.join(map(str, counts)) or 'without numbers'}: give numbers "
                         f"of nodes from 0 to {nodes - 1}; the plan quantizes {nodes}")  # fmt: skip
     frontier = frontier_of(source, palette, stats, samples, options, config, progress)
     measured = []

@@ -33,6 +33,8 @@ from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
+from onnxq.passes.strip_qdq import only_weights, quantized_nodes
+from onnxq.pipeline.source import Source
 from onnxq.progress import Progress, count, silent, stage, told
 from onnxq.run.over import loaded
 from onnxq.run.runtime import Runtime
@@ -81,6 +83,17 @@ class Comparison:
             "first_offender": self.first_offender,
             "failures": list(self.failures),
         }
+
+
+def in_order(reference: Source, other: str | Path) -> None:
+    """Raises ModelError for a quantized model and a float one that stand the wrong way round. Two
+    quantized models may be compared, and two float ones. other: a model file, or an engine."""
+    if Path(other).suffix in ENGINES or only_weights(reference.graph):
+        return
+    if not quantized_nodes(graphs.load(other)):
+        raise ModelError(
+            f"'{reference.path}' is quantized and '{other}' is not; give the float model first"
+        )
 
 
 @told

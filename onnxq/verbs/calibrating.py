@@ -59,7 +59,9 @@ def calibrate_model(
     """
     config = config or Config()
     if bool(calib) == (stats_from is not None):
-        raise DataError("give either --calib DATA or --from-stats stats.npz")
+        raise DataError(
+            "give either --calib DATA or --stats FILE, which is read; --save-stats writes"
+        )
     if config.method.strip().lower() == "auto":
         raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
     if enough and stats_from is not None:

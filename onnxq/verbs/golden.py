@@ -27,9 +27,12 @@ def save_golden(
     how many. Raises ModelError for models whose outputs differ in name, DataError for data that
     does not fit."""
     from onnxq.trt import golden
+    from onnxq.trt.compare import in_order
 
     config = config or Config()
-    dataset = data(open_model(reference), calib, config)
+    source = open_model(reference)
+    in_order(source, quantized)
+    dataset = data(source, calib, config)
     return golden.save(
         Path(reference), Path(quantized), dataset, Path(out), runtime_of(config), progress
     )

@@ -142,7 +142,9 @@ def compare_models(
     from onnxq.trt import compare as trt
 
     config = config or Config()
-    dataset = data(open_model(reference), calib, config)
+    source = open_model(reference)
+    trt.in_order(source, quantized)
+    dataset = data(source, calib, config)
     return trt.compare(
         Path(reference), Path(quantized), dataset, thresholds or trt.Thresholds(),
         per_tensor=per_tensor, runtime=runtime_of(config), progress=progress,

@@ -120,7 +120,7 @@ def test_histograms_that_do_not_fill_the_header_are_refused(tmp_path):
 
 
 def test_a_missing_file_says_what_writes_it(tmp_path):
-    with pytest.raises(DataError, match="onnxq calibrate --stats"):
+    with pytest.raises(DataError, match="onnxq calibrate --save-stats"):
         Stats.load(tmp_path / "none.npz")
 
 

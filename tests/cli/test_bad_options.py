@@ -12,7 +12,8 @@ def quantize_refused(refused, classifier, images):
 
 
 def test_unknown_commands_and_options_point_to_the_help(refused, quantize_refused):
-    assert "No such command 'quantise'" in refused("quantise")
+    assert refused("quantise") == "there is no command 'quantise'; do you mean 'quantize'?"
+    assert refused("xyzzy") == "there is no command 'xyzzy'; see 'onnxq --help'"
     assert "see 'onnxq quantize --help'" in quantize_refused("--metod", "mse")
 
 
@@ -72,7 +73,7 @@ def test_auto_needs_something_to_judge_by(quantize_refused, refused, classifier,
 
 def test_calibrate_needs_one_source(refused, classifier):
     message = refused("calibrate", classifier, "-o", "r.json")
-    assert message == "give either --calib DATA or --from-stats stats.npz"
+    assert message == "give either --calib DATA or --stats FILE, which is read; --save-stats writes"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def plan_of(done, classifier):
 
 def test_a_plan_or_statistics_of_another_model_name_both(done, refused, plan_of, fixtures,
                                                          classifier, images):  # fmt: skip
-    done("calibrate", classifier, "--calib", images, "--stats", "stats.npz", "-o", "r.json")
+    done("calibrate", classifier, "--calib", images, "--save-stats", "stats.npz", "-o", "r.json")
     other = fixtures / "yolo_like" / "yolo_like.onnx"
     data = fixtures / "yolo_like" / "calib.npy"
     message = refused("quantize", other, "--calib", data, "--plan", "plan.yaml")
@@ -136,9 +137,9 @@ def test_a_plan_or_statistics_of_another_model_name_both(done, refused, plan_of,
     message = refused("quantize", other, "--calib", data, "--stats", "stats.npz")
     assert "the statistics were counted on model 756bc8878601, this one is" in message
     assert "this one is 25b8c7134e3a" in refused(
-        "calibrate", other, "--from-stats", "stats.npz", "-o", "x.json"
+        "calibrate", other, "--stats", "stats.npz", "-o", "x.json"
     )
-    done("calibrate", other, "--calib", data, "--stats", "other.npz", "-o", "r2.json")
+    done("calibrate", other, "--calib", data, "--save-stats", "other.npz", "-o", "r2.json")
     message = refused("merge-stats", "stats.npz", "other.npz", "-o", "all.npz")
     assert "of different models, 756bc8878601 and 25b8c7134e3a" in message
 
@@ -171,7 +172,7 @@ def test_files_of_another_kind_are_told(quantize_refused, refused, classifier):
 
 
 def test_statistics_that_lack_a_planned_tensor_are_told(done, quantize_refused, classifier, images):
-    done("calibrate", classifier, "--calib", images, "--skip", "layer3", "--stats", "few.npz",
+    done("calibrate", classifier, "--calib", images, "--skip", "layer3", "--save-stats", "few.npz",
          "-o", "r.json")  # fmt: skip
     assert "run 'onnxq calibrate' on this model and plan" in quantize_refused("--stats", "few.npz")
 

@@ -17,7 +17,7 @@ def x(images):
 def calibrate(done, classifier):
     def call(*sources, options=()):
         data = [arg for source in sources for arg in ("--calib", source)]
-        done("calibrate", classifier, *data, "--stats", "s.npz", "-o", "r.json", *options)
+        done("calibrate", classifier, *data, "--save-stats", "s.npz", "-o", "r.json", *options)
         return Path("r.json").read_bytes(), Path("s.npz").read_bytes()
 
     return call
@@ -44,14 +44,14 @@ def test_shards_add_up_to_one_run(calibrate, done, classifier, images, x):
         Path("s.npz").rename(f"{k}.npz")
     done("merge-stats", "2.npz", "0.npz", "1.npz", "-o", "all.npz")
     assert Path("all.npz").read_bytes() == stats
-    done("calibrate", classifier, "--from-stats", "all.npz", "-o", "merged.json")
+    done("calibrate", classifier, "--stats", "all.npz", "-o", "merged.json")
     assert Path("merged.json").read_bytes() == ranges
 
 
 @pytest.mark.parametrize("method", ["max", "entropy", "percentile:99"])
 def test_another_method_is_read_off_saved_statistics(calibrate, done, classifier, images, method):
     calibrate(images)
-    done("calibrate", classifier, "--from-stats", "s.npz", "--method", method, "-o", "read.json")
+    done("calibrate", classifier, "--stats", "s.npz", "--method", method, "-o", "read.json")
     ranges, _ = calibrate(images, options=("--method", method))
     assert Path("read.json").read_bytes() == ranges
 
@@ -97,8 +97,8 @@ def test_a_calibration_cache_of_tensorrt_becomes_ranges(onnxq, done, classifier,
 
 def test_a_cache_and_what_counts_data_exclude_each_other(refused, classifier, folder):
     (folder / "c").write_text("nothing_of_it 1\n", "utf-8")
-    line = refused("calibrate", classifier, "--from-cache", "c", "--stats", "s.npz", "-o", "r.json")
-    assert "leave out --stats" in line
+    line = refused("calibrate", classifier, "--from-cache", "c", "--save-stats", "s.npz")
+    assert "leave out --save-stats" in line
     line = refused("calibrate", classifier, "--from-cache", "c", "-o", "r.json")
     assert "it is of another model" in line
     line = refused("data", "--model", classifier, "--from", "random", "--write-cache", "d", "-o",
@@ -130,8 +130,8 @@ def test_what_ranges_lack_stays_float_with_the_reason(done, classifier, images, 
 def test_ranges_of_another_model_and_beside_statistics_are_refused(
     refused, done, classifier, images, folder
 ):
-    done("calibrate", classifier, "--calib", images, "--samples", "2", "--stats", "s.npz", "-o",
-         "r.json")  # fmt: skip
+    done("calibrate", classifier, "--calib", images, "--samples", "2", "--save-stats", "s.npz",
+         "-o", "r.json")  # fmt: skip
     line = refused("quantize", classifier, "--calib", images, "--ranges", "r.json", "--stats",
                    "s.npz", "-o", "a.onnx")  # fmt: skip
     assert "give one of them" in line

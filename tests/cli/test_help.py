@@ -54,7 +54,7 @@ def workplace(done, fixtures, folder, made_once):
         model, data = fixtures / "classifier/classifier.onnx", fixtures / "classifier/calib.npy"
         quantized, stats = made / "model.int8.onnx", made / "a.npz"
         done("quantize", model, "--calib", data, "-o", quantized)
-        done("calibrate", model, "--calib", data, "--stats", stats, "-o", made / "ranges.json")
+        done("calibrate", model, "--calib", data, "--save-stats", stats, "-o", made / "ranges.json")
         shutil.copy(stats, made / "b.npz")
         shutil.copy(quantized, made / "quantized.onnx")
 

@@ -57,9 +57,9 @@ def test_fixing_writes_a_model_that_passes(onnxq, model):
     assert onnxq("lint", "mended.onnx").code == 0
 
 
-def test_fixing_needs_somewhere_to_write(onnxq, model):
-    assert onnxq("lint", model, "--fix").code == 2
-    assert onnxq("lint", model, "-o", "mended.onnx").code == 2
+def test_what_is_mended_goes_beside_the_model_and_nothing_else_does(onnxq, refused, model):
+    assert "--fix" in refused("lint", model, "-o", "mended.onnx")
+    assert "written: m.mended.onnx" in onnxq("lint", model, "--fix").out
 
 
 def test_severity_hides_what_is_milder_and_keeps_the_exit_code(onnxq, model):

@@ -75,7 +75,7 @@ def verbs():
     yield "compare", "m.onnx", "q.onnx", *data, "--per-tensor", "--report", "c.html"
     yield "diff", "a.onnx", "q.onnx", *data
     yield "sensitivity", "m.onnx", *data, "--mode", "one-off", "--metric", "mse"
-    yield "recipe", "m.onnx", *data, "--top", "0,1", "-o", "made"
+    yield "recipe", "m.onnx", *data, "--worst", "0,1", "-o", "made"
     yield "search", "m.onnx", *data, "--min-sqnr", "10", "--points", "1", "--trials", "1"
     yield "inspect", "q.onnx", *data
 
@@ -100,7 +100,7 @@ def test_nothing_is_ranked_or_searched_by_outputs_that_say_nothing(refused, save
     saved(outputs)
     data = ("m.onnx", "--calib", "c.npy")
     assert said in refused("sensitivity", *data)
-    assert said in refused("recipe", *data, "--top", "0,1", "-o", "made")
+    assert said in refused("recipe", *data, "--worst", "0,1", "-o", "made")
     assert said in refused("search", *data, "--min-sqnr", "10", "-o", "p.yaml")
 
 
@@ -115,7 +115,7 @@ def test_no_plan_is_measured_by_samples_that_say_nothing(refused, saved, folder)
     saved("near")
     np.save(folder / "far.npy", np.full((4, 16), 200, np.float32))
     data = ("m.onnx", "--calib", "c.npy", "--eval", "far.npy")
-    for words in (("recipe", *data, "--top", "0,1", "-o", "made"),
+    for words in (("recipe", *data, "--worst", "0,1", "-o", "made"),
                   ("search", *data, "--min-sqnr", "10", "-o", "p.yaml")):  # fmt: skip
         assert "no scored output has a finite value in any sample" in refused(*words)
 
@@ -149,7 +149,7 @@ def test_samples_that_chose_a_plan_are_not_held_out(done, saved):
     saved("s")
     data = ("m.onnx", "--calib", "c.npy")
     line = "FP32 against INT8: 8 samples that chose the plan, ONNX Runtime"
-    done("recipe", *data, "--top", "0,1", "-o", "made")
+    done("recipe", *data, "--worst", "0,1", "-o", "made")
     found = json.loads(Path("made/m.int8.onnx.manifest.json").read_text())
     assert found["agreement"]["seen"] == "that chose the plan"
     assert line in done("quantize", *data, "--plan", "made/plan.yaml", "-o", "q.onnx").out
@@ -159,10 +159,10 @@ def test_samples_that_chose_a_plan_are_not_held_out(done, saved):
     labels = np.random.default_rng(0).integers(0, 32, 64)
     np.save("labels.npy", labels)
     by_all = ("--metric", "top1", "--labels", "labels.npy")
-    done("recipe", *data, *by_all, "--top", "0,1", "-o", "by_all")
+    done("recipe", *data, *by_all, "--worst", "0,1", "-o", "by_all")
     assert line in done("quantize", *data, "--plan", "by_all/plan.yaml", "-o", "q.onnx").out
     np.save("others.npy", np.random.default_rng(9).normal(size=(8, 16)).astype(np.float32))
-    done("recipe", *data, "--eval", "others.npy", "--top", "0,1", "-o", "by_others")
+    done("recipe", *data, "--eval", "others.npy", "--worst", "0,1", "-o", "by_others")
     out = done("quantize", *data, "--plan", "by_others/plan.yaml", "-o", "q.onnx").out
     assert "FP32 against INT8: 8 held-out samples" in out
 
@@ -180,7 +180,7 @@ def test_samples_that_chose_a_plan_are_not_held_out(done, saved):
 def test_samples_are_held_out_only_where_they_took_no_part(done, saved, samples, more, said):
     saved("s")
     few = ("--samples", samples)
-    done("calibrate", "m.onnx", "--calib", "c.npy", *few, "--stats", "all.npz", "-o", "r.json")
+    done("calibrate", "m.onnx", "--calib", "c.npy", *few, "--save-stats", "all.npz", "-o", "r.json")
     out = done("quantize", "m.onnx", "--calib", "c.npy", *few, *more, "-o", "q.onnx").out
     assert f"FP32 against INT8: {said}, ONNX Runtime" in out
     assert ("held-out" in out) == ("held-out" in said)
@@ -229,7 +229,7 @@ def test_lengths_that_come_from_values_within_an_op_are_left_out(onnxq, folder, 
     ran = onnxq("quantize", "m.onnx", *data, "--method", "percentile:80", "-o", "q.onnx")
     assert ran.code == 0, ran.err
     assert "output 'y' is not compared: its length depends on the" in " ".join(ran.out.split())
-    for words in (("sensitivity",), ("recipe", "--top", "0", "-o", "made")):
+    for words in (("sensitivity",), ("recipe", "--worst", "0", "-o", "made")):
         ran = onnxq(words[0], "m.onnx", *data, "--method", "percentile:80", *words[1:])
         assert ran.code == 2
         assert "'y' cannot be scored: its length depends on the values" in ran.err

@@ -23,7 +23,7 @@ COMMANDS = {  # what runs a model, on the classifier
     "calibrate": "{model} --calib {data} -o ranges.json --enough",
     "sensitivity": "{model} --calib {data} --samples 4",
     "search": "{model} --calib {data} --min-sqnr 20 --points 1 --trials 1 -o s.yaml",
-    "recipe": "{model} --calib {data} --top 0,1 -o folder",
+    "recipe": "{model} --calib {data} --worst 0,1 -o folder",
     "compare": "{model} q.onnx --calib {data}",
     "diff": "{model} q.onnx --calib {data} --reference {model}",
     "inspect": "q.onnx --calib {data}",

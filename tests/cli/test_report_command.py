@@ -137,7 +137,7 @@ def test_a_ranking_of_another_model_is_refused(refused, done, quantized, folder,
     body = """(float[N, 16, 8, 8] x) => (float[N, 16, 8, 8] y)
         { c = Conv<pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }"""
     other = conv_model(body)
-    done("calibrate", other, "--calib", "random", "--samples", 2, "--stats", "other.npz",
+    done("calibrate", other, "--calib", "random", "--samples", 2, "--save-stats", "other.npz",
          "-o", "r.json")  # fmt: skip
     line = refused("report", quantized, "--stats", "other.npz", "-o", "page.html")
     assert line.startswith("the statistics 'other.npz' were made for model ")

@@ -159,5 +159,5 @@ def test_an_archive_whose_member_is_larger_than_its_array_is_refused(refused):
 
 def test_statistics_that_unpack_to_far_more_than_they_are_are_refused(refused):
     np.savez_compressed("s.npz", header=np.zeros(80 << 20, np.uint8))
-    message = refused("calibrate", MODEL, "--from-stats", "s.npz", "-o", "r.json")
+    message = refused("calibrate", MODEL, "--stats", "s.npz", "-o", "r.json")
     assert "unpacks to 80 MB" in message

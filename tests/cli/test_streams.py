@@ -123,7 +123,7 @@ def test_a_closed_stderr_is_no_error(folder):
     model, _ = save("m.onnx")
     ran = shell(f"onnxq plan {model} -o plan.yaml 2>&-; onnxq plan none.onnx -o p.yaml 2>&-")
     assert ran.returncode == 2
-    assert b"written to plan.yaml" in ran.stdout
+    assert b"written: plan.yaml" in ran.stdout
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="of Linux")

@@ -25,7 +25,7 @@ TABLES = {  # command -> what it is run with, on the classifier
     "calibrate": "{model} --calib {data} -o ranges.json",
     "sensitivity": "{model} --calib {data} --samples 4",
     "search": "{model} --calib {data} --min-sqnr 20 --points 0 --trials 2 -o s.yaml",
-    "recipe": "{model} --calib {data} --top 0,1 -o folder",
+    "recipe": "{model} --calib {data} --worst 0,1 -o folder",
     "compare": "{model} int8.onnx --calib {data} --per-tensor",
     "inspect": "int8.onnx --all",
     "inspect a node": "int8.onnx /layer1/layer1.0/conv1/Conv",
