@@ -12,6 +12,7 @@ from onnxq.finetune.blocks import Block, group_of
 from onnxq.finetune.interpreter import Interpreter, Live
 from onnxq.finetune.learned import Group, Learned, present
 from onnxq.finetune.quantizers import Grid, fake_quant, fixed
+from onnxq.finetune.windows import View
 from onnxq.model.graph import Node, constant_of
 from onnxq.numerics import grid_of
 from onnxq.passes.insert_qdq import InsertOptions, Weight
@@ -20,7 +21,7 @@ from onnxq.recover.draft import Draft
 from onnxq.recover.sites import Site
 from onnxq.spec import Edge
 
-Dropped = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (quantized, float) -> mixed
+Draw = Callable[[torch.Tensor], torch.Tensor]  # 1 for each value that stays in float, else 0
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,13 @@ class BlockModel:
         """The block in float."""
         return self.run_float.run(inputs)
 
-    def quantized(self, inputs: Live, values: Values, dropped: Dropped | None = None) -> Live:
-        """The block with its quantizers; `dropped` mixes quantized and float activations."""
+    def quantized(
+        self, inputs: Live, values: Values, draw: Draw | None = None, view: View | None = None
+    ) -> Live:
+        """The block with its quantizers; draw: which values of an activation stay in float. view:
+        what part of it is run, where the inputs are that of it."""
         made: dict[tuple[str, str], torch.Tensor] = {}
+        seen = None if view is None else view.steps
 
         def change(node: Node, i: int, x: torch.Tensor) -> torch.Tensor:
             edge = Edge(node.name, i)
@@ -110,11 +115,11 @@ class BlockModel:
             if key not in made:
                 share = values.shares.get(group, 1.0)
                 scale = torch.as_tensor(grid.scale * share, dtype=x.dtype, device=x.device)
-                out = fake_quant(x, scale, grid.spec, grid.zero_point)
-                made[key] = out if dropped is None else dropped(out, x)
+                kept = None if draw is None else draw(x)
+                made[key] = fake_quant(x, scale, grid.spec, grid.zero_point, kept)
             return made[key]
 
-        return self.run_float.run(inputs, change, values.shifts)
+        return self.run_float.run(inputs, change, values.shifts, seen)
 
 
 def wide(shift: torch.Tensor, site: Site) -> torch.Tensor:

@@ -26,7 +26,7 @@ from onnxq.finetune.options import FinetuneOptions
 from onnxq.finetune.pupils import Pupils
 from onnxq.finetune.state import State, key_of
 from onnxq.finetune.walk import Walk, counts
-from onnxq.finetune.work import loads
+from onnxq.finetune.work import Load, loads
 from onnxq.judge.verdict import Errors, sqnr
 from onnxq.model.graph import Graph
 from onnxq.recover.draft import Bench, Draft, Outcome
@@ -36,7 +36,7 @@ from onnxq.run import segments
 from onnxq.words import count
 
 TITLE = "finetune"
-WORK = 4e12  # products of all steps together: some minutes on two cores
+WORK = 8e12  # products of all steps together: some minutes on two cores
 STEPS = (100, 4000)  # of a block, unasked
 POLISHING = 8  # times fewer steps end to end
 NO_JUDGE = "nothing was learned: the model has no float32 output to judge by"
@@ -150,8 +150,7 @@ class Run:
         each = loads(models, first)
         whole = sum(load.work for load in each)
         self.steps = [steps_of(options, n, whole) for n in self.have]
-        held = [load.bytes for load in each]
-        self.at_once = [max(1, bench.max_memory // 2 // max(1, b)) for b in (*held, sum(held))]
+        self.at_once = [self._at_once(load) for load in each]
         self.total = sum(self.steps)
         judges = range(fitted, len(data))
         for k, (model, have) in enumerate(zip(models, self.have, strict=True)):
@@ -162,7 +161,7 @@ class Run:
                 with enough_memory(model.block, state):
                     fit, looking = walk.bring(k, range(have)), walk.bring(k, judges)
                     course = Course(self.steps[k], min(options.batch, have), self._seed(k),
-                                    self._tick, self.at_once[k])  # fmt: skip
+                                    self._tick, self.at_once[k], each[k].shapes)  # fmt: skip
                     result = learn(model, self.draft, bench.insert, fit, looking, walk.standing(k),
                                    course)  # fmt: skip
                 state.add(model.block, result)
@@ -172,6 +171,10 @@ class Run:
             log.info("%s: %.2f -> %.2f dB", model.block.name, result.before, result.after)
             if result.learned is not None:
                 walk.finish(k, result.learned)
+
+    def _at_once(self, load: Load) -> int:
+        """How many samples memory has room for in a step."""
+        return max(1, self.bench.max_memory // 2 // max(1, load.bytes))
 
     def _seed(self, k: int) -> int:
         """The seed of a block, the same wherever a run begins."""
@@ -199,8 +202,9 @@ class Run:
         data, have = self.pupils.data, min(self.have)
         walk = Walk([model], data, draft)
         steps = max(1, max(self.steps) // POLISHING)
+        (load,) = loads([model], {n: to_torch(x, self.device) for n, x in data.sample(0).items()})
         course = Course(steps, min(options.batch, have), self._seed(len(self.blocks)),
-                        lambda: None, self.at_once[-1])  # fmt: skip
+                        lambda: None, self._at_once(load), load.shapes)  # fmt: skip
         with enough_memory(whole, None):
             rows = walk.bring(0, range(have))
             judges = walk.bring(0, range(len(self.pupils.fit), len(data)))

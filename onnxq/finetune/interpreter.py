@@ -25,6 +25,7 @@ RESIZING: dict[str, Function] = {"Resize": resizing.resize, "Upsample": resizing
 OPS: dict[str, Function] = {**ELEMENTWISE, **LAYERS, **MOVING, **RESIZING}
 Live = dict[str, torch.Tensor]
 Change = Callable[[Node, int, torch.Tensor], torch.Tensor]
+Cut = tuple[slice, ...]
 SHAPES = ("i", "u", "b")  # kinds of types that decide shapes, and stay on the CPU
 
 
@@ -88,6 +89,17 @@ def refuse_lacking(graph: Graph) -> None:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """How a node is run where part of its tensors is there: what it takes of its inputs, and what
+    is kept of its outputs; None: all."""
+
+    cuts: tuple[Cut | None, ...]
+    call: Call
+    function: Function
+    kept: tuple[Cut | None, ...]
+
+
+@dataclass(frozen=True)
 class Interpreter:
     """Nodes in the order in which they run.
 
@@ -115,12 +127,13 @@ class Interpreter:
         inputs: Mapping[str, torch.Tensor],
         change: Change | None = None,
         shifts: Mapping[str, torch.Tensor] | None = None,
+        seen: Mapping[str, Seen] | None = None,
     ) -> Live:
         """The tensors `keep` from those that the nodes read.
 
         change: what becomes of (node, number of the input, its value) before the node reads it.
-        shifts: what is added to tensors that the nodes write. Tensors are let go after the node
-        that reads them last.
+        shifts: what is added to tensors that the nodes write. seen: how nodes are run that see part
+        of their tensors. Tensors are let go after the node that reads them last.
         """
         live = dict(inputs)
         last = self._last_reads()
@@ -128,7 +141,7 @@ class Interpreter:
             values = [self._value(live, t.name) for t in node.inputs]
             if change is not None:
                 values = [v if v is None else change(node, i, v) for i, v in enumerate(values)]
-            out = self._computed(node, values)
+            out = self._computed(node, values, seen[node.name] if seen else None)
             named = zip((t.name for t in node.outputs), out, strict=False)
             live |= {name: value for name, value in named if name}
             for tensor in node.outputs:
@@ -144,16 +157,22 @@ class Interpreter:
         return live[name] if name in live else self.constants[name]
 
     def _computed(
-        self, node: Node, values: Sequence[torch.Tensor | None]
+        self, node: Node, values: Sequence[torch.Tensor | None], seen: Seen | None
     ) -> Sequence[torch.Tensor]:
         try:
-            out = OPS[node.op](call_of(node), *values)
+            if seen is None:
+                out = OPS[node.op](call_of(node), *values)
+            else:
+                out = seen.function(seen.call, *map(_taken, values, seen.cuts))
         except (RuntimeError, ValueError, TypeError, IndexError) as e:
             if isinstance(e, torch.OutOfMemoryError) or "not enough memory" in str(e):
                 raise MemoryError(str(e)) from e
             said = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise ModelError(f"finetune cannot run '{node.name}' ({node.op}): {said}") from e
-        return out if isinstance(out, tuple) else (out,)
+        several = out if isinstance(out, tuple) else (out,)
+        if seen is None:
+            return several
+        return [x[cut] if cut else x for x, cut in zip(several, seen.kept, strict=False)]
 
     def _last_reads(self) -> dict[int, list[str]]:
         """Place of a node -> the tensors that no later node reads and nobody keeps."""
@@ -163,6 +182,10 @@ class Interpreter:
             if name not in self.keep:
                 found.setdefault(place, []).append(name)
         return found
+
+
+def _taken(value: torch.Tensor | None, cut: Cut | None) -> torch.Tensor | None:
+    return value if value is None or cut is None else value[cut]
 
 
 def to_torch(values: Array, device: str = "cpu") -> torch.Tensor:

@@ -27,14 +27,17 @@ def pads_of(call: Call, sizes: Sequence[int], window: Sequence[int]) -> Pairs:
     if auto == "VALID":
         return [(0, 0)] * count
     found = []
-    for size, reach, stride in zip(sizes, _reach(call, window), _strides(call, count), strict=True):
+    for size, reach, stride in zip(
+        sizes, reach_of(call, window), strides_of(call, count), strict=True
+    ):
         total = max(0, (-(-size // stride) - 1) * stride + reach - size)
         small, large = total // 2, total - total // 2
         found.append((small, large) if auto == "SAME_UPPER" else (large, small))
     return found
 
 
-def _strides(call: Call, count: int) -> list[int]:
+def strides_of(call: Call, count: int) -> list[int]:
+    """The stride of each axis."""
     return [int(s) for s in call.get("strides") or [1] * count]
 
 
@@ -42,7 +45,7 @@ def _dilations(call: Call, count: int) -> list[int]:
     return [int(d) for d in call.get("dilations") or [1] * count]
 
 
-def _reach(call: Call, window: Sequence[int]) -> list[int]:
+def reach_of(call: Call, window: Sequence[int]) -> list[int]:
     """How far a dilated window reaches."""
     spread = zip(window, _dilations(call, len(window)), strict=True)
     return [(size - 1) * dilation + 1 for size, dilation in spread]
@@ -65,7 +68,7 @@ def conv(
     even = all(a == b for a, b in pads)
     function = (functional.conv1d, functional.conv2d, functional.conv3d)[count - 1]
     return function(
-        x if even else padded(x, pads), w, b, _strides(call, count),
+        x if even else padded(x, pads), w, b, strides_of(call, count),
         [a for a, _ in pads] if even else 0, _dilations(call, count), int(call.get("group", 1)),
     )  # fmt: skip
 
@@ -76,7 +79,7 @@ def conv_transpose(
     """A transposed convolution: what it writes without pads, cut by them."""
     window = w.shape[2:]
     count = len(window)
-    strides, reach = _strides(call, count), _reach(call, window)
+    strides, reach = strides_of(call, count), reach_of(call, window)
     further = [int(n) for n in call.get("output_padding") or [0] * count]
     function = (functional.conv_transpose1d, functional.conv_transpose2d,
                 functional.conv_transpose3d)[count - 1]  # fmt: skip
@@ -121,10 +124,10 @@ def _pooled_pads(call: Call, x: torch.Tensor) -> tuple[list[int], Pairs, Pairs]:
     """The window; the padding that the op declares; that which makes room for all windows too."""
     window = [int(n) for n in call.get("kernel_shape")]
     count = len(window)
-    pads, strides = pads_of(call, x.shape[2:], window), _strides(call, count)
+    pads, strides = pads_of(call, x.shape[2:], window), strides_of(call, count)
     room = []
     for size, (before, after), reach, stride in zip(
-        x.shape[2:], pads, _reach(call, window), strides, strict=True
+        x.shape[2:], pads, reach_of(call, window), strides, strict=True
     ):
         total = size + before + after - reach
         steps = total // stride
@@ -143,7 +146,7 @@ def max_pool(call: Call, x: torch.Tensor) -> torch.Tensor:
     function = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[count - 1]
     least = float("-inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
     return function(
-        padded(x, room, least), window, _strides(call, count), 0, _dilations(call, count)
+        padded(x, room, least), window, strides_of(call, count), 0, _dilations(call, count)
     )
 
 
@@ -165,10 +168,10 @@ def _window_mean(call: Call, x: torch.Tensor, window: Sequence[int]) -> torch.Te
         kernel = torch.full((1, 1, *window), 1 / prod(window), dtype=x.dtype, device=x.device)
         function = (functional.conv1d, functional.conv2d, functional.conv3d)[count - 1]
         flat = x.reshape(-1, 1, *x.shape[2:])
-        out = function(flat, kernel, None, _strides(call, count), 0, dilations)
+        out = function(flat, kernel, None, strides_of(call, count), 0, dilations)
         return out.reshape(*x.shape[:2], *out.shape[2:])
     pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[count - 1]
-    return pool(x, list(window), _strides(call, count))
+    return pool(x, list(window), strides_of(call, count))
 
 
 def layer_norm(

@@ -25,16 +25,17 @@ from onnxq.finetune.interpreter import Live
 from onnxq.finetune.learned import Group, Learned, Result, present
 from onnxq.finetune.quantizers import Rounding, pressure
 from onnxq.finetune.walk import Held
+from onnxq.finetune.windows import View, drawn_view
 from onnxq.model.graph import constant_of
 from onnxq.numerics import decibels
 from onnxq.passes.insert_qdq import InsertOptions, Weight
 from onnxq.recover.draft import Draft
 from onnxq.recover.sites import Site
+from onnxq.run.segments import Shapes
 
 RATE, SLOW = 5e-2, 1e-3  # of Adam: for roundings; for scales, ranges and biases
 PRESSURE = 300.0  # of all roundings together
 WARM, BETA = 0.2, (20.0, 2.0)  # share of the steps without pressure; its exponent from, to
-DROP = 0.5  # share of the values that are not quantized
 NO_GAIN = "comes no closer on the samples that judge"
 NO_NUMBER = "its loss became no number"
 CHECKS = 4  # looks of the judges, in the last half of the steps
@@ -43,13 +44,16 @@ CHECKS = 4  # looks of the judges, in the last half of the steps
 @dataclass(frozen=True)
 class Course:
     """How a block is learned: steps, samples a step, the seed of what is drawn, what is called
-    after a step, and how many samples memory has room for at once."""
+    after a step, and how many samples memory has room for at once.
+
+    shapes: of its tensors, where a step looks through a window; None where it looks at all."""
 
     steps: int
     batch: int
     seed: int
     tick: Callable[[], None]
     at_once: int = 1 << 20
+    shapes: Shapes | None = None
 
 
 @dataclass
@@ -131,7 +135,8 @@ def learn(
     Where the loss becomes no number the block stays as it was.
     """
     made = parameters(model, draft, options, fit)
-    few = course.at_once if batches_well(model, fit) else 1
+    alike = batches_well(model, fit)
+    few = course.at_once if alike else 1
     size = course.batch
     before = best = noise(model, judges, standing)
     kept: Learned | None = None
@@ -145,7 +150,8 @@ def learn(
             order += rng.permutation(len(fit)).tolist()
         chosen, order = [fit[i] for i in order[:size]], order[size:]
         parts = [chosen[i : i + few] for i in range(0, size, few)]
-        loss = step(parts, n / course.steps)
+        view = drawn_view(model.block.segment, course.shapes, rng) if alike else None
+        loss = step(parts, n / course.steps, view)
         if not math.isfinite(loss):
             stood = -decibels(before, 1.0)
             return Result(None, stood, stood, NO_NUMBER)
@@ -176,14 +182,16 @@ class Stepper:
         ]
         self.adam = torch.optim.Adam([g for g in groups if g["params"]])
 
-    def __call__(self, parts: Sequence[Sequence[Held]], done: float) -> float:
+    def __call__(
+        self, parts: Sequence[Sequence[Held]], done: float, view: View | None = None
+    ) -> float:
         """Take a step on some samples, part by part as they fit; the loss. done: share of the steps
-        that are taken."""
+        that are taken. view: what is looked at."""
         self.adam.zero_grad()
         total = 0.0
         count = sum(map(len, parts))
         for part in parts:
-            loss = self._loss(stacked(part)) * (len(part) / count)
+            loss = self._loss(part, view) * (len(part) / count)
             loss.backward()
             total += float(loss.detach())
         if done >= WARM and self.made.roundings:
@@ -194,28 +202,42 @@ class Stepper:
         self.adam.step()
         return total
 
-    def _loss(self, row: Held) -> torch.Tensor:
-        inputs = {n: row.rounded[n] for n in self.model.block.segment.inputs}
-        mixed = {n: self._dropped(x, row.exact[n]) for n, x in inputs.items()}
-        out = self.model.quantized(mixed, self.made.values(self.standing), self._dropped)
+    def _loss(self, rows: Sequence[Held], view: View | None) -> torch.Tensor:
+        names = self.model.block.segment.inputs
+        row = stacked([r.part(names, view) for r in rows])
+        mixed = {n: self._mixed(row.rounded[n], row.exact[n]) for n in names}
+        values = self.made.values(self.standing)
+        out = self.model.quantized(mixed, values, self._draw, view)
         assert row.out is not None
         errors = [
-            (out[n] - y).square().sum() / y.square().sum().clamp_min(1e-12)
+            (out[n] - y).square().sum() / self._power(n, rows, y)
             for n, y in row.out.items()
             if y.is_floating_point() and y.numel()
         ]
         return torch.stack(errors).sum() / self.unit
+
+    @staticmethod
+    def _power(name: str, rows: Sequence[Held], y: torch.Tensor) -> torch.Tensor:
+        """Of an output's values in the samples, as many as there are in `y`."""
+        whole = [row.out[name] for row in rows if row.out is not None]
+        total = torch.stack([x.square().sum() for x in whole]).sum().clamp_min(1e-12)
+        return total * (y.numel() / sum(x.numel() for x in whole))
 
     def _pressure(self, done: float) -> torch.Tensor:
         beta = BETA[1] + 0.5 * (BETA[0] - BETA[1]) * (1 + math.cos(math.pi * done))
         sums = [pressure(r.soft(), beta) for r in self.made.roundings.values()]
         return torch.stack(sums).sum() / self.count
 
-    def _dropped(self, quantized: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+    def _mixed(self, quantized: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
         if not quantized.is_floating_point() or quantized is exact:
             return quantized
-        keep = torch.rand(quantized.shape, generator=self.drawn, device=quantized.device)
-        return torch.where(keep < DROP, exact, quantized)
+        return torch.lerp(quantized, exact, self._draw(exact))
+
+    def _draw(self, x: torch.Tensor) -> torch.Tensor:
+        """1 for one value in two, else 0: a bit of each byte of random numbers."""
+        numbers = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+        bits = numbers.random_(generator=self.drawn).view(torch.uint8) & 1
+        return bits[: x.numel()].to(x.dtype).reshape(x.shape)
 
 
 def noise(model: BlockModel, rows: Sequence[Held], values: Values) -> float:

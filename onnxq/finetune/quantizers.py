@@ -13,6 +13,7 @@ Quantization" (2020).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,21 +27,61 @@ STRETCH, BELOW = 1.2, 0.1  # of the sigmoid, so that 0 and 1 are reached
 OFF = 0.2  # of a step: at most so far from its code a weight starts
 
 
-def whole(x: torch.Tensor) -> torch.Tensor:
-    """Rounded half to even; gradients pass."""
-    return x + (torch.round(x) - x).detach()
-
-
 def fake_quant(
-    x: torch.Tensor, scale: torch.Tensor, spec: QuantSpec, zero_point: int = 0
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    spec: QuantSpec,
+    zero_point: int = 0,
+    kept: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`numerics.quantize` and `dequantize` in one, with gradients for the scale as in LSQ."""
-    v = x / scale
+    """`numerics.quantize` and `dequantize` in one, with gradients for the scale as in LSQ.
+
+    scale: of all values. kept: 1 where a value stays as it is, else 0, as `x`.
+    """
     low, high = spec.row.qmin, spec.row.qmax
     if spec.dtype == "fp8":
-        v = torch.clamp(v, low, high)
-        return (v + (v.to(torch.float8_e4m3fn).to(v.dtype) - v).detach()) * scale
-    return (torch.clamp(whole(v) + zero_point, low, high) - zero_point) * scale
+        v = torch.clamp(x / scale, low, high)
+        out = (v + (v.to(torch.float8_e4m3fn).to(v.dtype) - v).detach()) * scale
+        return out if kept is None else torch.lerp(out, x, kept)
+    found: torch.Tensor = _Integers.apply(x, scale, kept, low - zero_point, high - zero_point)
+    return found
+
+
+class _Integers(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
+    """Values on a grid of whole numbers; written out, a step takes a third of the passes over the
+    values that the same by torch's own functions takes.
+
+        y = s q,   q = clip(round(x / s), low, high)
+        dy/dx = 1 within the clip, else 0      dy/ds = q - x / s within the clip, else q
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, scale: torch.Tensor, kept: torch.Tensor | None, low: int,
+        high: int,
+    ) -> torch.Tensor:  # fmt: skip
+        """y, and x where it is kept."""
+        v = x / scale
+        near = torch.round(v)
+        q = torch.clamp(near, low, high)
+        out = q * scale
+        if any(ctx.needs_input_grad):
+            within = (near == q).to(x.dtype)
+            ctx.shape = scale.shape
+            off = q.addcmul_(v, within, value=-1) if ctx.needs_input_grad[1] else None
+            if kept is not None:
+                within = within.lerp_(torch.ones_like(scale), kept)
+                off = None if off is None else off.mul_(1 - kept)
+            ctx.save_for_backward(within, off)
+        return out if kept is None else torch.lerp(out, x, kept)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override, unused-ignore]
+        """By x and by the scale."""
+        within, off = ctx.saved_tensors
+        by_x = grad * within if ctx.needs_input_grad[0] else None
+        by_scale = None if off is None else (grad * off).sum().reshape(ctx.shape)
+        return by_x, by_scale, None, None, None
 
 
 def sigmoid_at(h: Array) -> Array:

@@ -17,6 +17,7 @@ from onnxq.arrays import Samples
 from onnxq.finetune.block_model import BlockModel, Values
 from onnxq.finetune.interpreter import Live, to_torch
 from onnxq.finetune.learned import Learned
+from onnxq.finetune.windows import View
 from onnxq.recover.draft import Draft
 
 FEWEST = 8  # samples, however large they are
@@ -31,6 +32,14 @@ class Held:
     exact: Live = field(default_factory=dict)
     rounded: Live = field(default_factory=dict)
     out: Live | None = None
+
+    def part(self, names: Sequence[str], view: View | None) -> Held:
+        """Of the tensors `names` and what the block writes what is in a view; None: all."""
+        exact, rounded = ({n: live[n] for n in names} for live in (self.exact, self.rounded))
+        if view is None:
+            return Held(self.at, exact, rounded, self.out)
+        out = None if self.out is None else view.of(self.out)
+        return Held(self.at, view.of(exact), view.of(rounded), out)
 
 
 class Walk:

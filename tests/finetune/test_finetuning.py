@@ -14,11 +14,13 @@ from onnxq.calib.data import InputInfo, open_data  # noqa: E402
 from onnxq.calib.methods import Max  # noqa: E402
 from onnxq.calib.ranges import read_ranges  # noqa: E402
 from onnxq.errors import DataError, ModelError, OnnxqError  # noqa: E402
+from onnxq.finetune.block_model import BlockModel  # noqa: E402
 from onnxq.finetune.blocks import Block  # noqa: E402
-from onnxq.finetune.finetuning import Finetune, enough_memory, steps_of  # noqa: E402
+from onnxq.finetune.finetuning import Finetune, Run, enough_memory, steps_of  # noqa: E402
 from onnxq.finetune.learning import NO_NUMBER  # noqa: E402
 from onnxq.finetune.options import FinetuneOptions  # noqa: E402
 from onnxq.finetune.pupils import Pupils  # noqa: E402
+from onnxq.finetune.work import loads  # noqa: E402
 from onnxq.judge.verdict import sqnr  # noqa: E402
 from onnxq.passes.insert_qdq import InsertOptions  # noqa: E402
 from onnxq.passes.prepare import prepare  # noqa: E402
@@ -56,15 +58,16 @@ class Killed(Exception):
 def bench(graph_of, tmp_path):
     """`bench(body)`: the bench of a network at w4a8 with 48 samples, and a draft of it."""
 
-    def make(body=RESIDUAL, samples=48):
+    def make(body=RESIDUAL, samples=48, side=8):
         rng = np.random.default_rng(0)
         weights = {n: rng.normal(size=s).astype(np.float32) / np.float32(np.prod(s[1:]) / 2) ** 0.5
                    for n, s in SHAPES.items()}  # fmt: skip
-        graph = prepare(graph_of(body, weights))
+        graph = prepare(graph_of(body.replace("N,3,8,8", f"N,3,{side},{side}"), weights))
         options = PlanOptions(scheme="w4a8", weights="per-channel", min_channels=1)
         plan = tensorrt.plan(graph, options, "m")
-        np.save(tmp_path / "x.npy", rng.normal(size=(samples, 3, 8, 8)).astype(np.float32))
-        data = open_data(str(tmp_path / "x.npy"), {"x": InputInfo((1, 3, 8, 8), np.dtype("f4"))})
+        size = 3, side, side
+        np.save(tmp_path / "x.npy", rng.normal(size=(samples, *size)).astype(np.float32))
+        data = open_data(str(tmp_path / "x.npy"), {"x": InputInfo((1, *size), np.dtype("f4"))})
 
         def read(graph, stats):
             return read_ranges(stats, Max(), QuantSpec(), plan.tied)
@@ -94,6 +97,19 @@ def test_judges_find_a_learned_network_closer(bench):
     found = sqnr(Pupils(made).errors(better))
     assert found["y"] == pytest.approx(outcome.after["y"])
     assert sum(block["kept"] for block in outcome.facts["blocks"]) == len(outcome.gains) > 0
+
+
+def test_large_maps_are_learned_from_through_windows(bench):
+    made, draft = bench(samples=12, side=56)
+    run = Run(Finetune(FEW), made, draft)
+    models = [BlockModel.of(b, made.plan, draft, made.insert, "cpu") for b in run.blocks]
+    first = {"x": torch.from_numpy(made.data.sample(0)["x"])}
+    seen = [load.shapes is not None for load in loads(models, first)]
+    assert seen[0]
+    assert not seen[-1]  # it writes a vector
+    better, outcome = Finetune(FEW, threads=1)(made, draft)
+    assert better.codes
+    assert outcome.after["y"] > outcome.before["y"]
 
 
 def test_the_same_seed_gives_the_same_bits_in_any_order_of_the_samples(bench):
