@@ -15,7 +15,8 @@ KINDS = {"OnnxqError", "ModelError", "DataError", "PlanError", "WorkerError", "R
          "UsageError", "BadParameter"}  # fmt: skip
 AREAS = {  # heading -> where its errors are made; the longest of all that fit counts
     "The model": ("model", "files", "passes", "run/segments", "numerics", "pipeline", "api"),
-    "Calibration data": ("calib/data", "run/program"),
+    "Calibration data": ("calib/data", "calib/opening", "calib/sequences", "calib/visited",
+                         "model/feedback", "pipeline/feeding", "run/program"),
     "Statistics and ranges": ("calib",),
     "Patterns, plans and options": ("model/patterns", "option", "plan", "spec", "schemes",
                                     "targets", "pipeline/config"),

@@ -23,7 +23,7 @@ from onnxq_cli.paths import Named, OutFile, beside, note_read
 RUNS_CODE = ("ort_extension", "ort_library", "dask")
 MAY_RUN_CODE = ("calib", "metric")
 WRITES = ("cache", "folder")
-SAMPLES = ("preprocess", "samples", "seed", "allow_nonfinite")
+SAMPLES = ("preprocess", "samples", "seed", "allow_nonfinite", "feedback")
 RUNNING = ("provider", "ort_library", "ort_extension")
 
 

@@ -94,6 +94,7 @@ def command(**options: Any) -> int:
         )
         told = (model, out, calib, config)
         plain = config.io == "keep" and result.record.agreement["session"] == "plain"
+        plain = plain and "feedback" not in result.record.data  # Polygraphy feeds nothing back
         repeat = lines(*told, result.agreement) if plain else None
         result = result.told(repeat, following(*told, result.verdict))
         result = _write(result, out, config, options)

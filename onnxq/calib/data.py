@@ -7,51 +7,27 @@ gets B samples at a time, in order; what is left over is dropped, and said so.
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from onnxq.arrays import Array, Samples
-from onnxq.calib.data_sources import Record, Rows, Source, open_source
+from onnxq.calib.data_sources import Rows, Source
 from onnxq.calib.facts import Facts, facts_of
 from onnxq.calib.fitting import InputInfo as InputInfo
 from onnxq.calib.fitting import fit, fitted
-from onnxq.calib.images import image_paths, open_images
-from onnxq.calib.in_memory import WHERE, in_memory
-from onnxq.calib.preprocess import PRESETS, Preprocess
+from onnxq.calib.opening import as_several, open_each
+from onnxq.calib.preprocess import Preprocess
 from onnxq.calib.stats import NO_DATA, add_digests, sample_digest
+from onnxq.calib.visited import Visited
 from onnxq.errors import DataError
 
 log = logging.getLogger(__name__)
 
-RANDOM_SAMPLES = 16
 TOGETHER, MOST = 1 << 20, 4096  # bytes and number of small samples that are read at once
 READERS = 2  # threads that look at samples
-
-
-@dataclass(frozen=True)
-class Random:
-    """Seeded noise: normal floats, zeros and ones for integers; an axis of unknown length is 1
-    if it is the first."""
-
-    inputs: Mapping[str, InputInfo]
-    samples: int
-    seed: int
-    stacked = False
-
-    def __len__(self) -> int:
-        return self.samples
-
-    def record(self, i: int) -> Record:
-        rng = np.random.default_rng([self.seed, i])
-        return {name: _noise(rng, name, info) for name, info in self.inputs.items()}
-
-    def where(self, i: int) -> str:
-        return "random data"
 
 
 @dataclass(frozen=True)
@@ -169,6 +145,27 @@ class Dataset:
             return id(source), k
         return tuple((id(s), k) for s, k in self.rows[i * self.batch : (i + 1) * self.batch])
 
+    @property
+    def visited(self) -> Visited | None:
+        """The sequences that the samples are of, with the states that a model brings to them."""
+        source = self.rows[0][0] if self.rows else None
+        return source if isinstance(source, Visited) else None
+
+    @property
+    def feedback(self) -> Mapping[str, str]:
+        """Output -> the input of the next sample that it becomes."""
+        return {} if self.visited is None else self.visited.model.feedback
+
+    def begins(self, i: int) -> bool:
+        """Whether sample i begins a sequence."""
+        return self.visited is not None and self.visited.steps[self.rows[i][1]].begins is not None
+
+    def follows(self, i: int) -> bool:
+        """Whether sample i comes right behind sample i - 1 in a sequence."""
+        if self.visited is None or i == 0 or self.begins(i):
+            return False
+        return self.rows[i][1] == self.rows[i - 1][1] + 1
+
     def shapes(self) -> Iterator[Mapping[str, tuple[int, ...]]]:
         """The inputs' shapes in each sample; in the first alone if the model has no others."""
         free = any(info.shape is None or None in info.shape for info in self.inputs.values())
@@ -194,6 +191,31 @@ class Dataset:
             return self.select(_spread(samples, len(self)))
         drawn = np.random.default_rng(seed).choice(len(self), samples, replace=False)
         return self.select(sorted(drawn.tolist()))
+
+    def sequences(self) -> list[list[int]]:
+        """The samples of each sequence, or of what is left of it; alone, where nothing is fed
+        back."""
+        found: list[list[int]] = []
+        for i in range(len(self)):
+            if self.follows(i):
+                found[-1].append(i)
+            else:
+                found.append([i])
+        return found
+
+    def beginnings(self, samples: int, seed: int | None = None) -> Dataset:
+        """`samples` of the samples as whole sequences, the last of which ends early: as few as hold
+        them, evenly spread, or drawn with `seed`. Without sequences as `subset`."""
+        if self.visited is None or not 1 <= samples <= len(self):
+            return self.subset(samples, seed)
+        every = self.sequences()
+        order = np.random.default_rng(seed).permutation(len(every)).tolist()
+        for number in range(1, len(every) + 1):
+            chosen = order[:number] if seed is not None else _spread(number, len(every))
+            found = [i for k in sorted(chosen) for i in every[k]]
+            if len(found) >= samples:
+                break
+        return self.select(found[:samples])
 
     def split(self, holdout: int) -> tuple[Dataset, Dataset]:
         """(the rest, `holdout` samples evenly spread): for fitting and for judging."""
@@ -228,7 +250,7 @@ def open_data(
     how many 'random' samples are drawn. `preprocess` makes images inputs.
     Raises DataError for data that is missing, empty, unreadable or does not fit.
     """
-    given = _several(sources)
+    given = as_several(sources)
     opened = Opened(given, open_each(given, inputs, limit, seed, preprocess), limit, seed,
                     preprocess)  # fmt: skip
     rows = [(source, i) for source in opened.sources for i in range(len(source))]
@@ -247,70 +269,6 @@ def open_data(
     return Dataset(inputs, rows[: len(rows) - left], batch, opened)
 
 
-def open_each(
-    given: Sequence[object],
-    inputs: Mapping[str, InputInfo],
-    limit: int | None,
-    seed: int,
-    preprocess: Preprocess | None = None,
-) -> list[Source]:
-    """The source of each thing that is given; raises DataError as `open_data`."""
-    found: list[Source] = []
-    for each in given:
-        if not isinstance(each, str | Path):
-            found.append(in_memory(each, {n: i.shape for n, i in inputs.items()}, limit))
-        elif str(each) == "random":
-            found.append(Random(inputs, limit or RANDOM_SAMPLES, seed))
-        elif preprocess is not None:
-            found.append(_images(str(each), inputs, preprocess))
-        else:
-            found.append(_named(str(each), inputs, limit))
-        if not len(found[-1]):
-            raise DataError(f"{_called(each)} holds no samples; give at least one")
-    return found
-
-
-def _several(sources: object) -> list[object]:
-    """What is given, one by one: a list of texts and paths is several, any other is one."""
-    if isinstance(sources, list | tuple) and all(isinstance(s, str | Path) for s in sources):
-        return list(sources)
-    return [sources]
-
-
-def _called(given: object) -> str:
-    return f"'{given}'" if isinstance(given, str | Path) else WHERE
-
-
-def _images(text: str, inputs: Mapping[str, InputInfo], preprocess: Preprocess) -> Source:
-    if len(inputs) != 1:
-        listed = ", ".join(f"'{name}'" for name in inputs)
-        raise DataError(f"images are data for a model with one input, this one has {len(inputs)}: "
-                        f"{listed}; give arrays by input name, .npz")  # fmt: skip
-    ((name, info),) = inputs.items()
-    return open_images(text, preprocess, name, info.shape, info.dtype)
-
-
-def _named(text: str, inputs: Mapping[str, InputInfo], limit: int | None) -> Source:
-    """The source that a text names; where that are images, the error that says what is missing."""
-    try:
-        return open_source(text, list(inputs), limit)
-    except DataError:
-        if not (image := _first_image(text)):
-            raise
-    raise DataError(
-        f"'{text}' names images, such as '{image.name}'; say how the model takes them: "
-        f"--calib {shlex.quote(text)} --preprocess {' or '.join(PRESETS)}, or a YAML file"
-    )
-
-
-def _first_image(text: str) -> Path | None:
-    """The first image that a text names, None where it names none."""
-    try:
-        return next(image_paths(text), None)
-    except DataError:
-        return None
-
-
 def _records_a_sample(row: tuple[Source, int], inputs: Mapping[str, InputInfo]) -> int:
     """The model's fixed batch, or 1 where records are whole batches or the batch is free."""
     first = {info.shape[0] if info.shape else None for info in inputs.values()}
@@ -322,18 +280,6 @@ def _records_a_sample(row: tuple[Source, int], inputs: Mapping[str, InputInfo]) 
     except DataError:
         return batch
     return 1
-
-
-def _noise(rng: np.random.Generator, name: str, info: InputInfo) -> Array:
-    shape = tuple(1 if n is None and k == 0 else n for k, n in enumerate(info.shape or (0, None)))
-    if None in shape:
-        raise DataError(
-            f"random data for input '{name}', {info}, needs its lengths; fix them in the model or "
-            "give real data"
-        )
-    if info.dtype.kind == "f":
-        return rng.standard_normal(shape).astype(info.dtype)  # type: ignore[arg-type]
-    return rng.integers(0, 2, shape).astype(info.dtype)  # type: ignore[arg-type]
 
 
 def _spread(n: int, length: int) -> list[int]:

@@ -30,7 +30,7 @@ def examine(dataset: Dataset, masks: Collection[str] = ()) -> Findings:
     for i, facts in enumerate(dataset.facts()):
         if not all(name in masks and name in facts.masked for name in facts.nonfinite):
             nonfinite.append(i)
-        elif facts.constant:
+        elif facts.constant and not dataset.begins(i):  # many a first state is all zeros
             constant.append(i)
         if first.setdefault(facts.digest, i) != i:
             duplicate.append(i)

@@ -15,6 +15,7 @@ import threading
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -168,6 +169,15 @@ def refuse_scalar(x: Array, where: str) -> None:
     """Raises DataError for an array without a sample axis."""
     if x.ndim == 0:
         raise DataError(f"{where} is a single number; the first axis is the sample axis")
+
+
+def by_sequence(
+    arrays: Mapping[str, Array], fed: Collection[str]
+) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+    """(the arrays with a row a sample, those of inputs that are fed back that have others)."""
+    lengths = {len(x) for name, x in arrays.items() if name not in fed}
+    firsts = {n: x for n, x in arrays.items() if lengths and n in fed and len(x) not in lengths}
+    return {n: x for n, x in arrays.items() if n not in firsts}, firsts
 
 
 def _refuse_more_than_an_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:

@@ -13,8 +13,8 @@ import io
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 from onnxq.arrays import Array
 from onnxq.calib.data_numpy import (
     UNREADABLE,
+    by_sequence,
     is_archive,
     map_npy,
     map_npz,
@@ -39,6 +40,7 @@ from onnxq.imports import attribute_of, users_code
 from onnxq.json_text import from_json
 
 Record = Mapping[str, Array]
+RESET = "reset"  # the entry that is 1 where a sequence begins
 
 
 class Source(Protocol):
@@ -53,11 +55,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """Row i of stacked arrays, with a leading axis of 1. `keep` holds temporary files alive."""
+    """Row i of stacked arrays, with a leading axis of 1. `keep` holds temporary files alive.
+
+    firsts: of inputs that are fed back, a row for each sequence."""
 
     path: Path
     arrays: Mapping[str, Array]
     keep: object = None
+    firsts: Mapping[str, Array] = field(default_factory=dict)
     stacked = True
 
     def __len__(self) -> int:
@@ -103,13 +108,16 @@ class Feeds:
         return f"{self.origin} record {i}" if self.origin else f"'{self.paths[i]}'"
 
 
-def open_source(text: str, names: Sequence[str], limit: int | None) -> Source:
-    """The source that `text` names, for a model with inputs `names`; raises DataError."""
+def open_source(
+    text: str, names: Sequence[str], limit: int | None, fed: Collection[str] = ()
+) -> Source:
+    """The source that `text` names, for a model with inputs `names`, of which `fed` are fed back;
+    raises DataError."""
     path = Path(text)
     if path.is_dir():
-        return _open_folder(path, names)
+        return _open_folder(path, names, fed)
     if path.is_file():
-        return _open_file(path, names, limit)
+        return _open_file(path, names, limit, fed)
     if re.fullmatch(r"[\w.]+:\w+", text):
         return _call(text, limit)
     raise DataError(
@@ -140,19 +148,20 @@ def spool(feeds: Iterable[Record], where: str) -> Feeds:
     return Feeds(paths, read_npz, folder, where)
 
 
-def _open_file(path: Path, names: Sequence[str], limit: int | None) -> Source:
+def _open_file(path: Path, names: Sequence[str], limit: int | None, fed: Collection[str]) -> Source:
     if path.stat().st_size == 0:
         raise DataError(f"'{path}' is empty; write it again")
     if path.suffix in (".npy", ".npz") and is_archive(path):
-        return _rows(path, *map_npz(path))
+        return _rows(path, *map_npz(path), fed)
     if path.suffix in (".npy", ".npz"):
-        if len(names) != 1:
-            listed = ", ".join(f"'{n}'" for n in names)
+        free = [name for name in names if name not in fed]
+        if len(free) != 1:
+            listed = ", ".join(f"'{n}'" for n in free)
             raise DataError(
-                f"'{path}' is for a model with one input, this one has {len(names)}: {listed}; "
+                f"'{path}' is for a model with one input, this one has {len(free)}: {listed}; "
                 "give an .npz or a folder with an array for each"
             )
-        return Rows(path, {names[0]: map_npy(path)})
+        return Rows(path, {free[0]: map_npy(path)})
     if path.suffix == ".json":
         feeds = _read_json(path)
         return spool(islice(feeds, limit), f"'{path}'")
@@ -162,7 +171,7 @@ def _open_file(path: Path, names: Sequence[str], limit: int | None) -> Source:
     )
 
 
-def _open_folder(path: Path, names: Sequence[str]) -> Source:
+def _open_folder(path: Path, names: Sequence[str], fed: Collection[str]) -> Source:
     if sets := _sorted(path.glob("test_data_set_*")):
         return Feeds(sets, lambda folder: _read_test_data_set(folder, names))
     if (path / "input_0.pb").is_file():
@@ -179,25 +188,27 @@ def _open_folder(path: Path, names: Sequence[str]) -> Source:
         return Feeds(found[".npz"], read_npz)
     if found[".json"]:
         return Feeds(found[".json"], _read_one_json)
-    if len(names) == 1 and not any(f.stem == names[0].replace("/", "_") for f in found[".npy"]):
-        return Feeds(found[".npy"], lambda file: {names[0]: map_npy(file)})  # a sample a file
+    free = [name for name in names if name not in fed]
+    if len(free) == 1 and not any(f.stem == free[0].replace("/", "_") for f in found[".npy"]):
+        return Feeds(found[".npy"], lambda file: {free[0]: map_npy(file)})  # a sample a file
     stem_of = {name.replace("/", "_"): name for name in names}  # '/' cannot be in a file name
     arrays = {stem_of.get(file.stem, file.stem): map_npy(file) for file in found[".npy"]}
-    return _rows(path, arrays)
+    return _rows(path, arrays, None, fed)
 
 
-def _rows(path: Path, arrays: Mapping[str, Array], keep: object = None) -> Rows:
+def _rows(path: Path, arrays: Mapping[str, Array], keep: object, fed: Collection[str]) -> Rows:
     if not arrays:
         raise DataError(f"'{path}' holds no arrays; write one for each input of the model")
     for name, x in arrays.items():
         refuse_scalar(x, f"'{path}', '{name}'")
+    arrays, firsts = by_sequence(arrays, fed)
     if len({len(x) for x in arrays.values()}) > 1:
         lengths = ", ".join(f"'{name}' {len(x)}" for name, x in arrays.items())
         raise DataError(
             f"'{path}' holds different numbers of samples by input: {lengths}; "
             "the first axis is the sample axis and must agree"
         )
-    return Rows(path, arrays, keep)
+    return Rows(path, arrays, keep, firsts)
 
 
 def _read_test_data_set(folder: Path, names: Sequence[str]) -> Record:

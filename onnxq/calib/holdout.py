@@ -32,13 +32,24 @@ def held_out(dataset: Dataset, count: int | None) -> tuple[Dataset, Dataset]:
     count = USUAL if count is None else count
     if count <= 0:
         return dataset, dataset.select([])
-    order = content_order(dataset)
-    spared = min(count, len(dataset) // SHARE)
-    if not spared:
-        return dataset, dataset.select(order[:count])
-    chosen = set(order[:spared])
-    rest = [i for i in range(len(dataset)) if i not in chosen]
-    return dataset.select(rest), dataset.select(sorted(chosen))
+    chosen = spared(dataset, count, len(dataset) // SHARE)
+    if not chosen:
+        judges = [i for unit in by_content(dataset) for i in unit]
+        return dataset, dataset.select(judges[:count])
+    kept = set(range(len(dataset))).difference(chosen)
+    return dataset.select(sorted(kept)), dataset.select(sorted(chosen[:count]))
+
+
+def spared(dataset: Dataset, count: int, most: int) -> list[int]:
+    """The numbers of `count` samples, by what they hold, or of as many as `most` allows: of whole
+    sequences, which may be some more, none that is longer than what `most` leaves."""
+    chosen: list[int] = []
+    for unit in by_content(dataset):
+        if len(chosen) >= min(count, most):
+            break
+        if len(chosen) + len(unit) <= most:
+            chosen += unit
+    return chosen
 
 
 def affordable(graph: Graph, dataset: Dataset) -> int:
@@ -47,7 +58,7 @@ def affordable(graph: Graph, dataset: Dataset) -> int:
 
     Counted, not timed: the same on every machine, and in any order of the data.
     """
-    many = min(len(dataset) // RICH, MOST)
+    many = min(len(dataset) if dataset.feedback else len(dataset) // RICH, MOST)
     if many <= USUAL:
         return USUAL
     alike = {id(shapes): shapes for shapes in dataset.shapes()}  # of samples read together
@@ -66,3 +77,10 @@ def content_order(dataset: Dataset) -> list[int]:
     words = np.frombuffer(keys, ">u8").reshape(-1, KEY)
     order: list[int] = np.lexsort(words.T[::-1]).tolist()  # equal ones stay as they lie
     return order
+
+
+def by_content(dataset: Dataset) -> list[list[int]]:
+    """The numbers of the samples of each sequence, in such an order; of samples that follow no
+    other each alone."""
+    place = {i: k for k, i in enumerate(content_order(dataset))}
+    return sorted(dataset.sequences(), key=lambda unit: [place[i] for i in unit])

@@ -11,15 +11,16 @@ for a model that takes one at a time is split. A generator is read once, into te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from onnxq.arrays import Array
-from onnxq.calib.data_sources import Record, Source, as_array, spool
+from onnxq.calib.data_numpy import by_sequence
+from onnxq.calib.data_sources import RESET, Record, Source, as_array, spool
 from onnxq.errors import DataError
 from onnxq.imports import users_code
 
@@ -30,9 +31,11 @@ Shapes = Mapping[str, tuple[int | None, ...] | None]
 
 @dataclass(frozen=True)
 class InHand:
-    """Row i of stacked arrays, with a leading axis of 1."""
+    """Row i of stacked arrays, with a leading axis of 1. firsts: of inputs that are fed back, a row
+    for each sequence."""
 
     arrays: Mapping[str, Array]
+    firsts: Mapping[str, Array] = field(default_factory=dict)
     stacked = True
 
     def __len__(self) -> int:
@@ -45,22 +48,23 @@ class InHand:
         return WHERE
 
 
-def in_memory(data: object, inputs: Shapes, limit: int | None) -> Source:
+def in_memory(data: object, inputs: Shapes, limit: int | None, fed: Collection[str] = ()) -> Source:
     """The source that `data` is, for a model with these inputs; raises DataError.
 
-    limit: how many feeds of an iterable are read.
+    limit: how many feeds of an iterable are read. fed: further inputs, which are fed back.
     """
     names = list(inputs)
     if isinstance(data, Mapping):
-        return _stacked({str(name): as_array(x, _named(name)) for name, x in data.items()})
+        return _stacked({str(name): as_array(x, _named(name)) for name, x in data.items()}, fed)
     if is_array(data):
-        return _stacked({_only(names): as_array(data, WHERE)})
+        return _stacked({_only(names): as_array(data, WHERE)}, fed)
     if not isinstance(data, Iterable):
         raise DataError(
             f"calibration data is a path, an array, a mapping of arrays or an iterable of feeds, "
             f"not {type(data).__name__}"
         )
-    return spool(_split(islice(_feeds(data, names), limit), inputs), WHERE)
+    more = (*fed, RESET) if fed else ()
+    return spool(_split(islice(_feeds(data, names, more), limit), inputs), WHERE)
 
 
 def is_array(value: object) -> bool:
@@ -68,16 +72,17 @@ def is_array(value: object) -> bool:
     return isinstance(value, np.ndarray) or hasattr(value, "__array__")
 
 
-def _stacked(arrays: Mapping[str, Array]) -> InHand:
+def _stacked(arrays: Mapping[str, Array], fed: Collection[str]) -> InHand:
     if not arrays:
         raise DataError(f"{WHERE} holds no arrays; give one for each input of the model")
     for name, x in arrays.items():
         if not x.ndim:
             raise DataError(f"{_named(name)} is a single value; the first axis is the sample axis")
+    arrays, firsts = by_sequence(arrays, fed)
     if len({len(x) for x in arrays.values()}) > 1:
         lengths = ", ".join(f"'{name}' {len(x)}" for name, x in arrays.items())
         raise DataError(f"{WHERE} holds different numbers of samples by input: {lengths}")
-    return InHand(arrays)
+    return InHand(arrays, firsts)
 
 
 def _named(name: object) -> str:
@@ -94,18 +99,18 @@ def _only(names: Sequence[str]) -> str:
     return names[0]
 
 
-def _feeds(data: Iterable[Any], names: Sequence[str]) -> Iterator[Record]:
-    """What the iterable yields, as mappings by input name."""
+def _feeds(data: Iterable[Any], names: Sequence[str], more: Sequence[str]) -> Iterator[Record]:
+    """What the iterable yields, as mappings by input name; `more` may be in them."""
     with users_code(f"{WHERE} failed", DataError):
         for i, item in enumerate(data):
-            yield _feed(item, names, i)
+            yield _feed(item, names, more, i)
 
 
-def _feed(item: Any, names: Sequence[str], i: int) -> Record:
+def _feed(item: Any, names: Sequence[str], more: Sequence[str], i: int) -> Record:
     if isinstance(item, Mapping):
         # A batch of a DataLoader has labels too: what is no input is left out if all inputs are in.
-        known = {name: item[name] for name in names if name in item}
-        return known if len(known) == len(names) else item
+        known = {name: item[name] for name in (*names, *more) if name in item}
+        return known if len(names) <= len(known.keys() & {*names}) else item
     if is_array(item):
         return {_only(names): item}
     if isinstance(item, Sequence) and not isinstance(item, (str, bytes)):
@@ -125,6 +130,10 @@ def _split(feeds: Iterable[Record], inputs: Shapes) -> Iterator[Record]:
         arrays = {name: as_array(x, f"{WHERE}, record {i}, '{name}'") for name, x in feed.items()}
         batches = {len(x) for name, x in arrays.items() if x.ndim and x.ndim == ranks.get(name)}
         if len(ranks) == len(inputs) and len(batches) == 1 and (rows := batches.pop()) > 1:
-            yield from ({name: x[k : k + 1] for name, x in arrays.items()} for k in range(rows))
+            each = {name for name, x in arrays.items() if x.ndim and len(x) == rows}
+            for k in range(rows):  # what is not one a row is of the first
+                first = arrays.items() if k == 0 else ()
+                once = {name: x for name, x in first if name not in each}
+                yield {name: arrays[name][k : k + 1] for name in each} | once
         else:
             yield arrays

@@ -14,6 +14,7 @@ from onnxq.arrays import Array, Sample
 from onnxq.judge.agreement import Agreement as Agreement
 from onnxq.judge.agreement import agreement as agreement
 from onnxq.judge.agreement import table_of
+from onnxq.judge.along import Along, Course
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
 from onnxq.judge.parts import Part, by_output
 from onnxq.run.over import stream, to_stream
@@ -58,7 +59,8 @@ class Agreements(Mapping[str, Agreement]):
 
     exact: the other outputs, which are compared by equality. left_out: output -> why it was not
     compared. samples: how many there were. parts: what the outputs are judged by: their parts by
-    name, an output that has none by its own; empty where nobody said what the parts are.
+    name, an output that has none by its own; empty where nobody said what the parts are. along: of
+    what is judged, how it changes along sequences; empty without any.
     """
 
     floats: Mapping[str, Agreement] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Agreements(Mapping[str, Agreement]):
     left_out: Mapping[str, str] = field(default_factory=dict)
     samples: int = 0
     parts: Mapping[str, Agreement] = field(default_factory=dict)
+    along: Mapping[str, Along] = field(default_factory=dict)
 
     @property
     def judged(self) -> Mapping[str, Agreement]:
@@ -96,13 +99,19 @@ class Agreements(Mapping[str, Agreement]):
 
     def lines(self) -> list[str]:
         """What to say beside the table: of the other outputs, and what was not compared."""
-        lines = [*self.equal_lines(), *self.notes()]
+        lines = [*self.equal_lines(), *self.along_lines(), *self.notes()]
         return lines if self or self.exact else ["no output was compared", *lines]
 
     def equal_lines(self) -> Iterator[str]:
         """A line for each output that is compared by equality."""
         for name, e in self.exact.items():
             yield f"output '{name}': {100 * e.share:.2f}% of {e.count} values are equal"
+
+    def along_lines(self) -> Iterator[str]:
+        """A line for how the figure of the worst part changes along sequences, where there are
+        any."""
+        if self.headline is not None and self.headline.part in self.along:
+            yield self.along[self.headline.part].line(self.headline.part)
 
     def notes(self) -> Iterator[str]:
         """A line for whatever the figures leave out or cannot say."""
@@ -167,7 +176,7 @@ class Reference:
         parts: Sequence[Part] = (),
     ) -> Reference:
         """The reference that `model` is; `declared` None for the shapes that it declares."""
-        run = to_stream(_made(model), runtime)
+        run = to_stream(_made(model), runtime, samples=samples)
         if declared is None:
             declared = {o.name: o.shape or () for o in run.session.get_outputs()}
         found = list(stream(run, samples, tick))
@@ -190,21 +199,26 @@ class Reference:
         floats: dict[str, Agreement] = {}
         exact: dict[str, Equality] = {}
         parts: dict[Part, Agreement] = {}
-        of = by_output(self.parts)
+        of, course = by_output(self.parts), Course(self.samples)
         found = outputs(quantized, self.samples, tick, runtime)
         for k, (a, b) in enumerate(zip(self.outputs, found, strict=True)):
+            course.at(k)
             for name, x, y in sorted_out.pairs(a, b):
                 if is_float(x):
                     whole = agreement(x, y)
                     floats[name] = floats.get(name, Agreement()) + whole
+                    if not self.parts:
+                        course.add(name, whole)
                     for part in of.get(name, ()):
                         one = whole if part.is_whole else _of_part(part, x, y)
                         parts[part] = parts.get(part, Agreement()) + one
+                        course.add(part.name, one)
                 else:
                     exact[name] = exact.get(name, Equality()) + equality(x, y)
             if k + 1 == len(self.outputs):
                 sorted_out.check()
-            yield agreements(floats, exact, sorted_out.left_out, k + 1, parts)
+            so_far = agreements(floats, exact, sorted_out.left_out, k + 1, parts)
+            yield replace(so_far, along=course.found())
         if not self.outputs:
             yield agreements({}, {}, {}, 0)
 

@@ -13,6 +13,7 @@ from onnxq.calib.methods import Auto, parse_method
 from onnxq.calib.preprocess import preprocess_of
 from onnxq.errors import PlanError
 from onnxq.files import write_text
+from onnxq.model.feedback import parse_feedback
 from onnxq.option import Said, option, settle
 from onnxq.passes.fix_inputs import fixed
 from onnxq.recover.choice import ALGORITHMS, parse
@@ -82,6 +83,11 @@ class Config:
         (), "Take an input for a constant, such as sr=16000: the branches of an If that it chooses "
         "become part of the graph. Repeatable.", "Placement", "NAME=VALUE",
     )  # fmt: skip
+    feedback: tuple[str, ...] = option(
+        (), "An output is the next sample's input, such as state_out=state: the data are sequences "
+        "(docs/data.md). none: what the model remembers is not fed back. Repeatable.",
+        "Calibration", "OUT=IN",
+    )  # fmt: skip
     requantize: bool = option(False, "Take the Q/DQ out of MODEL first.", "Placement")
     allow_nonfinite: bool = option(False, "Drop samples that hold NaN or Inf.", "Calibration")
     external_data: bool = option(False, "Weights in a file beside the model.", "Output")
@@ -109,6 +115,7 @@ class Config:
         object.__setattr__(self, "placement", placement)  # some rules look at the type around them
         parse(self.recover)
         fixed(self.fix)
+        parse_feedback(self.feedback)
         if self.preprocess is not None:
             preprocess_of(self.preprocess)
         if self.max_memory < 1:

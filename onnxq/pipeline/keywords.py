@@ -30,6 +30,7 @@ class Keywords(TypedDict, total=False):
     workers: int
     check_samples: int | None
     fix: Several
+    feedback: Several
     requantize: bool
     allow_nonfinite: bool
     external_data: bool

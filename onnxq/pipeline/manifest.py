@@ -11,7 +11,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from onnxq.files import write_text
 from onnxq.json_text import plain
 from onnxq.judge.accuracy import Agreement, Agreements
 from onnxq.judge.grade import Verdict
+from onnxq.model.feedback import FED
 from onnxq.model.graph import Graph, constant_of, within
 from onnxq.model.input_shapes import SEEN, InputShape, documented
 from onnxq.model.model_file import ModelFile
@@ -111,7 +112,7 @@ class Remarks:
     empty for samples held out of everything. shapes: of the inputs in the data.
     unrounded: agreement of the parts where TensorRT has another. trouble: why a plain session
     cannot run the model, else empty. seconds: per stage.
-    timing: of both models, for ONNX Runtime.
+    timing: of both models, for ONNX Runtime. feedback: output -> the input that it becomes.
     """
 
     notes: list[str]
@@ -126,6 +127,7 @@ class Remarks:
     trouble: str
     seconds: Mapping[str, float]
     timing: Mapping[str, float] | None = None
+    feedback: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def samples_of(agreement: Mapping[str, Any]) -> str:
 def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) -> Manifest:
     """The manifest of a run, before its output is written."""
     plan, stats, headline = values.plan, values.stats, values.agreement.headline
+    along = {name: a.as_dict() for name, a in values.agreement.along.items()}
     return Manifest(
         versions=versions(),
         config=config.flat(),
@@ -198,6 +201,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
             "samples": stats.samples,
             **_preprocess(config),
             "shapes": documented(remarks.shapes),
+            **({"feedback": dict(remarks.feedback)} if remarks.feedback else {}),
         },
         nodes=node_counts(values.graph, plan),
         agreement={
@@ -207,6 +211,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
             "parts": {name: a.with_spread() for name, a in values.agreement.judged.items()},
             "outputs": {name: a.as_dict() for name, a in values.agreement.items()},
             "exact": {name: e.as_dict() for name, e in values.agreement.exact.items()},
+            **({"along": along} if along else {}),
             "left_out": dict(values.agreement.left_out),
             "session": remarks.trouble or "plain",
             "unrounded": {name: a.as_dict() for name, a in remarks.unrounded.items()},
@@ -246,6 +251,7 @@ def digest(manifest: Manifest) -> dict[str, str]:
         "onnxq.quantized_nodes": str(sum(nodes["quantized"].values())),
         "onnxq.float_nodes": str(sum(nodes["float"].values())),
         SEEN: json.dumps(manifest.data["shapes"]),
+        **({FED: json.dumps(fed)} if (fed := manifest.data.get("feedback")) else {}),
         "onnxq.manifest_sha256": hash_of(manifest.document(), TIMES),
     }
 

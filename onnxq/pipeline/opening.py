@@ -7,7 +7,7 @@ and compares a digest of the graph; samples are read from the same paths, and a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,9 +16,12 @@ import numpy as np
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxq.arrays import Array
-from onnxq.calib.data import Dataset, InputInfo, open_each
+from onnxq.calib.data import Dataset, InputInfo
+from onnxq.calib.data_sources import Source as Records
+from onnxq.calib.opening import open_each
 from onnxq.calib.preprocess import Preprocess
 from onnxq.calib.stats import sample_digest
+from onnxq.calib.visited import Step, Visited
 from onnxq.cluster import kept
 from onnxq.errors import DataError, ModelError
 from onnxq.model import graph as graphs
@@ -27,8 +30,10 @@ from onnxq.model.graph import Graph, Tensor
 from onnxq.passes.weightless import weightless
 from onnxq.pipeline import source as sources
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.feeding import remembering
 from onnxq.pipeline.source import Source
 from onnxq.plan import Plan
+from onnxq.run.runtime import Runtime
 
 T = TypeVar("T", str, str | None)
 
@@ -85,12 +90,44 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class Remembers:
+    """How the model is fed back, in which runtime; (number of the text, record, which sequence of
+    it begins there) of every sample of all sequences."""
+
+    feedback: Mapping[str, str]
+    runtime: Runtime
+    steps: tuple[tuple[int, int, int | None], ...]
+
+    @staticmethod
+    def of(visited: Visited, number: Mapping[int, int]) -> Remembers:
+        """How to open `visited`, whose sources have these numbers."""
+        runtime, library = visited.model.runtime, visited.model.runtime.ort_library
+        runtime = replace(
+            runtime,
+            ort_library=None if library is None else library.resolve(),
+            ort_extension=_absolute(runtime.ort_extension),
+        )
+        steps = tuple((number[id(s.source)], s.record, s.begins) for s in visited.steps)
+        return Remembers(visited.model.feedback, runtime, steps)
+
+    def open(
+        self, found: Sequence[Records], inputs: Mapping[str, InputInfo], source: Source
+    ) -> Visited:
+        """The samples, to be visited as they are asked for."""
+        if any(i >= len(found[k]) for k, i, _ in self.steps):
+            raise DataError(f"the data hold fewer samples there; {SHARE}")
+        steps = [Step(found[k], i, begins) for k, i, begins in self.steps]
+        return Visited(steps, inputs, remembering(source, self.feedback, self.runtime))
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """Samples by where they come from.
 
     texts: what was opened; absolute where it is a path. rows: (number of the text, record) of every
-    sample's records. probes: sample -> its digest, of a few. preprocess: how images become
-    inputs.
+    sample's records. probes: sample -> its digest, of a few that begin sequences,
+    where there are such. preprocess: how images become
+    inputs. remembers: of samples of sequences, which are the records of `rows`.
     """
 
     texts: tuple[str, ...]
@@ -101,6 +138,7 @@ class DataSpec:
     batch: int
     probes: Mapping[int, str]
     preprocess: Preprocess | None = None
+    remembers: Remembers | None = None
 
     @staticmethod
     def of(dataset: Dataset) -> DataSpec:
@@ -114,8 +152,12 @@ class DataSpec:
         if len(texts) < len(opened.given):
             raise DataError("workers cannot open data in memory; write it to .npy or .npz")
         number = {id(source): k for k, source in enumerate(opened.sources)}
-        n = len(dataset)
-        probes = {i: sample_digest(dataset.sample(i)) for i in {0, n // 2, n - 1} if 0 <= i < n}
+        n, visited = len(dataset), dataset.visited
+        remembers = None if visited is None else Remembers.of(visited, number)
+        number |= {id(visited): 0}
+        known = range(n) if visited is None else [*filter(dataset.begins, range(n))]
+        few = {known[k] for k in (0, len(known) // 2, -1)} if known else set()
+        probes = {i: sample_digest(dataset.sample(i)) for i in few}
         return DataSpec(
             tuple(_absolute(text) for text in texts),
             dataset.inputs,
@@ -125,14 +167,19 @@ class DataSpec:
             dataset.batch,
             probes,
             opened.preprocess,
+            remembers,
         )
 
-    def open(self) -> Dataset:
-        """The samples; raises DataError where they cannot be read here, or are others."""
+    def open(self, source: Source) -> Dataset:
+        """The samples, for a model; raises DataError where they cannot be read here, or are
+        others."""
         for text in self.texts:
             if Path(text).is_absolute() and not Path(text).exists():
                 raise DataError(f"the data '{text}' cannot be read there; {SHARE}")
-        found = open_each(self.texts, self.inputs, self.limit, self.seed, self.preprocess)
+        fed = [] if self.remembers is None else list(self.remembers.feedback.values())
+        found = open_each(self.texts, self.inputs, self.limit, self.seed, self.preprocess, fed)
+        if self.remembers is not None:
+            found = [self.remembers.open(found, self.inputs, source)]
         if any(i >= len(found[k]) for k, i in self.rows):
             raise DataError(f"{self._named()} holds fewer samples there; {SHARE}")
         dataset = Dataset(self.inputs, [(found[k], i) for k, i in self.rows], self.batch)
@@ -148,8 +195,8 @@ class DataSpec:
 def opened(model: ModelSpec, data: DataSpec) -> tuple[Source, Dataset]:
     """Model and data, opened once a process."""
     source = kept.shared(f"model {model.digest} {model.path}", model.open)
-    said = hashlib.sha256(repr(data).encode()).hexdigest()
-    return source, kept.shared(f"data {said}", data.open)
+    said = hashlib.sha256(f"{data!r} {model.digest}".encode()).hexdigest()
+    return source, kept.shared(f"data {said}", lambda: data.open(source))
 
 
 def placed(config: Config) -> Config:

@@ -65,7 +65,7 @@ def _hold(source: Source, samples: Dataset, runtime: Runtime) -> None:
     feeds = [samples.sample(i) for i in range(min(FIRST, len(samples)))]
     after = _outputs(lambda: graphs.to_proto(source.graph), feeds, runtime)
     try:
-        before = _outputs(lambda: _file(source), feeds, runtime)
+        before = _outputs(lambda: file_of(source), feeds, runtime)
     except ModelError as e:
         source.original.refused = str(e)
     else:
@@ -73,7 +73,7 @@ def _hold(source: Source, samples: Dataset, runtime: Runtime) -> None:
         found = _Comparison(before, _tolerance(source.graph, runtime), lengths)
         if found.gaps(after):
             again = _outputs(
-                lambda: _file(source), [_moved(feed) for feed in feeds], runtime, "none"
+                lambda: file_of(source), [_moved(feed) for feed in feeds], runtime, "none"
             )
             found = replace(found, again=again)
         if gaps := found.gaps(after):
@@ -113,7 +113,7 @@ def notes(source: Source) -> Iterator[str]:
         yield f"figures are against '{source.path}' as it is, which is quantized"
 
 
-def _file(source: Source) -> Model:
+def file_of(source: Source) -> Model:
     """What the graph was prepared from: the file, or what it is without its Q/DQ."""
     return graphs.to_proto(given(source)) if source.original.quantized else _opened(source)
 

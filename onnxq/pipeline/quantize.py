@@ -205,6 +205,7 @@ def made(
         trouble,
         clock.seconds,
         timed,
+        opened.dataset.feedback,
     )
     record = manifests.describe(source.file, config, values, said)
     return Quantized(**vars(values), runs=runs, metadata=source.file.metadata, record=record)

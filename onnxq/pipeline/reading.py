@@ -14,9 +14,12 @@ from onnxq.calib.data import Dataset, InputInfo, open_data
 from onnxq.calib.data_check import check_finite, drop_nonfinite
 from onnxq.calib.masks import mask_inputs
 from onnxq.calib.preprocess import preprocess_of
+from onnxq.calib.sequences import open_sequences
 from onnxq.errors import DataError
 from onnxq.model.graph import Tensor
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.feeding import feedback_of, remembering, sharded, visit
+from onnxq.pipeline.runtimes import runtime_of
 from onnxq.pipeline.source import Source
 from onnxq.progress import stage
 
@@ -26,26 +29,47 @@ CalibrationData: TypeAlias = str | Path | Array | Mapping[str, Array] | Iterable
 
 
 @stage("read data")
-def data(source: Source, calib: CalibrationData, config: Config | None = None) -> Dataset:
+def data(
+    source: Source,
+    calib: CalibrationData,
+    config: Config | None = None,
+    part: tuple[int, int] | None = None,
+) -> Dataset:
     """Calibration data for a model, in any form of `CalibrationData`; a dataset is taken as it is.
 
-    Raises DataError for data that does not fit it.
+    Of a model that is fed back its outputs they are samples of sequences, complete with the states
+    that the float model comes to. part: (K, N) for each Nth sample from the Kth on, or sequence.
+    Raises DataError for data that does not fit the model, PlanError for feedback that does not.
     """
     config = config or Config()
     if isinstance(calib, Dataset):
-        return calib
-    inputs = {t.name: _input_info(t) for t in source.graph.inputs}
-    steps = preprocess_of(config.preprocess) if config.preprocess else None
-    dataset = open_data(
-        calib, inputs, limit=config.samples, seed=config.seed or 0, preprocess=steps
-    )
-    if config.samples is not None:
-        dataset = dataset.subset(config.samples, config.seed)
+        return sharded(calib, part)
+    feedback = feedback_of(source, calib, config)
+    dataset = _opened(source, calib, config, feedback)
+    if feedback:
+        dataset = sharded(dataset, part)
+        visit(dataset, config.workers)
     masks = mask_inputs(source.graph)
     if config.allow_nonfinite:
-        return drop_nonfinite(dataset, masks)
-    check_finite(dataset, masks)
-    return dataset
+        dataset = drop_nonfinite(dataset, masks)
+    else:
+        check_finite(dataset, masks)
+    return dataset if feedback else sharded(dataset, part)
+
+
+def _opened(
+    source: Source, calib: CalibrationData, config: Config, feedback: Mapping[str, str]
+) -> Dataset:
+    """The samples that the configuration chooses; nothing is run yet."""
+    inputs = {t.name: _input_info(t) for t in source.graph.inputs}
+    steps = preprocess_of(config.preprocess) if config.preprocess else None
+    limit, seed = config.samples, config.seed or 0
+    if feedback:
+        model = remembering(source, feedback, runtime_of(config))
+        dataset = open_sequences(calib, inputs, model, limit=limit, seed=seed, preprocess=steps)
+    else:
+        dataset = open_data(calib, inputs, limit=limit, seed=seed, preprocess=steps)
+    return dataset if limit is None else dataset.beginnings(limit, config.seed)
 
 
 def _input_info(tensor: Tensor) -> InputInfo:

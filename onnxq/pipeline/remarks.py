@@ -52,6 +52,7 @@ def of_model(
 
 def of_comparison(found: Compared, undecided: bool) -> Iterator[str]:
     """What the figures leave out or cannot say. undecided: no method could be chosen by them."""
+    yield from found.plain.along_lines()
     yield from found.plain.notes()
     for name in long_sums(found.model):
         yield f"'{name}' adds up more products than INT32 may hold; leave it float with --skip"

@@ -30,6 +30,8 @@ def render(document: dict[str, Any], top: int) -> RenderableType:
         parts.append(exact_table(heading, document["exact"]))
     if not parts:
         parts.append(line(f"{title}: no output could be compared", "bold"))
+    if document["along"]:
+        parts.append(_along(document["along"]))
     parts += [line(f"note: {note}", "yellow") for note in document["notes"]]
     if document["tensors"]:
         worst = sorted(document["tensors"].items(), key=lambda item: _order(item[1]["sqnr_db"]))
@@ -54,6 +56,17 @@ def _outputs(
     if len(rows) > 1 and headline:
         parts += [line(f"the worst: {headline['part']}, {in_db(headline)}", "bold"), Text("")]
     return parts
+
+
+def _along(found: Mapping[str, Any]) -> Table:
+    """How the error grows along sequences, each model fed back its own states."""
+    steps = max(part["steps"] for part in found.values())
+    rows = [
+        (name, figure({"sqnr_db": t["first_db"]}), figure({"sqnr_db": t["last_db"]}))
+        for name, t in found.items()
+    ]
+    return Table(f"Along sequences of up to {steps} samples, fed back their own states",
+                 ("output", "first dB", "last dB"), rows)  # fmt: skip
 
 
 def _row(name: str, t: Mapping[str, float], classes: bool) -> tuple[object, ...]:

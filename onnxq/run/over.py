@@ -23,6 +23,7 @@ from onnxq.model.graph import Graph
 from onnxq.progress import stage, steps
 from onnxq.run import runtime as ort
 from onnxq.run import segments
+from onnxq.run.closed_loop import ClosedLoop, feeds_back
 from onnxq.run.segments import Segment
 
 Outputs = Mapping[str, Array]
@@ -105,9 +106,16 @@ def stream(
 ) -> Iterator[dict[str, Array]]:
     """The outputs of a model for the samples, in their order; `tick` after each.
 
-    Cores take samples of their own, a thread each, which is faster than to share a sample.
+    Cores take samples of their own, a thread each, which is faster than to share a sample. Where
+    the samples are of sequences, the model is fed back its own outputs.
     """
-    run = model if isinstance(model, Loaded) else to_stream(model, runtime)
+    run = model if isinstance(model, Loaded) else to_stream(model, runtime, samples=samples)
+    if feeds_back(samples):
+        loop = ClosedLoop(run, samples)
+        for i in range(len(samples)):
+            yield loop(i, samples.sample(i))
+            tick()
+        return
     with ThreadPoolExecutor(run.at_once, "samples") as pool:
         for values in in_order(pool, (partial(run, s) for s in samples), run.at_once - 1):
             yield values
@@ -115,10 +123,14 @@ def stream(
 
 
 def to_stream(
-    model: ort.Model, runtime: ort.Runtime | None = None, optimize: str = "all"
+    model: ort.Model,
+    runtime: ort.Runtime | None = None,
+    optimize: str = "all",
+    samples: Iterable[Sample] = (),
 ) -> Loaded:
-    """A model, ready for `stream`: on the CPU for several samples at a time."""
-    if ort.resolved((runtime or ort.Runtime()).provider) != "cpu":
+    """A model, ready for `stream`: on the CPU for several samples at a time, unless they follow one
+    another."""
+    if ort.resolved((runtime or ort.Runtime()).provider) != "cpu" or feeds_back(samples):
         return loaded(model, runtime, optimize=optimize)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     at_once = max(1, min(cores or 1, SIDE_BY_SIDE))

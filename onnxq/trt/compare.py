@@ -23,7 +23,8 @@ import onnx
 from onnxq.arrays import Sample
 from onnxq.calib.data import Dataset
 from onnxq.errors import CannotRun, ModelError, OnnxqError, RuntimeMissing
-from onnxq.judge.accuracy import Agreements, Headline, agreements
+from onnxq.judge.accuracy import Agreements, Headline, agreement, agreements
+from onnxq.judge.along import Course
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
 from onnxq.judge.gates import TensorGap, missed
 from onnxq.judge.gates import Thresholds as Thresholds
@@ -36,6 +37,7 @@ from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.strip_qdq import only_weights, quantized_nodes
 from onnxq.pipeline.source import Source
 from onnxq.progress import Progress, count, silent, stage, told
+from onnxq.run.closed_loop import looped
 from onnxq.run.over import loaded
 from onnxq.run.runtime import Runtime
 
@@ -78,6 +80,7 @@ class Comparison:
             "parts": {n: t.with_spread() for n, t in self.parts.items()},
             "outputs": {n: t.as_dict() for n, t in self.outputs.items()},
             "exact": {n: e.as_dict() for n, e in self.found.exact.items()},
+            "along": {n: a.as_dict() for n, a in self.found.along.items()},
             "notes": [*self.found.notes(), *([cannot(self.trouble)] if self.trouble else ())],
             "tensors": {n: t.as_dict() for n, t in self.tensors.items()},
             "first_offender": self.first_offender,
@@ -131,12 +134,15 @@ def _compared(
     pair = _models(reference, quantized, per_tensor)
     inner = pair.inner
     says_top = pair.classifies or thresholds.min_agreement is not None
-    sums = _Sums(Comparable(pair.declared), set(inner), by_output(pair.parts), says_top)
+    sums = _Sums(Comparable(pair.declared), set(inner), by_output(pair.parts), says_top,
+                 Course(dataset))  # fmt: skip
     with stage("compare"), ExitStack() as stack, _quiet():
         ref_run, test_run = (stack.enter_context(_runner(m, runtime)) for m in pair.models)
+        ref, test = looped(ref_run, dataset), looped(test_run, dataset)
         for i in range(len(dataset)):
             feed = dataset.sample(i)
-            sums.add(ref_run(feed), test_run(feed), thresholds)
+            sums.course.at(i)
+            sums.add(ref(i, feed), test(i, feed), thresholds)
             count(i + 1, len(dataset))
     found = sums.found(len(dataset))
     outputs = {name: sums.floats[name] for name in found}
@@ -156,8 +162,10 @@ class _Sums:
         inner: set[str],
         of: Mapping[str, Sequence[Part]],
         says_top: bool,
+        course: Course,
     ) -> None:
         self.sorted_out, self.inner, self.of, self.says_top = sorted_out, inner, of, says_top
+        self.course = course
         self.floats: dict[str, TensorGap] = {}
         self.parts: dict[Part, TensorGap] = {}
         self.exact: dict[str, Equality] = {}
@@ -174,6 +182,8 @@ class _Sums:
                 whole = self.floats.setdefault(name, TensorGap(name, self.says_top))
                 whole.add(a, b, asked)
                 for part in self.of.get(name, ()):
+                    if self.course.wants:
+                        self.course.add(part.name, agreement(part.of(a), part.of(b)))
                     if part.is_whole:
                         self.parts[part] = whole
                     else:
@@ -188,7 +198,8 @@ class _Sums:
         floats = {n: t.sums for n, t in self.floats.items() if n not in self.inner}
         left_out = {n: why for n, why in self.left_out.items() if n not in self.inner}
         parts = {part: t.sums for part, t in self.parts.items()}
-        return agreements(floats, self.exact, left_out, samples, parts)
+        found = agreements(floats, self.exact, left_out, samples, parts)
+        return replace(found, along=self.course.found())
 
 
 @dataclass(frozen=True)

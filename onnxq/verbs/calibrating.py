@@ -17,7 +17,6 @@ from onnxq.pipeline.steps import calibrate, calibrate_parts, data, how_enough, p
 from onnxq.progress import Progress, silent, told
 
 if TYPE_CHECKING:
-    from onnxq.calib.data import Dataset
     from onnxq.calib.enough import Enough
     from onnxq.calib.ranges import Ranges
     from onnxq.calib.stats import Stats
@@ -70,25 +69,16 @@ def calibrate_model(
     chosen = plan_from or plan(source, config)
     chosen.check_model(source.sha256)
     if enough:
-        dataset = _shard(data(source, calib, config), shard)
+        dataset = data(source, calib, config, shard)
         parts = calibrate_parts(source, chosen, dataset, PARTS, config, progress, executor)
         stats = merge(*parts)
         ranges = read(source, chosen, stats, config.method)
         found = how_enough(source, chosen, parts, ranges, config.method)
         return Calibrated(source, chosen, stats, ranges, found)
     if stats_from is None:
-        dataset = _shard(data(source, calib, config), shard)
+        dataset = data(source, calib, config, shard)
         stats = calibrate(source, chosen, dataset, config, progress, checkpoint, executor)
     else:
         stats = stats_from
         stats.check_model(source.sha256)
     return Calibrated(source, chosen, stats, read(source, chosen, stats, config.method))
-
-
-def _shard(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
-    if part is None:
-        return dataset
-    k, n = part
-    if k > len(dataset):
-        raise DataError(f"--shard {k}/{n}: there are {len(dataset)} samples; use fewer shards")
-    return dataset.select(list(range(k - 1, len(dataset), n)))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.feeding import as_remembered
 from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.source import open_model
 from onnxq.pipeline.steps import data, runtime_of
@@ -29,7 +30,7 @@ def save_golden(
     from onnxq.trt import golden
     from onnxq.trt.compare import in_order
 
-    config = config or Config()
+    config = as_remembered(config or Config(), quantized)
     source = open_model(reference)
     in_order(source, quantized)
     dataset = data(source, calib, config)

@@ -14,6 +14,7 @@ from onnxq.passes.apply import apply, run_pass
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.strip_qdq import strip_qdq
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.feeding import as_remembered
 from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.source import open_model
 from onnxq.pipeline.steps import data, runtime_of
@@ -141,7 +142,7 @@ def compare_models(
     """
     from onnxq.trt import compare as trt
 
-    config = config or Config()
+    config = as_remembered(config or Config(), quantized)
     source = open_model(reference)
     trt.in_order(source, quantized)
     dataset = data(source, calib, config)
@@ -162,6 +163,7 @@ def _effect(
     session cannot run, and why."""
     from onnxq.judge.plain import plainly
 
+    config = as_remembered(config, a, b)
     dataset, parts = data(open_model(reference or a), calib, config), _parts(reference or a)
     pairs = {"B against A": (a, b)}
     if reference is not None:

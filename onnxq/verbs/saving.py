@@ -63,6 +63,8 @@ def write_data(
         raise DataError(f"'{out}' would load every sample; write .json or .npz to choose samples")
     if out.suffix == ".py" and config.preprocess:
         raise DataError(f"'{out}' would not preprocess images; write .json or .npz")
+    if out.suffix == ".py" and config.feedback:
+        raise DataError(f"'{out}' would feed nothing back; write .json or .npz")
     if pick and check_samples:
         raise DataError("--pick and --check-samples both choose samples; give one of them")
     dataset = data(open_model(model), calib, config)

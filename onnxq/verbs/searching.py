@@ -143,7 +143,7 @@ def _samples(
     if not len(check):
         raise PlanError("--check-samples 0 holds out nothing to measure plans on; give --eval DATA")
     if evaluation.samples is not None:
-        check = check.subset(evaluation.samples, config.seed)
+        check = check.beginnings(evaluation.samples, config.seed)
     if evaluation.labels is not None:
         options = replace(options, labels=evaluation.labels_of(full, check))
     metric_of(options.judging(), len(check))  # refuses what does not fit before the model is run

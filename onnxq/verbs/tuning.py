@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from onnxq import __version__, files
-from onnxq.calib.holdout import content_order
+from onnxq.calib.holdout import spared
 from onnxq.errors import OnnxqError, PlanError
 from onnxq.finetune.options import FinetuneOptions
 from onnxq.json_text import to_json
@@ -156,11 +156,11 @@ def _judged(
     if not len(judges):
         raise PlanError("--check-samples 0 holds out nothing to judge by; give --eval DATA")
     if evaluation.samples is not None:
-        judges = judges.subset(evaluation.samples, config.seed)
+        judges = judges.beginnings(evaluation.samples, config.seed)
     if evaluation.labels is not None and goal.scored_by != "top1":
         raise PlanError("--labels are for --max-drop with --metric top1; leave one of them out")
     labels = evaluation.labels_of(full, judges)
-    check = judges.subset(MOST) if len(judges) > MOST else judges
+    check = judges.beginnings(MOST) if len(judges) > MOST else judges
     side = FloatSide(opened.source, check)
     opened = replace(opened, rest=rest, check=check, apart=apart, side=side)
     return opened, Judge(goal, opened, judges, config, labels)
@@ -175,12 +175,11 @@ def _without(dataset: Dataset, judges: Dataset) -> tuple[Dataset, bool]:
 
 def _quarter(dataset: Dataset) -> tuple[Dataset, Dataset, bool]:
     """(the others, a quarter of the samples by what they hold, whether they are apart)."""
-    order = content_order(dataset)
-    chosen = set(order[: len(dataset) // SHARE])
+    chosen = spared(dataset, len(dataset), len(dataset) // SHARE)
     if not chosen:
         return dataset, dataset, False
-    rest = [i for i in range(len(dataset)) if i not in chosen]
-    return dataset.select(rest), dataset.select(sorted(chosen)), True
+    rest = set(range(len(dataset))).difference(chosen)
+    return dataset.select(sorted(rest)), dataset.select(sorted(chosen)), True
 
 
 def _key(judge: Judge, plan_from: Plan | None, cost: str, learning: FinetuneOptions) -> str:

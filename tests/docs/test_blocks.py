@@ -23,6 +23,8 @@ import pytest
 from onnx.numpy_helper import from_array
 from onnxq_cli.main import run
 
+from tests.streaming import sequences, streaming_model
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^( *)(`{3,})([^\n`]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
@@ -121,6 +123,11 @@ def prepared(page, tmp_path, monkeypatch):
         np.save(f"{name}.npy", samples)
     np.save("labels.npy", rng.integers(32, size=12))
     Path("skip.txt").write_text("Conv_0  # the first\n")
+    if "streaming.onnx" in page.read_text("utf-8"):
+        onnx.save(streaming_model(), "streaming.onnx")
+        for i, x in enumerate(sequences(3, 6)):
+            Path(f"sequences/{i}").mkdir(parents=True)
+            np.save(f"sequences/{i}/x.npy", x)
     if "fixtures/" in page.read_text("utf-8"):
         kept = shutil.ignore_patterns("__pycache__", "make.py")
         shutil.copytree(ROOT / "fixtures", "fixtures", ignore=kept)
