@@ -27,6 +27,14 @@ def engines(bench: Bench, case: Case) -> dict[str, dict[str, Any]]:
     }
 
 
+def builds(bench: Bench, case: Case, path: Path) -> bool:
+    """Whether an engine of a model is built, whoever quantized it."""
+    feed = next(feeds(bench, case, "val"))
+    names = [value.name for value in onnx.load(str(path), load_external_data=False).graph.input]
+    shapes = _shapes(path, feed if isinstance(feed, dict) else {names[0]: feed})
+    return build(path, path.with_suffix(".engine"), BuildOptions(backend=TOOL, shapes=shapes)).ok
+
+
 def verdict(bench: Bench, case: Case, model: Output) -> dict[str, Any]:
     """Whether it builds, and how many of the planned products run in INT8.
 

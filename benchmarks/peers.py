@@ -1,11 +1,12 @@
 """Other quantizers on the same calibration data, each run as a whole process.
 
-    python peers.py ort-int8|ort-uint8|onnxsim METHOD MODEL DATA.npy|DATA.npz OUT
+    python peers.py ort-int8|ort-uint8|onnxsim|modelopt METHOD MODEL DATA.npy|DATA.npz OUT
 
 `ort-int8` is ONNX Runtime's quantize_static as TensorRT takes it: symmetric, INT8, the ops that it
 runs in INT8, biases float. `ort-uint8` is its defaults for a CPU: UINT8 activations, every op. Both
 in QDQ form, with weights per channel, after quant_pre_process. `onnxsim` is onnxsim's own
-quantize_static behind its simplify: UINT8 activations of Conv, MatMul and Gemm.
+quantize_static behind its simplify: UINT8 activations of Conv, MatMul and Gemm. `modelopt` is Model
+Optimizer's ONNX quantizer, INT8 with FP32 around it, on the CPU.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ ONNXSIM = {
     "onnxsim, UINT8, minmax": ("onnxsim", "minmax"),
     "onnxsim, UINT8, mse": ("onnxsim", "mse"),
 }
+MODELOPT = {"Model Optimizer, INT8, entropy": ("modelopt", "entropy")}
 INT8_OPS = ["Conv", "Gemm", "MatMul", "Add"]
 SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 ADDRESSES = 12 << 30  # bytes: some keep every activation of every sample
@@ -86,6 +88,22 @@ def onnxsim(model: Path, data: Path, out: Path, method: str) -> None:
     onnx.save(quantize_static(simplified, samples, method=method), out)
 
 
+def modelopt(model: Path, data: Path, out: Path, method: str) -> None:
+    """Write what Model Optimizer's quantize makes."""
+    from modelopt.onnx.quantization import quantize
+
+    loaded = np.load(data)
+    quantize(
+        onnx_path=str(model),
+        quantize_mode="int8",
+        calibration_data=dict(loaded) if data.suffix == ".npz" else loaded,
+        calibration_method=method,
+        calibration_eps=["cpu"],
+        high_precision_dtype="fp32",
+        output_path=str(out),
+    )
+
+
 def inputs(model: Path) -> list[str]:
     """Names of a model's inputs, weights that are declared as inputs left out."""
     graph = onnx.load(model, load_external_data=False).graph
@@ -95,13 +113,15 @@ def inputs(model: Path) -> list[str]:
 
 def main(tool: str, method: str, *paths: str) -> None:
     """Quantize within a limit of memory."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and tool != "modelopt":  # whose libraries map more than they use
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     model, data, out = map(Path, paths)
     if tool == "onnxsim":
         onnxsim(model, data, out, method)
+    elif tool == "modelopt":
+        modelopt(model, data, out, method)
     else:
         onnxruntime(model, data, out, method, tool == "ort-int8")
 

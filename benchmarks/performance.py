@@ -2,12 +2,13 @@
 
     python benchmarks/performance.py [--shared DIR] [--minilm FILE] [--cache DIR] [--only PART,...]
         [--models NAME,...] [--repeats N] [--no-wait] [--no-peers] [--onnxsim PYTHON]
-        [--tree CHECKOUT] [-o FILE.json] [--write docs/performance.md]
+        [--modelopt PYTHON] [--tree CHECKOUT] [-o FILE.json] [--write docs/performance.md]
+        [--front README.md]
 
-ONNX Runtime's own quantizer is measured with this interpreter, onnxsim's with the one that
-`--onnxsim` names. `--tree` times the code of another checkout. Figures of parts that are not
-measured anew come from the file of `-o`. `--write` renews the part of the page between its two
-marks. Exit code 1: a bar is missed.
+ONNX Runtime's own quantizer is measured with this interpreter, onnxsim's and Model Optimizer's with
+those that `--onnxsim` and `--modelopt` name. `--tree` times another checkout. Figures of parts that
+are not measured anew come from the file of `-o`. `--write` renews the part of the page between its
+two marks, `--front` the README's table. Exit code 1: a bar is missed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from bars import Results, timed  # noqa: E402
 from cases import ROOT, Case, add_places, places, say  # noqa: E402
-from page_times import TITLES, quantizers, times  # noqa: E402
+from page_times import TITLES, front, quantizers, times  # noqa: E402
 from quiet import PATIENCE  # noqa: E402
 from times import OF_CASE, WHOLE, Timer, cases_of  # noqa: E402
 
@@ -41,6 +42,7 @@ def main() -> int:
         args.repeats,
         0.0 if args.no_wait else PATIENCE,
         args.onnxsim,
+        args.modelopt,
         not args.no_peers,
     )
     found: Results = json.loads(args.out.read_text("utf-8")) if args.out.is_file() else {}
@@ -49,10 +51,11 @@ def main() -> int:
         args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     text = times(found)
     print("\n".join([text, quantizers(found)]))
-    if args.write:
-        page = args.write.read_text("utf-8")
-        head, tail = page.split(BEGIN)[0], page.split(END)[1]
-        args.write.write_text(f"{head}{BEGIN}\n\n{text}\n{END}{tail}", "utf-8")
+    for file, renewed in ((args.write, text), (args.front, front(found))):
+        if file:
+            page = file.read_text("utf-8")
+            head, tail = page.split(BEGIN)[0], page.split(END)[1]
+            file.write_text(f"{head}{BEGIN}\n\n{renewed}\n{END}{tail}", "utf-8")
     return 0 if all(bar.passed for bar in timed(found, TITLES)) else 1
 
 
@@ -85,6 +88,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-wait", action="store_true", help="measure a busy machine")
     parser.add_argument("--no-peers", action="store_true", help="no other quantizers, no scores")
     parser.add_argument("--onnxsim", metavar="PYTHON", help="an interpreter that has onnxsim")
+    parser.add_argument("--modelopt", metavar="PYTHON", help="one that has Model Optimizer")
+    parser.add_argument("--front", type=Path, metavar="FILE", help="whose table to renew")
     parser.add_argument("--tree", type=Path, default=ROOT, help="the checkout to time")
     parser.add_argument("-o", "--out", type=Path, default=HERE / "performance.json")
     parser.add_argument("--write", type=Path, metavar="FILE", help="the page to renew")

@@ -22,8 +22,9 @@ import numpy as np
 import onnx
 from accuracy import figures, float_figures
 from cases import CASES, HERE, ONNXQ, ROOT, Bench, Case, calibration, peer, say, watched
+from engines import builds
 from large import write_model
-from peers import ONNXSIM, ORT
+from peers import MODELOPT, ONNXSIM, ORT
 from quiet import Meter, wait_for_quiet
 from scipy.stats import spearmanr
 
@@ -78,6 +79,7 @@ class Timer:
     repeats: int = 3
     patience: float = 0.0
     onnxsim: str | None = None
+    modelopt: str | None = None
     peers: bool = True
 
     def turns(self, title: str, ways: Ways, once: Ways | None = None) -> dict[str, Any]:
@@ -146,7 +148,7 @@ class Timer:
         ways: Ways = {}
         for way, options in OURS.items():
             verb = way.split()[0]
-            out = ("-o", folder / "r.json", "--stats", folder / "s.npz")
+            out = ("-o", folder / "r.json", "--save-stats", folder / "s.npz")
             if verb == "quantize":
                 out = ("-o", folder / f"{way}.onnx")
             ways[way] = self.onnxq(verb, model, "--calib", data, *out, *options)
@@ -157,6 +159,8 @@ class Timer:
         tools = [(title, tool, sys.executable) for title, tool in ORT.items()]
         if self.onnxsim:
             tools += [(title, tool, self.onnxsim) for title, tool in ONNXSIM.items()]
+        if self.modelopt:
+            tools += [(title, tool, self.modelopt) for title, tool in MODELOPT.items()]
         calib = ("--calib", calibration(self.bench, case))
         ours = ("quantize", self.bench.model(case), *calib, "-o", folder / f"{UINT8}.onnx")
         return {UINT8: self.onnxq(*ours, *UINT8.split()[1:])} | {
@@ -191,11 +195,12 @@ def time(timer: Timer, case: Case) -> dict[str, Any]:
 
 def _scored(timer: Timer, case: Case, folder: Path) -> dict[str, Any]:
     scored = {}
-    for way in [*OURS, UINT8, *ORT, *ONNXSIM]:
+    for way in [*OURS, UINT8, *ORT, *ONNXSIM, *MODELOPT]:
         path = folder / f"{way}.onnx"
         try:
             if path.is_file():
                 scored[way] = figures(timer.bench, case, path)
+                scored[way]["builds"] = builds(timer.bench, case, path)
         except Exception as e:  # whatever another quantizer's model does
             say(f"{way} is not scored: {str(e).splitlines()[0]}")
     return scored
