@@ -103,7 +103,7 @@ def show_signature(
 def read_page(_app: Any, name: str, source: list[str]) -> None:
     """Links that are called like their file get its title; lists of errors and options are made."""
     source[0] = re.sub(r"\[[\w-]+\.md\]\(", "[](", source[0])
-    if name == "errors":
+    if name == "troubleshooting":
         source[0] += listing()
     if name == "cli":
         source[0] = source[0].partition(BEGINS)[0] + CLICK

@@ -1,6 +1,6 @@
 """Every message that ends a command, by part of the program, as Markdown, read from the code.
 
-The site has it on the page errors.md; `python docs/list_errors.py` prints it.
+The site has it at the end of the page troubleshooting.md; `python docs/list_errors.py` prints it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def listing() -> str:
     parts = []
     for area, found in areas.items():
         lines = [f"- `{text}` ({name})" for text, name in found.items()]
-        parts += [f"\n## {area}\n\n", "\n".join(lines), "\n"] if lines else []
+        parts += [f"\n### {area}\n\n", "\n".join(lines), "\n"] if lines else []
     return "".join(parts)
 
 

@@ -44,7 +44,7 @@ def calibrate(
 
     `checkpoint` names a file that is written as the work goes on; what an interrupted run left
     there is not done again. The workers of an `executor` count instead of this process, to the same
-    bits (docs/clusters.md). Raises DataError where the checkpoint is another run's, WorkerError
+    bits (docs/scale.md). Raises DataError where the checkpoint is another run's, WorkerError
     where workers fail.
     """
     config = config or Config()

@@ -54,7 +54,7 @@ def search(
 
     For a budget of cost: the measured plan within it that scores best. stats: of `samples.rest`.
     Labels in `options` are of `samples.check`. The workers of an `executor` rank nodes and measure
-    plans instead of this process, to the same bits (docs/clusters.md). `progress` is called with
+    plans instead of this process, to the same bits (docs/scale.md). `progress` is called with
     "sensitivity" and "search". Raises PlanError, DataError, ModelError and WorkerError as
     `sensitivity` does, RuntimeMissing where there is no scipy.
     """

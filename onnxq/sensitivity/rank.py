@@ -50,7 +50,7 @@ def sensitivity(
 
     Of `config` it takes how Q/DQ is written, where models run and how many samples at a time.
     The workers of an `executor` measure instead of this process, to the same bits
-    (docs/clusters.md). `progress` is called with "sensitivity", "confirm" and "curve". Raises
+    (docs/scale.md). `progress` is called with "sensitivity", "confirm" and "curve". Raises
     PlanError for options, patterns or a metric that do not fit, DataError for labels, ModelError
     where a score is not a number, WorkerError where workers fail.
     """
