@@ -30,7 +30,7 @@ from onnxq.finetune.work import Load, loads
 from onnxq.judge.verdict import Errors, sqnr
 from onnxq.model.graph import Graph
 from onnxq.recover.draft import Bench, Draft, Outcome
-from onnxq.recover.keeping import keep
+from onnxq.recover.keeping import fewer, keep
 from onnxq.recover.sites import find_sites
 from onnxq.run import segments
 from onnxq.words import count
@@ -114,7 +114,11 @@ class Run:
             before,
             lambda items: self.pupils.errors(self._with(items)),
             self.pupils.jury.worst_fall,
-            lambda batch, _: [batch[: len(batch) // 2]],
+            fewer(
+                lambda item, output: bench.reaches(
+                    (node.name for node in item[0].segment.nodes), output
+                )
+            ),
         )
         undone = kept.reasons(lambda item: [item[0].name])
         undone |= {b.name: r.why for b, r in self.results if r.learned is None and r.why}

@@ -8,7 +8,6 @@ from functools import cached_property
 from onnxq.calib.data import Dataset
 from onnxq.calib.holdout import content_order
 from onnxq.judge.jury import Jury
-from onnxq.judge.parts import score_parts
 from onnxq.judge.verdict import Errors
 from onnxq.model import graph as graphs
 from onnxq.recover.draft import SAMPLES, Bench, Draft
@@ -50,7 +49,7 @@ class Pupils:
         samples = bench.data.select(self.judges)
         model = graphs.to_proto(segments.reduced(bench.graph.copy(), bench.judged))
         reference = over.each(model, samples, lambda _, v: v, bench.runtime, bench.workers)
-        return Jury(samples, reference, score_parts(bench.graph), bench.runtime, bench.workers)
+        return Jury.of(bench.graph, samples, reference, bench.runtime, bench.workers)
 
     def errors(self, draft: Draft) -> Errors:
         """How far the judged tensors of the quantized draft are from those of the float graph."""

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from onnxq.arrays import Samples
+from onnxq.judge.parts import class_axes, logits, score_parts
 from onnxq.judge.verdict import Errors, Sums, gathered, hopeless, sums, worst_fall
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
@@ -25,14 +26,28 @@ class Jury:
     """The samples, and the judged tensors that the float model gives for each of them.
 
     reference: by the number of the sample; it may come later, before that sample judges. scores:
-    those of the tensors that are scores beside other parts.
+    those of the tensors that are scores beside other parts. classes: tensors that hold
+    probabilities of classes, which are judged at their logits -> the axis of the classes.
     """
 
     samples: Samples
     reference: Mapping[int, Outputs] | Sequence[Outputs]
     scores: Collection[str]
+    classes: Mapping[str, int]
     runtime: ort.Runtime
     workers: int = 2
+
+    @staticmethod
+    def of(
+        graph: Graph,
+        samples: Samples,
+        reference: Mapping[int, Outputs] | Sequence[Outputs],
+        runtime: ort.Runtime,
+        workers: int = 2,
+    ) -> Jury:
+        """The samples as judges of models that compute what `graph` does."""
+        scores, classes = score_parts(graph), class_axes(graph)
+        return Jury(samples, reference, scores, classes, runtime, workers)
 
     @property
     def names(self) -> list[str]:
@@ -58,7 +73,13 @@ class Jury:
 
     def sums(self, i: int, values: Outputs) -> Sums:
         """What the errors of a sample are made of, from the judged tensors of another model."""
-        return sums(self.reference[i], values)
+        return sums(self._judged(self.reference[i]), self._judged(values))
+
+    def _judged(self, values: Outputs) -> Outputs:
+        """The values that are compared: probabilities near 0 and 1 hardly move whatever becomes of
+        the logits."""
+        axes = self.classes
+        return {n: logits(x, axes[n]) if n in axes else x for n, x in values.items()}
 
     def worst_fall(self, before: Errors, after: Errors) -> str | None:
         """The judged tensor that argues against `after`; None where none does."""

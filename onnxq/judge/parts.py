@@ -216,6 +216,12 @@ def score_parts(graph: Graph) -> frozenset[str]:
     return frozenset(scores)
 
 
+def class_axes(graph: Graph) -> dict[str, int]:
+    """Outputs that hold probabilities of classes -> the axis of the classes."""
+    axes = {output.name: classes_axis(output) for output in graph.outputs}
+    return {name: axis for name, axis in axes.items() if axis is not None}
+
+
 def _is_float(tensor: Tensor) -> bool:
     kind = tensor.dtype
     return not isinstance(kind, int | Other) and np.dtype(kind).kind == "f"

@@ -74,9 +74,9 @@ def worst_fall(before: Errors, after: Errors, scores: Collection[str] = ()) -> s
     them together, or no tensor's does but over all tensors nothing is gained. A fall that the few
     samples cannot tell from scatter counts: going on as before costs nothing. A gain need not stand
     out of the scatter: classifiers gain 1 dB on fresh samples where 16 judges say 0.5 +- 0.7. That
-    of `scores` beside boxes must, by twice its standard error: what counts of them is few and near
-    a threshold, and boxes gain so much that they would pay for anything (YOLO11n: boxes 7 dB,
-    scores 1.3 +- 0.7, and 1.6 points of mAP less on each of two sets of 64 images).
+    of `scores` beside boxes must, where they move, by twice its standard error: what counts of them
+    is few and near a threshold, and boxes gain so much that they would pay for anything (YOLO11n:
+    boxes 7 dB, scores 1.3 +- 0.7, and 1.6 points of mAP less on each of two sets of 64 images).
     """
     pooled = sqnr(before), sqnr(after)
     falls = {n: _falls(before[n], after[n]) for n in before if n in pooled[0] and n in pooled[1]}
@@ -85,7 +85,8 @@ def worst_fall(before: Errors, after: Errors, scores: Collection[str] = ()) -> s
     if not mean:  # references of nothing but zeros have no SQNR
         gained = any(after[n][:, 1].sum() < before[n][:, 1].sum() for n in falls)
         return None if gained else next(iter(before), None)
-    if unsure := [name for name in mean if name in scores and not _gains(falls[name])]:
+    moved = [n for n in mean if n in scores and not np.array_equal(before[n], after[n])]
+    if unsure := [name for name in moved if not _gains(falls[name])]:
         return unsure[0]
     worst = max(mean, key=lambda name: mean[name])
     if mean[worst] > TOLERATED or sum(mean.values()) >= 0:
@@ -102,7 +103,7 @@ def hopeless(before: Errors, after: Errors, scores: Collection[str] = ()) -> str
     """
     for name in before:
         falls = _falls(before[name], after[name])
-        if len(falls) < 2:
+        if len(falls) < 2 or np.array_equal(before[name], after[name]):
             continue
         if name in scores and falls.mean() >= 0:
             return name

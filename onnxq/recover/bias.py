@@ -10,9 +10,9 @@ the activation instead, depthwise networks get worse.
 
 Half of the samples are not fitted to: they judge. An op is left alone if its shift hardly brings
 their means closer: late in a network, where a sample has few positions, most shifts are chance.
-Where an output is worse in the end, first the shifts that reach it alone are taken back, and then
-the last half of all; where that is not enough, all of them. A few judges come first: where they
-leave no hope, the others are not asked.
+Where an output is worse in the end, first the shifts that reach it alone are taken back, then all
+that reach it; where all do, the last half of all; where that is not enough, all of them. A few
+judges come first: where they leave no hope, the others are not asked.
 
 Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
 (2019), section 4.2 and appendix D; there in data-free form, before the activation function.
@@ -30,7 +30,6 @@ import numpy as np
 from onnxq.arrays import Array, Samples
 from onnxq.errors import ModelError
 from onnxq.judge.jury import Jury
-from onnxq.judge.parts import score_parts
 from onnxq.judge.verdict import Errors, Sums, gathered, reached, sqnr
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
@@ -46,7 +45,7 @@ from onnxq.run.replay import Replay
 
 HELD_OUT = 2  # every other sample judges: class scores scatter by several dB from image to image
 KEPT_BYTES = 24 << 20  # of tensors kept between two ops, of all samples together
-TRIALS = 2  # of shifts, all and then fewer, before none is left
+TRIALS = 3  # of shifts, all and then fewer, before none is left
 TITLE = "bias correction"
 
 Shifts = Mapping[Site, Array]
@@ -81,7 +80,7 @@ def corrections(bench: Bench, graph: Graph, quantized: Graph) -> tuple[Shifts, O
     judges = range(_judges(total))
     floats = _FloatSide(bench, float_means(graph, sites, bench.judged), judges)
     floats.read({*judges[:FEWEST], *(i for b in batches for i in (*b.held, *b.fit))})
-    jury = Jury(bench.chosen, floats.outputs, score_parts(graph), bench.runtime, bench.workers)
+    jury = Jury.of(graph, bench.chosen, floats.outputs, bench.runtime, bench.workers)
     ort.release_free_memory()
     with ThreadPoolExecutor(bench.workers, "correct") as pool:
         corrector = Corrector(replay, pool)
@@ -208,11 +207,15 @@ class _Trials:
 
     def _fewer(self, sites: Sequence[Site], worse: str) -> list[Sequence[Site]]:
         """Without the ops that reach the output `worse` alone, such as a detector's class head;
-        where all do or none does, without the last half: each was corrected with those before it
-        in place."""
+        where that is no help, those that do not reach it, such as the box head; where all do or
+        none does, all but the last half: each was corrected with those before it in place."""
         reach = reached(self.part, [site.biased for site in sites], self.jury.names)
         shared = [site for site in sites if reach[site.biased] != {worse}]
-        return [shared if 0 < len(shared) < len(sites) else sites[: len(sites) // 2]]
+        apart = [site for site in sites if worse not in reach[site.biased]]
+        for fewer in (shared, apart):
+            if 0 < len(fewer) < len(sites):
+                return [fewer]
+        return [sites[: len(sites) // 2]] if len(sites) == len(self.found.shifts) else []
 
     def outcome(self, kept: Kept[Site], notes: tuple[str, ...], fitted: int) -> Outcome:
         """What the shifts that are kept bring."""

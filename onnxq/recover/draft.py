@@ -8,7 +8,7 @@ it does harm on samples that it was not fitted to, it returns what it was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -21,8 +21,8 @@ from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.judge.jury import Jury
-from onnxq.judge.parts import judged_tensors, score_parts
-from onnxq.judge.verdict import Errors
+from onnxq.judge.parts import judged_tensors
+from onnxq.judge.verdict import Errors, reached
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.passes.insert_qdq import Codes, InsertOptions, Weight, insert_qdq
@@ -135,12 +135,24 @@ class Bench:
         return judged_tensors(self.graph)
 
     @cached_property
+    def reach(self) -> dict[str, frozenset[str]]:
+        """Node -> the judged tensors that are computed from what it writes."""
+        part = segments.reduced(self.graph.copy(), self.judged)
+        written = {node.name: node.outputs[0].name for node in part.nodes}
+        found = reached(part, written.values(), self.judged)
+        return {node: found[tensor] for node, tensor in written.items()}
+
+    def reaches(self, nodes: Iterable[str], output: str) -> bool:
+        """Whether a judged tensor is computed from what one of the nodes writes."""
+        return any(output in self.reach.get(node, self.judged) for node in nodes)
+
+    @cached_property
     def jury(self) -> Jury:
         """The samples that judge, with what the float graph gives for them."""
         samples = self.chosen.select(list(self.held))
         model = graphs.to_proto(segments.reduced(self.graph.copy(), self.judged))
         reference = over.each(model, samples, lambda _, v: v, self.runtime, self.workers)
-        return Jury(samples, reference, score_parts(self.graph), self.runtime, self.workers)
+        return Jury.of(self.graph, samples, reference, self.runtime, self.workers)
 
     def ranges(self, graph: Graph) -> Ranges:
         """The ranges of a graph's activations over the samples to fit to."""

@@ -1,7 +1,8 @@
 """One search for all recoveries: keep what no output argues against.
 
 What a recovery would change is tried in batches, each on top of what is kept already. A batch that
-an output argues against is divided, and its parts are tried in its place, after all others.
+an output argues against is divided, and its parts are tried in its place, after all others, without
+what is kept by then.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ def keep(
     refused = list[tuple[Sequence[T], str]]()
     tried = 0
     while waiting and tried != trials:
-        batch = waiting.popleft()
+        there = set(map(id, kept))
+        batch = [item for item in waiting.popleft() if id(item) not in there]
+        if not batch:
+            continue
         tried += 1
         after = errors_of([*kept, *batch])
         output = worse(now, after)
@@ -67,6 +71,18 @@ def keep(
         refused.append((batch, output))
         waiting += [part for part in divided(batch, output) if part]
     return Kept(tuple(kept), before, now, tuple(refused))
+
+
+def fewer(reaches: Callable[[T, str], bool]) -> Callable[[Sequence[T], str], list[Sequence[T]]]:
+    """What divides a batch whose first items matter most: the first half, and what does not reach
+    the output that refuses it, such as a box head where scores do. reaches: (item, output)."""
+
+    def divided(batch: Sequence[T], output: str) -> list[Sequence[T]]:
+        apart = [item for item in batch if not reaches(item, output)]
+        half = batch[: len(batch) // 2]
+        return [half, apart] if 0 < len(apart) < len(batch) else [half]
+
+    return divided
 
 
 def halves(batch: Sequence[T], output: str = "") -> list[Sequence[T]]:

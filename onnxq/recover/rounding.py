@@ -29,7 +29,7 @@ from onnxq.numerics import amax_of, decibels, quantize
 from onnxq.passes.insert_qdq import Codes, Weight, weight_scale
 from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.feedback import error, factors_of, rounded, rounder_of
-from onnxq.recover.keeping import keep
+from onnxq.recover.keeping import fewer, keep
 from onnxq.recover.products import Product, groups_of, products_of, with_grams
 
 NARROW = 4  # bits up to which clipping is tried
@@ -168,14 +168,14 @@ def _settled(
         codes = {weight: found[weight].codes for weight in weights}
         return replace(draft, codes={**draft.codes, **codes})
 
+    nodes = {product.weight: product.nodes for product in products}
     kept = keep(
         [ranked],
         bench.errors(draft),
         lambda weights: bench.errors(better(weights)),
         bench.jury.worst_fall,
-        lambda batch, _: [batch[: len(batch) // 2]],
+        fewer(lambda weight, output: bench.reaches(nodes[weight], output)),
     )
-    nodes = {product.weight: product.nodes for product in products}
     gains = {node: found[w].gain for w in kept.items for node in nodes[w]}
     undone = {n: NO_GAIN for w, its in nodes.items() if w not in found for n in its} | undone
     undone |= kept.reasons(lambda weight: nodes[weight])

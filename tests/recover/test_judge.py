@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from onnxq.judge import verdict as judge
+from onnxq.judge.jury import Jury
 from onnxq.judge.parts import judged_tensors, score_parts
 from onnxq.judge.verdict import gathered, reached, sums
+from onnxq.model.graph import to_proto
 from onnxq.passes.prepare import prepare
+from onnxq.run import over
+from onnxq.run.runtime import Runtime
 
 
 def values(rng, noise, samples=8):
@@ -172,3 +176,16 @@ def test_what_an_nms_reads_is_judged_in_its_place(graph_of):
         )
     )
     assert judged_tensors(graph) == ["f", "boxes", "scores"]
+
+
+def test_probabilities_of_classes_are_judged_at_their_logits(graph_of, dataset):
+    graph = prepare(graph_of("(float[N,4] x) => (float[N,4] y) { y = Softmax(x) }"))
+    moved = prepare(graph_of("(float[N,4] x) => (float[N,4] y) <float[4] d = {0, 3, 0, 0}> {"
+                             "m = Add(x, d) y = Softmax(m) }"))  # fmt: skip
+    x = np.float32([[20, 0, -20, 0], [0, 0, 0, 20]])  # which leaves the largest where it is
+    reference = over.each(to_proto(graph), dataset(x), lambda _, v: v)
+    jury = Jury.of(graph, dataset(x), reference, Runtime())
+    assert np.abs(reference[0]["y"][0, 0] - 1) < 1e-6
+    assert jury.errors(graph)["y"][:, 1] == pytest.approx(0)
+    wanted = np.array([0, 3, 0, 0]) - 0.75
+    assert jury.errors(moved)["y"][:, 1] == pytest.approx((wanted**2).sum(), rel=1e-3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxq.judge.verdict import hopeless, worst_fall
-from onnxq.recover.keeping import LOWERS, halves, keep
+from onnxq.recover.keeping import LOWERS, fewer, halves, keep
 
 
 def errors_without(bad):
@@ -46,10 +46,44 @@ def test_later_batches_are_tried_before_the_halves_of_an_earlier_one():
     assert kept([[1, 2], [3]], {1}).items == (3, 2)
 
 
+def test_what_does_not_reach_the_output_that_refuses_is_kept_at_last():
+    def errors_of(items):
+        boxes = 2.0 ** -len(items)
+        scores = 2.0 if set(items) & {1, 2, 3} else 1.0  # 4 and 5 are of the box head
+        return {"boxes": np.array([[100.0, boxes]] * 4), "scores": np.array([[9.0, scores]] * 4)}
+
+    def worse(before, after):
+        return worst_fall(before, after, {"scores"})
+
+    divided = fewer(lambda item, output: output == "boxes" or item <= 3)
+    found = keep([[1, 4, 2, 5, 3]], errors_of([]), errors_of, worse, divided)
+    assert found.items == (4, 5)
+    assert len(found.reasons(lambda item: [str(item)])) == 3
+
+
+def test_what_is_kept_is_not_tried_again():
+    tried = []
+
+    def errors_of(items):
+        tried.append(list(items))
+        return {"y": np.array([[100.0, 2.0 ** (-len(items) if 3 not in items else 1)]] * 4)}
+
+    found = keep([[1, 2, 3]], errors_of([]), errors_of, worst_fall, lambda b, _: [b[:1], b[:2]])
+    assert found.items == (1, 2)
+    assert tried[-1] == [1, 2]
+
+
 @pytest.mark.parametrize("batches", [[], [[]]])
 def test_of_nothing_nothing_is_kept(batches):
     found = kept(batches, set())
     assert (found.items, found.after) == ((), found.before)
+
+
+def test_scores_that_do_not_move_argue_against_nothing():
+    same, boxes = np.array([[9.0, 1.0]] * 4), [np.array([[9.0, n]] * 4) for n in (1.0, 0.5)]
+    before, after = ({"scores": same, "boxes": b} for b in boxes)
+    assert worst_fall(before, after, {"scores"}) is None
+    assert hopeless(before, after, {"scores"}) is None
 
 
 def rows(noise):
