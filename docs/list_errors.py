@@ -24,7 +24,7 @@ AREAS = {  # heading -> where its errors are made; the longest of all that fit c
     "Recovery": ("recover", "pipeline/recoveries"),
     "Finetune": ("finetune",),
     "Sensitivity": ("sensitivity",),
-    "Search, tune and recipe": ("search", "ladder"),
+    "Search, tune and recipe": ("search", "ladder", "cost"),
     "Clusters": ("cluster",),
     "TensorRT": ("trt", "layers"),
     "Inspect, reports and plots": ("inspect", "report"),

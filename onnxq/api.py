@@ -23,7 +23,7 @@ from onnxq.verbs.engines import Built, Linted, build, build_fleet, lint, mend
 from onnxq.verbs.evaluation import Evaluation
 from onnxq.verbs.finetuning import finetune_model
 from onnxq.verbs.golden import judge_device, save_golden
-from onnxq.verbs.layers import compare_layers, read_layers
+from onnxq.verbs.layers import compare_layers, does_it_pay, read_layers
 from onnxq.verbs.models import Inspection, compare_models, diff, inspect_model
 from onnxq.verbs.plots import plot_histogram, plot_pareto, plot_ranking
 from onnxq.verbs.quantizing import Quantized, quantize
@@ -53,6 +53,7 @@ __all__ = [
     "data",
     "diff",
     "doctor",
+    "does_it_pay",
     "finetune_model",
     "insert",
     "inspect_model",

@@ -32,6 +32,8 @@ MOVED = {  # within onnxq
     "report.manifest": "pipeline.manifest",
     "runtime": "run.runtime",
     "search.branches": "judge.parts",
+    "search.cost": "cost.counted",
+    "search.devices": "cost.devices",
     "segments": "run.segments",
     "sensitivity.metric_function": "judge.metrics.function",
     "sensitivity.metrics": "judge.metrics",

@@ -19,6 +19,7 @@ FLOORS = {
     "layers": "what TensorRT says of an engine: layers, times, the nodes in them",
     "passes": "one rewrite of a graph a file",
     "run": "models over samples: sessions, segments, devices",
+    "cost": "what running a node costs: counted, by makers' figures, by one profile",
     "calib": "data, histograms, methods, ranges",
     "judge": "how far two models are apart: metrics, parts, spread, verdict",
     "cluster": "tasks on other processes and machines",

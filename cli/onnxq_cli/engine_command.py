@@ -9,13 +9,15 @@ import click
 from onnxq.errors import OnnxqError
 from onnxq.files import write_text
 from onnxq.json_text import to_json
+from onnxq.search.options import SearchOptions
 from onnxq_cli import streams
-from onnxq_cli.fields import IN, OUT, option
+from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.options import json_option, top_option
 from onnxq_cli.sections import verb
 
 
-@verb("onnxq engine layers.json --profile profile.json")
+@verb("onnxq engine layers.json --profile profile.json",
+      first="profiles model top write_skip float_model write_plan")  # fmt: skip
 @click.argument("layers", nargs=-1, required=True, type=IN, metavar="LAYERS [LAYERS]")
 @option("--profile", "profiles", type=IN, multiple=True, help="Times of the layers, by trtexec "
         "--exportProfile. With two LAYERS: twice, in their order.")  # fmt: skip
@@ -23,6 +25,13 @@ from onnxq_cli.sections import verb
 @top_option(10, "Rows of each table.")
 @option("--write-skip", type=OUT, help="With two LAYERS: list of what is slower in fewer bits, "
         "for quantize --skip @FILE.")  # fmt: skip
+@option("--float", "float_model", type=IN, section="Engine", help="The model without Q/DQ: "
+        "says whether quantizing it pays, and where.")  # fmt: skip
+@option("--plan", "plan_path", type=IN, section="Engine",
+        help="What it is quantized by. Default: as onnxq plan does.")  # fmt: skip
+@option("--write-plan", type=OUT, section="Engine", help="With --float: plan in which what "
+        "does not pay stays float, for quantize --plan.")  # fmt: skip
+@options_of(SearchOptions, "rates")
 @json_option()
 def command(
     layers: tuple[Path, ...],
@@ -30,39 +39,56 @@ def command(
     model: Path | None,
     top: int,
     write_skip: Path | None,
+    float_model: Path | None,
+    plan_path: Path | None,
+    write_plan: Path | None,
+    rates: str | None,
     as_json: bool,
 ) -> int:
     """Show what an engine runs each node in, how long that takes, and what to change.
 
     LAYERS is the file of trtexec --exportLayerInfo=FILE --profilingVerbosity=detailed, or of
     TensorRT's engine inspector. Two of them, each with its --profile, are compared: what got slower
-    in the second, and why.
+    in the second, and why. With --float too: does INT8 pay? Exit code 1 where it does not and
+    --write-plan asks for a plan.
     """
     from onnxq import api
+    from onnxq.plan import Plan
     from onnxq.report import layers as report
     from onnxq.report import text
 
     _check(layers, profiles, write_skip)
+    if float_model is None and (write_plan or plan_path or rates):
+        raise OnnxqError("give the model without Q/DQ by --float FLOAT.onnx: what pays is asked of "
+                         "its nodes")  # fmt: skip
     pairs = list(zip(layers, profiles or (None,) * len(layers), strict=True))
     readings = [
         api.read_layers(path, times, model if i == len(pairs) - 1 else None)
         for i, (path, times) in enumerate(pairs)
     ]
-    if len(readings) == 1:
-        (reading,) = readings
-        if as_json:
-            streams.out(to_json(reading.as_dict()))
-        else:
-            text.show(report.render(reading, top))
-        return 0
-    found = api.compare_layers(*readings)
-    if write_skip is not None:
+    found = api.compare_layers(*readings) if len(readings) > 1 else None
+    pays = None
+    if float_model is not None:
+        plan = Plan.load(plan_path) if plan_path else None
+        pays = api.does_it_pay(float_model, layers, profiles, plan, rates)
+    if write_skip is not None and found is not None:
         write_text(write_skip, found.skip_list())
+    if write_plan is not None and pays is not None and pays.plan is not None:
+        pays.plan.save(write_plan)
     if as_json:
-        streams.out(to_json(found.as_dict()))
+        document = readings[0].as_dict() if found is None else found.as_dict()
+        if pays is not None:
+            document["pays"] = pays.as_dict()
+        streams.out(to_json(document))
     else:
-        text.show(report.render_comparison(found, top))
-    return 0
+        if pays is not None:
+            text.show(report.render_paying(pays, top))
+        text.show(
+            report.render(readings[0], top)
+            if found is None
+            else report.render_comparison(found, top)
+        )
+    return int(write_plan is not None and pays is not None and pays.plan is None)
 
 
 def _check(layers: tuple[Path, ...], profiles: tuple[Path, ...], skip: Path | None) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from onnxq.cost.counted import costs
+from onnxq.cost.shapes import shapes_of
 from onnxq.errors import ModelError, OnnxqError
 from onnxq.finetune.missing import require
 from onnxq.finetune.options import FinetuneOptions
@@ -32,8 +34,6 @@ from onnxq.pipeline.steps import runtime_of
 from onnxq.plan import Plan
 from onnxq.progress import stage
 from onnxq.run.segments import Shapes
-from onnxq.search.cost import costs
-from onnxq.search.shapes import shapes_of
 
 log = logging.getLogger(__name__)
 FINETUNE = "finetune"  # the row whose rungs learn

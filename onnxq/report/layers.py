@@ -7,6 +7,7 @@ from collections import defaultdict
 from rich.console import Group as Parts
 from rich.console import RenderableType
 
+from onnxq.cost.learnt import Paying
 from onnxq.layers.advice import costs
 from onnxq.layers.against import EngineComparison, Group
 from onnxq.layers.info import DETAILED
@@ -95,6 +96,26 @@ def _hidden(reading: EngineReading) -> list[RenderableType]:
         return []
     ms = "" if reading.total_ms is None else f", {sum(t.ms or 0 for t in hidden):.4f} ms"
     return [line(f"{count(len(hidden), 'layer')}{ms}: the file does not say which nodes they run")]
+
+
+def render_paying(found: Paying, top: int) -> RenderableType:
+    """Whether few bits pay, in a line, and block by block."""
+    pays = found.learnt.pays
+    ranked = sorted(pays.blocks, key=lambda b: b.float_ms - b.quantized_ms)
+    rows = [
+        (_span(b.nodes), f"{b.float_ms:.4f}", f"{b.quantized_ms:.4f}",
+         f"{b.quantized_ms - b.float_ms:+.4f}", "pays" if b.pays else pays.high)
+        for b in ranked[:top]
+    ]  # fmt: skip
+    columns = ("block", f"{pays.high} ms", "quantized ms", "change", "")
+    lines = [line(text) for text in found.learnt.lines()] if pays.predicted else [
+        line(pays.headline)
+    ]  # fmt: skip
+    return Parts(*lines, Table("Blocks, the least gain first", columns, rows))
+
+
+def _span(nodes: tuple[str, ...]) -> str:
+    return nodes[0] if len(nodes) == 1 else f"{nodes[0]} to {nodes[-1]}"
 
 
 def render_comparison(found: EngineComparison, top: int) -> RenderableType:

@@ -25,7 +25,8 @@ NAMED = 8  # nodes left float that are listed
 def render(result: Result) -> RenderableType:
     """The plans by rising cost, and what was chosen; fits 80 columns."""
     found: list[RenderableType] = [_table(result), Text(LEGEND)]
-    found += [*map(line, notes(result)), line(summary(result))]
+    learnt = result.learnt.lines() if result.learnt else []
+    found += [*map(line, (*notes(result), *learnt)), line(summary(result))]
     if result.chosen and result.chosen.floats:
         floats = result.chosen.floats
         more = f" and {len(floats) - NAMED} more" if len(floats) > NAMED else ""
@@ -35,6 +36,8 @@ def render(result: Result) -> RenderableType:
 
 def summary(result: Result) -> str:
     """One line: what was chosen, or what comes nearest to the budget."""
+    if result.chosen is None and result.nearest is None and result.learnt is not None:
+        return result.learnt.pays.headline  # the cheapest plan leaves all float
     if result.chosen is None:
         nearest = "nothing" if result.nearest is None else _said(result, result.nearest)
         return f"no measured plan keeps to a {result.budget}; the nearest has {nearest}"

@@ -121,6 +121,11 @@ def _at(graph: Graph, inputs: Shapes) -> Graph:
     return copy
 
 
+def usual_inputs(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs of a graph, with a usual length for every axis of unknown length."""
+    return {t.name: _usual(t.shape) for t in graph.inputs if t.shape is not None}
+
+
 def _usual(shape: Sequence[int | str | None]) -> tuple[int, ...]:
     """A shape with a usual length for every axis of unknown length: 1 for the first."""
     return tuple(
@@ -189,7 +194,7 @@ def usual_sizes(graph: Graph) -> dict[str, int]:
     """About how many bytes the tensors of `graph` have. The data is left out of it, or its first
     sample would decide where the graph is cut and thereby how ONNX Runtime fuses it and rounds.
     """
-    inputs = {t.name: _usual(t.shape) for t in graph.inputs if t.shape is not None}
+    inputs = usual_inputs(graph)
     return {
         name: prod(_usual(t.shape)) * np.dtype(t.dtype).itemsize
         for name, t in _at(graph, inputs).tensors().items()

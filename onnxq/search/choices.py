@@ -139,8 +139,9 @@ class Palette:
         return choices
 
 
-def given(graph: Graph, plan: Plan, name: str | None = None) -> Palette:
-    """The nodes of one plan as they are, or left float; attention whole or not at all."""
+def given(graph: Graph, plan: Plan, name: str | None = None, reason: str = REASON) -> Palette:
+    """The nodes of one plan as they are, or left float for a reason; attention whole or not at
+    all."""
     dtypes = {spec.dtype for spec in plan.edges.values()}
     name = name or (dtypes.pop() if len(dtypes) == 1 else "quantized")
 
@@ -151,7 +152,7 @@ def given(graph: Graph, plan: Plan, name: str | None = None) -> Palette:
             n for n, why in broken_attention(graph, quantized).items() if why in plan.by_node
         }:
             quantized -= broken
-        return plan.without(*(n for n in plan.nodes if n not in quantized), reason=REASON)
+        return plan.without(*(n for n in plan.nodes if n not in quantized), reason=reason)
 
     return Palette({name: plan}, mix)
 

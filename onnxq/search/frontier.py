@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from onnxq.cost.counted import MEASURED, Costs
 from onnxq.judge.metrics import LABEL_FREE
 from onnxq.judge.parts import Part
 from onnxq.plan import Plan
 from onnxq.search.budget import Budget
 from onnxq.search.choices import FLOAT, Palette
-from onnxq.search.cost import MEASURED, Costs
 from onnxq.search.meter import Meter
 from onnxq.search.remote import Workers
 from onnxq.search.result import Trial
-from onnxq.search.solve import solve
+from onnxq.search.solve import Link, cheapest, solve
 from onnxq.sensitivity.ranking import Ranking
 
 Array = npt.NDArray[np.float64]
@@ -63,6 +63,12 @@ class Frontier:
         ]).reshape(len(self.nodes), len(self.choices))  # fmt: skip
         chosen_for = set(self.nodes)
         self._fixed = sum(of[n][FLOAT] for n in of if n not in chosen_for)
+        place = {node: i for i, node in enumerate(self.nodes)}
+        self._links = [
+            Link(place.get(b.writer or ""), tuple(place[n] for n in b.readers if n in place),
+                 b.convert, b.saved, b.able and (b.writer is None or b.writer in place))
+            for b in self.costs.borders
+        ]  # fmt: skip
         self._damage = self._damages()
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._solved: dict[float, Mapping[str, str] | None] = {}
@@ -85,7 +91,7 @@ class Frontier:
     @property
     def least(self) -> float:
         """The cost of the cheapest plan."""
-        return float(self._cost.min(axis=1).sum()) + self._fixed
+        return cheapest(self._cost, self._links) + self._fixed
 
     def at(self, limit: float) -> Trial | None:
         """The measured plan of least predicted damage within a cost; None if none is so cheap."""
@@ -107,7 +113,7 @@ class Frontier:
     def _within(self, limit: float) -> Mapping[str, str] | None:
         """The choices of least predicted damage within a cost."""
         if limit not in self._solved:
-            indices = solve(self._cost, self._damage, limit - self._fixed)
+            indices = solve(self._cost, self._damage, limit - self._fixed, self._links)
             self._solved[limit] = (
                 None
                 if indices is None
@@ -137,7 +143,7 @@ class Frontier:
         return tuple(chosen.get(n, FLOAT) for n in self.palette.nodes)
 
     def _measured(self, plan: Plan, choices: Mapping[str, str]) -> Trial:
-        cost = modelled = self.costs.total(choices)
+        cost = modelled = self.costs.total(choices, plan)
         if self.workers is not None and self.priced not in MEASURED:
             measured = self.workers.measured(self._key(choices), plan)
         else:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from onnxq.arrays import Array
+from onnxq.cost import counted
+from onnxq.cost.devices import DEVICES
+from onnxq.cost.fit import ratios_of
 from onnxq.errors import PlanError
 from onnxq.judge.metrics import LABEL_FREE
 from onnxq.option import option, settle
-from onnxq.search import cost
 from onnxq.search.budget import Budget
-from onnxq.search.devices import DEVICES
 from onnxq.sensitivity import Options
 
 
@@ -19,14 +21,23 @@ from onnxq.sensitivity import Options
 class SearchOptions:
     """How a search goes.
 
-    budget: what has to hold, if anything. cost: see `onnxq.search.cost`. labels: for top1. rank_by:
-    the label-free metric whose damage is added up.
+    budget: what has to hold, if anything. cost: see `onnxq.cost.counted`. labels: for top1.
+    rank_by: the label-free metric whose damage is added up.
     """
 
     budget: Budget | None
     cost: str = option(
-        "ops", f"ops, bytes, size (of the weights), roofline:DEVICE ({', '.join(DEVICES)}) or ort "
-        "(measured here).", "Search", "COST",
+        "ops", f"ops, bytes, size (of the weights), roofline:DEVICE ({', '.join(DEVICES)}), "
+        "PROFILE.json (times of your device, by trtexec --exportProfile) or ort (measured here).",
+        "Search", "COST",
+    )  # fmt: skip
+    layers: Path | None = option(
+        None, "With --cost PROFILE.json: layers of that engine, by trtexec --exportLayerInfo; "
+        "needed where it has Q/DQ.", "Search", "FILE", place="read",
+    )  # fmt: skip
+    rates: str | None = option(
+        None, "Rates of types that the profile does not have, beside FP16's. Default: "
+        "int8=2,fp8=2,bf16=1,fp32=0.5.", "Search", "TYPE=N,...",
     )  # fmt: skip
     metric: str | None = option(
         None, f"Of the measured score: {', '.join(LABEL_FREE)}, top1, or module:function. "
@@ -59,7 +70,11 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         settle(self)
-        cost.check(self.cost)
+        counted.check(self.cost)
+        ratios_of(self.rates)
+        if not counted.is_profile(self.cost) and (self.layers or self.rates):
+            raise PlanError(f"--{'layers' if self.layers else 'rates'} goes with the times of a "
+                            "device: --cost PROFILE.json")  # fmt: skip
         if self.rank_by not in LABEL_FREE:
             raise PlanError(f"cannot rank by '{self.rank_by}'; choose {', '.join(LABEL_FREE)}")
         if min(self.rank_samples, self.trials) < 1 or self.points < 0:

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onnxq.cost.counted import Share
+from onnxq.cost.learnt import Learnt
 from onnxq.errors import PlanError
 from onnxq.judge.units import label
 from onnxq.plan import Plan
 from onnxq.saved import FileForm, csv_of, value_of
-from onnxq.search.cost import Share
 from onnxq.table import Table, page
 
 FORM = FileForm(
@@ -69,7 +70,8 @@ class Result:
 
     choices: the quantized choices there were. nearest: where none is chosen, the trial that misses
     by least. outputs: SQNR in dB of each part of the outputs of the chosen plan's model, on the
-    samples that `quantize` compares on.
+    samples that `quantize` compares on. learnt: what the cost was learnt from,
+    where that is a profile.
     """
 
     model: str
@@ -85,6 +87,7 @@ class Result:
     nearest: Trial | None
     plan: Plan | None = field(repr=False)
     outputs: Mapping[str, float] = field(default_factory=dict)
+    learnt: Learnt | None = None
 
     def __repr__(self) -> str:
         taken = self.chosen
@@ -128,6 +131,7 @@ class Result:
             "chosen": self._place(self.chosen),
             "nearest": self._place(self.nearest),
             "outputs_sqnr_db": dict(self.outputs),
+            "learnt": None if self.learnt is None else asdict(self.learnt),
             "trials": [{**_as_dict(t), "precisions": dict(t.choices)} for t in self.trials],
         }
         return FORM.to_json(document)
@@ -173,6 +177,7 @@ def _from_document(document: Any) -> Result:
     found: Result = value_of(Result, {
         **document, "reference": document["float_score"], "trials": trials, "chosen": chosen,
         "nearest": nearest, "plan": None, "outputs": document["outputs_sqnr_db"],
+        "learnt": document.get("learnt"),
     })  # fmt: skip
     return found
 

@@ -7,9 +7,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from onnxq.calib.data import Dataset
 from onnxq.calib.stats import Stats
+from onnxq.cost.counted import Costs, is_profile
+from onnxq.cost.pricing import priced
+from onnxq.cost.shapes import shapes_of
 from onnxq.errors import PlanError
 from onnxq.judge.parts import Part, parts_of, wholes_of, with_outputs, with_stand_ins
 from onnxq.pipeline import steps
@@ -18,13 +22,11 @@ from onnxq.progress import Progress, count, silent, stage, telling
 from onnxq.search import solve
 from onnxq.search.budget import Budget
 from onnxq.search.choices import Palette
-from onnxq.search.cost import Costs, costs
 from onnxq.search.frontier import Frontier
 from onnxq.search.meter import Meter
 from onnxq.search.options import SearchOptions
 from onnxq.search.remote import Workers
 from onnxq.search.result import Result, Trial
-from onnxq.search.shapes import shapes_of
 from onnxq.sensitivity import Options, Ranking, metric_of, sensitivity
 
 NEAR = 1e-3  # costs that are this near to each other are not told apart
@@ -87,7 +89,8 @@ def frontier_of(
     metric = metric_of(options.judging(), len(samples.check))  # refuses before work is done
     first = samples.rest.sample(0)
     shapes = shapes_of(source.graph, palette.nodes, first, steps.runtime_of(config))
-    priced = costs(source.graph, palette.plans, config.high_precision, shapes, options.cost)
+    costs = priced(source.graph, palette.plans, config.high_precision, shapes, options.cost,
+                   options.layers, options.rates)  # fmt: skip
     if ":" not in options.measured_by:
         source = replace(source, graph=with_stand_ins(source.graph))
     branches = parts_of(source.graph, palette.nodes, shapes, options.outputs)
@@ -98,10 +101,10 @@ def frontier_of(
     if labelled or not options.apart:
         scored = wholes_of(scored)
     meter = Meter(source, stats, metric, scored, samples.check, samples.rest, config)
-    rankings = _rankings(meter, palette, priced, branches, options, progress, executor)
+    rankings = _rankings(meter, palette, costs, branches, options, progress, executor)
     workers = None if executor is None else Workers(executor, meter, options)
     return Frontier(
-        palette, rankings, branches, priced, options.cost, meter, options.budget, workers
+        palette, rankings, branches, costs, options.cost, meter, options.budget, workers
     )
 
 
@@ -119,7 +122,7 @@ def settled(source: steps.Source, palette: Palette, stats: Stats, config: Config
 def _rankings(
     meter: Meter,
     palette: Palette,
-    priced: Costs,
+    costs: Costs,
     parts: Sequence[Part],
     options: SearchOptions,
     progress: Progress,
@@ -136,7 +139,7 @@ def _rankings(
     # Damage that is added up has to come from the same samples: screened, plans lost up to 4 dB.
     asked, rankings = Options(metric=options.rank_by, screen=1.0, apart=False), {}
     for choice, whole in palette.plans.items():
-        plan = whole.only(*(n for n in whole.nodes if n in priced.of))
+        plan = whole.only(*(n for n in whole.nodes if n in costs.of))
         if not plan.edges:
             continue
         narrow = any(spec.row.bits < 8 for spec in plan.edges.values())
@@ -199,7 +202,7 @@ def _result(frontier: Frontier, budget: Budget, samples: Samples, options: Searc
         higher_is_better=higher,
         reference=meter.reference,
         budget=str(budget),
-        cost=options.cost,
+        cost=Path(options.cost).name if is_profile(options.cost) else options.cost,
         choices=tuple(frontier.palette.plans),
         samples=len(samples.check),
         trials=trials,
@@ -207,6 +210,7 @@ def _result(frontier: Frontier, budget: Budget, samples: Samples, options: Searc
         nearest=None if chosen else _nearest(trials, higher, budget),
         plan=plan,
         outputs={} if chosen is None else _outputs(frontier, chosen, samples.held),
+        learnt=frontier.costs.learnt,
     )
 
 

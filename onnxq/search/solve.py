@@ -5,6 +5,10 @@
                 limit >= sum of  cost[node, choice] * x[node, choice]
                 sum over choices of  x[node, choice] = 1,  x in {0, 1}
 
+Costs between nodes are added to those of nodes: for each tensor  convert * c - saved * y,  c at
+least  quantized[reader] - y  of each reader, y at most  quantized[reader]  of each and
+quantized[writer],  where quantized is the sum of x over the choices but the last, which is float.
+
 Damage is scaled so that the worst choice for every node makes `SCALE` at the worst output, and
 costs by `SCALE` too: the solver's tolerances are absolute, 1e-6, and good plans do some thousandths
 of the damage of the worst. The second term keeps outputs apart from the worst from being spoilt
@@ -16,8 +20,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,43 +51,114 @@ def _scipy() -> Any:
     return scipy
 
 
-def solve(cost: Array, damage: Array, limit: float) -> list[int] | None:
+@dataclass(frozen=True)
+class Link:
+    """A tensor between nodes, by their numbers: what converting it costs, what is saved where it is
+    stored in few bits, and whether it can be. writer: None where any writer can."""
+
+    writer: int | None
+    readers: tuple[int, ...]
+    convert: float
+    saved: float
+    able: bool
+
+
+def cheapest(cost: Array, links: Sequence[Link] = ()) -> float:
+    """The least that any choices cost; `cost` and `links` as `solve` takes them."""
+    if not links:
+        return float(cost.min(axis=1).sum())
+    row, upper = _variables(cost, links)
+    solution = _solved(row, upper, cost.shape, [], links)
+    if solution is None:
+        raise PlanError("the integer program of the least cost has no solution")
+    return float(row @ solution)
+
+
+def solve(cost: Array, damage: Array, limit: float, links: Sequence[Link] = ()) -> list[int] | None:
     """The choice of every node; None where no choices cost as little as `limit`.
 
     cost: [nodes, choices], infinite for a choice that a node does not have. damage: [nodes,
-    choices, outputs], at least 0.
+    choices, outputs], at least 0. links: costs between nodes; with any, the last choice is float.
     """
     scipy = _scipy()
     nodes, choices, outputs = damage.shape
-    offered = np.isfinite(cost)
-    cost = np.where(offered, cost, 0.0)
-    damage = np.where(offered[..., None], np.clip(damage, 0.0, LARGEST), 0.0)
+    row, upper = _variables(cost, links)
+    damage = np.where(np.isfinite(cost)[..., None], np.clip(damage, 0.0, LARGEST), 0.0)
     worst = damage.max(axis=1).sum(axis=0).max()
     scaled = damage * (SCALE / worst) if worst else damage
     flat = scaled.reshape(nodes * choices, outputs)
-    objective = np.append(OTHERS * flat.mean(axis=1), 1.0)
-    sparse = scipy.sparse
-    each = sparse.kron(sparse.identity(nodes), np.ones((1, choices)))
+    others = np.zeros(2 * len(links))
+    objective = np.concatenate([OTHERS * flat.mean(axis=1), [1.0], others])
+    worst_output = np.hstack([flat.T, -np.ones((outputs, 1)), np.zeros((outputs, len(others)))])
     constraints = [
-        scipy.optimize.LinearConstraint(sparse.hstack([each, sparse.csr_array((nodes, 1))]), 1, 1),
-        scipy.optimize.LinearConstraint(
-            np.append(SCALE * cost.reshape(-1), 0.0), -np.inf, SCALE * (limit + SLACK)
-        ),
-        scipy.optimize.LinearConstraint(np.hstack([flat.T, -np.ones((outputs, 1))]), -np.inf, 0),
+        scipy.optimize.LinearConstraint(SCALE * row, -np.inf, SCALE * (limit + SLACK)),
+        scipy.optimize.LinearConstraint(worst_output, -np.inf, 0),
     ]
+    solution = _solved(objective, upper, cost.shape, constraints, links)
+    if solution is None:
+        return None
+    chosen = solution[: nodes * choices].reshape(nodes, choices)
+    return [int(i) for i in chosen.argmax(axis=1)]
+
+
+def _variables(cost: Array, links: Sequence[Link]) -> tuple[Array, Array]:
+    """What each variable costs and how large it may be: x of nodes, z, then c and y of links."""
+    offered = np.isfinite(cost)
+    between = [value for link in links for value in (link.convert, -link.saved)]
+    most = [value for link in links for value in (1.0, float(link.able))]
+    row = np.concatenate([np.where(offered, cost, 0.0).reshape(-1), [0.0], between])
+    return row, np.concatenate([offered.reshape(-1).astype(float), [np.inf], most])
+
+
+def _solved(
+    objective: Array,
+    upper: Array,
+    shape: tuple[int, ...],
+    constraints: Sequence[Any],
+    links: Sequence[Link],
+) -> Array | None:
+    """The variables of least objective; None where none keep to the constraints."""
+    scipy = _scipy()
+    nodes, choices = shape
+    each = scipy.sparse.kron(scipy.sparse.identity(nodes), np.ones((1, choices)))
+    rest = scipy.sparse.csr_array((nodes, len(objective) - nodes * choices))
+    one = scipy.optimize.LinearConstraint(scipy.sparse.hstack([each, rest]), 1, 1)
+    kinds = np.append(np.ones(nodes * choices), np.zeros(len(objective) - nodes * choices))
     with _silence():
         solution = scipy.optimize.milp(
             objective,
-            constraints=constraints,
-            integrality=np.append(np.ones(nodes * choices), 0),
-            bounds=scipy.optimize.Bounds(0, np.append(offered.reshape(-1).astype(float), np.inf)),
+            constraints=[one, *constraints, *_linked(shape, links)],
+            integrality=kinds,
+            bounds=scipy.optimize.Bounds(0, upper),
             options={"time_limit": SECONDS, "mip_rel_gap": 1e-6},
         )
     if solution.x is None:
         if solution.status == 2:  # infeasible
             return None
         raise PlanError(f"the integer program was not solved: {solution.message}")
-    return [int(i) for i in solution.x[:-1].reshape(nodes, choices).argmax(axis=1)]
+    found: Array = solution.x
+    return found
+
+
+def _linked(shape: tuple[int, ...], links: Sequence[Link]) -> list[Any]:
+    """What c and y of each link keep to."""
+    nodes, choices = shape
+    entries: list[tuple[int, float, dict[int, float]]] = []
+    for k, link in enumerate(links):
+        c = nodes * choices + 1 + 2 * k
+        for reader in link.readers:
+            entries.append((reader, 1.0, {c: -1.0, c + 1: -1.0}))
+        quantizing = link.readers if link.writer is None else (*link.readers, link.writer)
+        entries += [(node, -1.0, {c + 1: 1.0}) for node in quantizing]
+    if not entries:
+        return []
+    scipy = _scipy()
+    table = scipy.sparse.lil_array((len(entries), nodes * choices + 1 + 2 * len(links)))
+    for i, (node, sign, others) in enumerate(entries):
+        table[i, node * choices : (node + 1) * choices - 1] = sign
+        for j, value in others.items():
+            table[i, j] = value
+    return [scipy.optimize.LinearConstraint(table.tocsr(), -np.inf, 0)]
 
 
 @contextmanager

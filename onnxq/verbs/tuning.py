@@ -116,10 +116,13 @@ def _begun(
     learning: FinetuneOptions,
 ) -> tuple[Climb, Tuned]:
     """The climb at its foot; whatever the user has to mend is raised here."""
+    from onnxq.cost.counted import MEASURED, check, is_profile
     from onnxq.ladder import Climb, Tuned
-    from onnxq.search.cost import MEASURED, check
 
     check(cost)
+    if is_profile(cost):
+        raise PlanError("tune does not take the profile of a device yet: search --cost "
+                        "PROFILE.json does")  # fmt: skip
     if cost in MEASURED:
         raise PlanError(f"cost '{cost}' is measured, which tune does not; choose ops, bytes, size "
                         "or roofline:DEVICE")  # fmt: skip

@@ -163,7 +163,7 @@ def test_no_budget_that_can_be_met_is_exit_code_1_with_the_nearest(onnxq, classi
         (("--min-sqnr", 20, "--choices", "int8,float", "--scheme", "fp8"), "contradict each other"),
         (("--min-sqnr", 20, "--choices", "fp8,float", "--cost", "roofline:A100"), "has no fp8"),
         (("--min-sqnr", 20, "--cost", "roofline:H200"), "unknown device 'H200'; choose one of"),
-        (("--min-sqnr", 20, "--cost", "engine"), "needs a GPU"),
+        (("--min-sqnr", 20, "--cost", "engine"), "--cost profile.json"),
         (("--min-sqnr", 20, "--metric", "accuracy"), "contradict"),
         (("--max-drop", "1%", "--metric", "accuracy"), "unknown metric 'accuracy'"),
         (("--max-drop", "1%", "--metric", "top1"), "needs labels"),

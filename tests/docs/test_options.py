@@ -19,7 +19,8 @@ MEASURED = (
 # of trtexec, Polygraphy, Model Optimizer and a benchmark
 OTHERS = {"--stronglyTyped", "--load-inputs", "--save-inputs", "--data-loader-script", "--onnxrt",
           "--simplify", "--autotune", "--shared", "--help", "--profilingVerbosity",
-          "--save-outputs", "--onnx", "--saveEngine"}  # fmt: skip
+          "--save-outputs", "--onnx", "--saveEngine", "--exportProfile",
+          "--exportLayerInfo"}  # fmt: skip
 
 
 def options():

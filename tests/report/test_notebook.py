@@ -11,10 +11,10 @@ from onnxq import api
 from onnxq.calib.histogram import EMPTY, histogram_of
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
+from onnxq.cost.counted import Share
 from onnxq.judge.accuracy import Agreement, agreement
 from onnxq.pipeline.config import Config
 from onnxq.plan import Plan
-from onnxq.search.cost import Share
 from onnxq.search.result import Result, Trial
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from onnxq.cost.counted import Share
 from onnxq.report import pareto, text
-from onnxq.search.cost import Share
 from onnxq.search.result import Result, Trial
 
 SHARES = {"int8": Share(0.5, 0.5), "float": Share(0.5, 0.5)}

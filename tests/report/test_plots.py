@@ -12,11 +12,11 @@ import pytest
 
 from onnxq.calib.histogram import histogram_of
 from onnxq.calib.stats import Stats
+from onnxq.cost.counted import Share
 from onnxq.errors import DataError, PlanError, RuntimeMissing
 from onnxq.report import figure as figures
 from onnxq.report import plot_histogram, plot_pareto, plot_ranking
 from onnxq.report.figure import Look
-from onnxq.search.cost import Share
 from onnxq.search.result import Result, Trial
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 from onnxq.spec import QuantSpec

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from onnxq.cost.shapes import shapes_of
 from onnxq.run.runtime import Runtime
-from onnxq.search.shapes import shapes_of
 
 BODY = """(float[n, 4] x, int64[2] s) => (float[p, q] z) {
     a = Relu(x)

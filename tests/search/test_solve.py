@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxq.search.solve import OTHERS, solve
+from onnxq.search.solve import OTHERS, Link, cheapest, solve
 
 pytest.importorskip("scipy")
 
@@ -60,3 +60,43 @@ def test_a_choice_of_infinite_cost_is_no_choice():
     assert solve(cost, damage, 2.0) == [2, 1]
     assert solve(cost, damage, 0.5) == [0, 1]
     assert solve(cost, damage, 0.1) is None
+
+
+def linked(cost, links, picked):
+    """What choices cost with the tensors between nodes, of which the last choice is float."""
+    last = cost.shape[1] - 1
+    total = sum(cost[n, c] for n, c in enumerate(picked))
+    for link in links:
+        few = [picked[n] != last for n in link.readers]
+        writes = link.writer is None or picked[link.writer] != last
+        if link.able and all(few) and few and writes:
+            total -= link.saved
+        elif any(few):
+            total += link.convert
+    return total
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(2, 3))
+def test_what_is_converted_between_nodes_counts(seed, nodes, choices):
+    rng = np.random.default_rng(seed)
+    cost = rng.uniform(0.1, 1, (nodes, choices))
+    links = [
+        Link(
+            writer=None if rng.random() < 0.3 else n,
+            readers=tuple({int(r) for r in rng.integers(n + 1, nodes, 2)}),
+            convert=float(rng.uniform(0, 0.5)),
+            saved=float(rng.uniform(0, 0.3)),
+            able=bool(rng.random() < 0.8),
+        )
+        for n in range(nodes - 1)
+    ]
+    every = list(product(range(choices), repeat=nodes))
+    least = min(linked(cost, links, c) for c in every)
+    assert cheapest(cost, links) == pytest.approx(least, abs=1e-5)
+    damage = rng.uniform(0, 1, (nodes, choices, 1))
+    limit = least + float(rng.uniform(0, 1))
+    picked = solve(cost, damage, limit, links)
+    assert linked(cost, links, picked) <= limit + 1e-5
+    best = min(objective(damage, c) for c in every if linked(cost, links, c) <= limit)
+    assert objective(damage, picked) <= best + 1e-5

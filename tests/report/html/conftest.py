@@ -14,6 +14,7 @@ import pytest
 
 import onnxq
 from onnxq.api import Quantized
+from onnxq.cost.counted import Share
 from onnxq.inspect.reading import read_graph
 from onnxq.model.graph import Graph
 from onnxq.passes.name_nodes import name_nodes
@@ -21,7 +22,6 @@ from onnxq.pipeline.config import Config
 from onnxq.report.html import verbs
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
-from onnxq.search.cost import Share
 from onnxq.search.result import Result, Trial
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 from onnxq.targets.options import PlanOptions

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from onnxq.cost.counted import check, costs
+from onnxq.cost.devices import DEVICES
 from onnxq.errors import ModelError, PlanError
 from onnxq.plan import Plan
-from onnxq.search.cost import check, costs
-from onnxq.search.devices import DEVICES
 from onnxq.spec import Edge, QuantSpec
 
 BODY = """(float[1, 16, 8, 8] x) => (float[1, 16, 8, 8] y) {
@@ -124,7 +124,7 @@ def test_a_device_is_at_least_twice_as_fast_in_int8_as_in_fp16_and_names_its_sou
         ("time", "unknown cost 'time'; choose ops, bytes, size, roofline:DEVICE"),
         ("roofline", "needs a device"),
         ("roofline:H200", "unknown device 'H200'; choose one of H100, A100"),
-        ("engine", "needs a GPU"),
+        ("engine", "--cost profile.json"),
     ],
 )
 def test_an_unknown_cost_is_refused_with_the_list(cost, said):

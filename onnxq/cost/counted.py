@@ -1,4 +1,4 @@
-"""What a node costs under a plan, and a plan relative to the model without Q/DQ.
+"""What a node costs under a plan by counting, and a plan relative to the model without Q/DQ.
 
     ops       multiply-accumulates * bits of the widest operand
     bytes     the bytes of inputs, weights and outputs, each in the type it is stored in
@@ -13,19 +13,20 @@ weights, such as a residual Add, counts an operation a value, of the mean of its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 
 from onnx import TensorProto
 
+from onnxq.cost.devices import DEVICES, device
+from onnxq.cost.learnt import Learnt
 from onnxq.errors import ModelError, PlanError
 from onnxq.model.graph import WEIGHTED, Graph, Node, constant_of
 from onnxq.plan import Plan
+from onnxq.run.macs import macs
 from onnxq.run.segments import Shapes
-from onnxq.search.devices import DEVICES, device
-from onnxq.sensitivity.cost import macs
 from onnxq.spec import DTYPES, Edge
 from onnxq.targets.options import weight_input
 
@@ -33,7 +34,7 @@ BITS = {"fp16": 16, "bf16": 16, "fp32": 32} | {name: row.bits for name, row in D
 _STORAGE: dict[int, int] = {TensorProto.INT4: 4, TensorProto.INT16: 16}  # others have 8 bits
 STORED = {**BITS, **{name: _STORAGE.get(row.onnx_type, 8) for name, row in DTYPES.items()}}
 UNIT = {"uint8": "int8", "int4-in-int8": "int8", "int4-in-fp8": "fp8"}  # where not its own
-MODELS = ("ops", "bytes", "size", "roofline:DEVICE", "ort")
+MODELS = ("ops", "bytes", "size", "roofline:DEVICE", "PROFILE.json", "ort")
 MEASURED = ("ort",)  # costs that are measured; the integer program works with "ops"
 Types = tuple[list[str], str]  # of a node's inputs, and of its output
 
@@ -43,15 +44,23 @@ class Costs:
     """The cost of each costed node by its choice, in shares of the whole model without Q/DQ.
 
     of: node -> choice -> cost. macs, weights: node -> multiply-accumulates, and how many weights.
-    The choice "float" is there for every node.
+    The choice "float" is there for every node. borders: what tensors cost between nodes. whole: the
+    cost of a plan where it is more than the sum over nodes. learnt: what from, where it was not
+    counted.
     """
 
     of: Mapping[str, Mapping[str, float]]
     macs: Mapping[str, int]
     weights: Mapping[str, int]
+    borders: tuple[Border, ...] = ()
+    whole: Callable[[Plan], float] | None = None
+    learnt: Learnt | None = None
 
-    def total(self, chosen: Mapping[str, str]) -> float:
-        """The cost of a model; nodes that `chosen` does not name are float."""
+    def total(self, chosen: Mapping[str, str], plan: Plan | None = None) -> float:
+        """The cost of a model; nodes that `chosen` does not name are float. plan: with these
+        choices."""
+        if self.whole is not None and plan is not None:
+            return self.whole(plan)
         return sum(costs[chosen.get(node, "float")] for node, costs in self.of.items())
 
     def shares(self, chosen: Mapping[str, str]) -> dict[str, Share]:
@@ -61,6 +70,22 @@ class Costs:
             choice: Share(_share(self.weights, named, choice), _share(self.macs, named, choice))
             for choice in dict.fromkeys([*chosen.values(), "float"])
         }
+
+
+@dataclass(frozen=True)
+class Border:
+    """A tensor between nodes, in shares of the whole model without Q/DQ.
+
+    convert: what a kernel costs that quantizes it, where a reader is quantized and it is stored in
+    float. saved: what is spared where it is stored in few bits: every reader is quantized, and the
+    writer, where `writer` names one. able: whether it can ever be.
+    """
+
+    writer: str | None
+    readers: tuple[str, ...]
+    convert: float
+    saved: float
+    able: bool
 
 
 @dataclass(frozen=True)
@@ -76,13 +101,20 @@ def _share(counts: Mapping[str, int], named: Mapping[str, str], choice: str) -> 
     return mine / max(sum(counts.values()), 1)
 
 
+def is_profile(model: str) -> bool:
+    """Whether a cost model is a file with the times of a device."""
+    return model.lower().endswith(".json")
+
+
 def check(model: str) -> None:
     """Raises PlanError for a cost model that is not known, or a device that is not in the table."""
     name, _, where = model.partition(":")
+    if is_profile(model):
+        return
     if name == "engine":
         raise PlanError(
-            "cost 'engine' needs a GPU and TensorRT to time engines on, and is not there yet; "
-            f"choose {', '.join(MODELS)}"
+            "cost 'engine' is the profile of an engine: give the file of trtexec --exportProfile, "
+            "--cost profile.json"
         )
     if name == "roofline" and not where:
         raise PlanError(f"cost 'roofline' needs a device: roofline:{next(iter(DEVICES))}, ... "
@@ -116,8 +148,14 @@ def costs(graph: Graph, plans: Mapping[str, Plan], high: str, shapes: Shapes, mo
         for n, costs in absolute.items()
         if model != "size" or costs["float"]
     }
+    return Costs(relative, *counts(nodes, shapes))
+
+
+def counts(nodes: Iterable[Node], shapes: Shapes) -> tuple[dict[str, int], dict[str, int]]:
+    """Node -> its multiply-accumulates, and node -> how many weights it has."""
+    nodes = list(nodes)
     counted = {node.name: macs(node, shapes) for node in nodes}
-    return Costs(relative, counted, {node.name: _weights(node) for node in nodes})
+    return counted, {node.name: _weights(node) for node in nodes}
 
 
 def _function(model: str) -> Callable[[Node, Types, Shapes], float]:

@@ -11,7 +11,7 @@ from onnxq.model import graph as graphs
 from onnxq.model.graph import WEIGHTED, Graph, constant_of
 from onnxq.run.over import loaded
 from onnxq.run.runtime import Runtime
-from onnxq.run.segments import restrict, shapes_at
+from onnxq.run.segments import restrict, shapes_at, usual_inputs
 
 
 def shapes_of(
@@ -36,3 +36,9 @@ def shapes_of(
         values = loaded(graphs.to_proto(part), runtime)(sample)
         shapes |= {name: np.shape(x) for name, x in values.items()}
     return shapes
+
+
+def usual_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a graph without a sample: an axis of unknown length has a usual
+    one."""
+    return shapes_at(graph, usual_inputs(graph))
