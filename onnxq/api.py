@@ -25,6 +25,7 @@ from onnxq.verbs.finetuning import finetune_model
 from onnxq.verbs.golden import judge_device, save_golden
 from onnxq.verbs.layers import compare_layers, does_it_pay, read_layers
 from onnxq.verbs.models import Inspection, compare_models, diff, inspect_model
+from onnxq.verbs.piping import data_through
 from onnxq.verbs.plots import plot_histogram, plot_pareto, plot_ranking
 from onnxq.verbs.quantizing import Quantized, quantize
 from onnxq.verbs.ranking import Ranked, rank_nodes
@@ -51,6 +52,7 @@ __all__ = [
     "compare_layers",
     "compare_models",
     "data",
+    "data_through",
     "diff",
     "doctor",
     "does_it_pay",

@@ -21,9 +21,24 @@ from onnxq_cli.sections import verb
     "--from fixtures/classifier/calib.npy --pick 16 -o picked.npz",
     first="model calib pick out preprocess",
 )
-@option("--model", type=IN, required=True, help="The model the data is for.")
+@option("--model", type=IN, help="The model the data is for; with --through it names the inputs.")
 @calib_option(True, "--from")
 @sample_options
+@option(
+    "--through",
+    type=IN,
+    metavar="FIRST",
+    help="Run this model over the data and write what it gives: data of MODEL, which comes behind "
+    "it.",
+)
+@option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="OUT=IN",
+    help="An output of FIRST is this input of MODEL. Default: by name, or the only one that fits. "
+    "Repeatable.",
+)
 @option(
     "--check-samples",
     type=click.IntRange(min=1),
@@ -55,11 +70,13 @@ from onnxq_cli.sections import verb
     "-o",
     "--out",
     type=OUT,
-    help=".json for polygraphy --load-inputs, .py for --data-loader-script, .npz. Needed unless "
+    help=".json for polygraphy --load-inputs, .py for --data-loader-script, .npz, or a folder, "
+    "which has a .npz a sample; with --through .npy too. Needed unless "
     "--signatures or --write-cache is all that is asked for.",
 )
-def command(model: Path, out: Path | None, **options: Any) -> int:
-    """Check calibration data against MODEL and write it in another form, or a part of it.
+def command(model: Path | None, out: Path | None, **options: Any) -> int:
+    """Check calibration data against MODEL and write it in another form, or a part of it; or write
+    what another model makes of it.
 
     Reads what --calib reads, Polygraphy's --save-inputs JSON among it.
     """
@@ -67,6 +84,12 @@ def command(model: Path, out: Path | None, **options: Any) -> int:
     from onnxq.words import count
 
     config = replace(config_of({k: options[k] for k in SAMPLES}), method=options["method"])
+    if options["through"] is not None:
+        return _through(options["through"], model, out, config, options)
+    if options["maps"]:
+        raise click.UsageError("--map is for --through FIRST.")
+    if model is None:
+        raise click.UsageError("Missing option '--model'.")
     if options["write_cache"] is not None:
         return _write_cache(model, out, config, options)
     files, pick = options["signatures"], options["pick"]
@@ -85,6 +108,29 @@ def command(model: Path, out: Path | None, **options: Any) -> int:
             )  # fmt: skip
             counted = count(done, "sample")
     streams.out(counted)
+    return 0
+
+
+def _through(
+    first: Path, model: Path | None, out: Path | None, config: Config, options: dict[str, Any]
+) -> int:
+    """What the first model gives, as data of the next."""
+    from onnxq import api
+    from onnxq.verbs.piping import parse_map
+    from onnxq.words import count
+
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out'.")
+    for name in ("pick", "check_samples", "signatures", "write_cache"):
+        if options[name]:
+            raise click.UsageError(f"--through writes all samples: leave out "
+                                   f"--{name.replace('_', '-')}.")  # fmt: skip
+    with Bars() as bars:
+        done = api.data_through(
+            first, options["calib"], out, config, following=model,
+            mapping=parse_map(options["maps"]), progress=bars,
+        )  # fmt: skip
+    streams.out(count(done, "sample"))
     return 0
 
 

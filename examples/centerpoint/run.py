@@ -2,16 +2,19 @@
 
 python examples/centerpoint/run.py                     # on the fixture
 python examples/centerpoint/run.py --encoder pts_voxel_encoder.onnx --encoder-calib voxels.npy \
-    --backbone pts_backbone_neck_head.onnx --backbone-calib canvas.npy
+    --backbone pts_backbone_neck_head.onnx --frames frames --grid 512x512
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
@@ -19,16 +22,41 @@ sys.path[:0] = [str(HERE.parent)]
 from commands import FIXTURES, onnxq, table  # noqa: E402
 
 FIXTURE = FIXTURES / "centerpoint"
+FRAMES, SEED = 8, 2
 
 
-def scorer() -> ModuleType:
-    """fixtures/centerpoint/score.py: voxelizes, runs both models, decodes, matches boxes."""
-    spec = importlib.util.spec_from_file_location("score", FIXTURE / "score.py")
+def module(path: Path) -> ModuleType:
+    """A module of the fixture or of the example."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = found
+    spec.loader.exec_module(found)
+    return found
+
+
+def write_frames(folder: Path) -> None:
+    """Frames of the fixture, a file each: pillars and where they are."""
+    folder.mkdir(exist_ok=True)
+    scenes, pillars = module(FIXTURE / "scenes.py"), module(FIXTURE / "pillars.py")
+    rng = np.random.default_rng(SEED)
+    for i in range(FRAMES):
+        features, coords = pillars.voxelize(scenes.make_scene(rng).points)
+        np.savez(folder / f"{i}.npz", features=features, coords=coords)
+
+
+def canvases(args: argparse.Namespace) -> Path:
+    """The backbone's data: what the encoder gives for frames, scattered."""
+    frames, out = args.frames or args.out / "frames", args.out / "canvases"
+    if args.frames is None:
+        write_frames(frames)
+    rows, columns = map(int, args.grid.split("x"))
+    first = args.out / "to_canvas.onnx"
+    module(HERE / "scatter.py").with_scatter(args.encoder, first, rows, columns)
+    shutil.rmtree(out, ignore_errors=True)
+    onnxq("data", "--through", first, "--calib", frames, "--model", args.backbone, "-o", out)
+    return out
 
 
 def main() -> None:
@@ -39,7 +67,9 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, default=FIXTURE / "voxel_encoder.onnx")
     parser.add_argument("--encoder-calib", type=Path, default=FIXTURE / "voxel_encoder_calib.npy")
     parser.add_argument("--backbone", type=Path, default=FIXTURE / "backbone_neck_head.onnx")
-    parser.add_argument("--backbone-calib", type=Path, default=FIXTURE / "calib.npy")
+    parser.add_argument("--backbone-calib", type=Path, help="canvases; or frames, which make them")
+    parser.add_argument("--frames", type=Path, help="folder of .npz: the encoder's input, coords")
+    parser.add_argument("--grid", default="64x64", help="rows and columns of the canvas")
     parser.add_argument("--skip", default="deblocks", help="nodes of the backbone to leave float")
     parser.add_argument("--out", type=Path, default=Path("centerpoint-out"))
     args = parser.parse_args()
@@ -50,7 +80,8 @@ def main() -> None:
     # it float, so --min-channels asks for it
     onnxq("quantize", args.encoder, "--calib", args.encoder_calib, "--min-channels", 1,
           "-o", encoder)  # fmt: skip
-    onnxq("quantize", args.backbone, "--calib", args.backbone_calib, "--skip", args.skip,
+    calib = args.backbone_calib or canvases(args)
+    onnxq("quantize", args.backbone, "--calib", calib, "--skip", args.skip,
           "-o", backbone)  # fmt: skip
     onnxq("lint", backbone)
 
@@ -58,7 +89,7 @@ def main() -> None:
         print("\nscore these in your own pipeline: the mAP here is of the fixture's scenes")
         return
     print()
-    score = scorer()
+    score = module(FIXTURE / "score.py")  # voxelizes, runs both models, decodes, matches boxes
     rows = [("model", "mAP", "car", "pedestrian", "cyclist")]
     for name, first, second in (
         ("float", args.encoder, args.backbone),

@@ -18,7 +18,7 @@ from onnxq.calib.data_sources import Rows, Source
 from onnxq.calib.facts import Facts, facts_of
 from onnxq.calib.fitting import InputInfo as InputInfo
 from onnxq.calib.fitting import fit, fitted
-from onnxq.calib.opening import as_several, open_each
+from onnxq.calib.opening import as_several, open_each, several_folders
 from onnxq.calib.preprocess import Preprocess
 from onnxq.calib.stats import NO_DATA, add_digests, sample_digest
 from onnxq.calib.visited import Visited
@@ -250,7 +250,7 @@ def open_data(
     how many 'random' samples are drawn. `preprocess` makes images inputs.
     Raises DataError for data that is missing, empty, unreadable or does not fit.
     """
-    given = as_several(sources)
+    given = several_folders(sources) if preprocess is None else as_several(sources)
     opened = Opened(given, open_each(given, inputs, limit, seed, preprocess), limit, seed,
                     preprocess)  # fmt: skip
     rows = [(source, i) for source in opened.sources for i in range(len(source))]

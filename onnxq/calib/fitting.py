@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxq.arrays import Array
-from onnxq.calib.data_sources import Record, Source
+from onnxq.calib.data_sources import RESET, Record, Source
 from onnxq.errors import DataError
 
 
@@ -43,6 +43,8 @@ def fitted(
 ) -> dict[str, Array]:
     """The record as the model takes it; raises DataError."""
     where = source.where(i)
+    if RESET in record and RESET not in inputs:  # it says where sequences begin
+        record = {name: x for name, x in record.items() if name != RESET}
     if record.keys() != inputs.keys():
         listed = ", ".join(f"'{name}'" for name in inputs)
         unknown = [name for name in record if name not in inputs]

@@ -63,7 +63,7 @@ def in_memory(data: object, inputs: Shapes, limit: int | None, fed: Collection[s
             f"calibration data is a path, an array, a mapping of arrays or an iterable of feeds, "
             f"not {type(data).__name__}"
         )
-    more = (*fed, RESET) if fed else ()
+    more = (*fed, RESET)
     return spool(_split(islice(_feeds(data, names, more), limit), inputs), WHERE)
 
 

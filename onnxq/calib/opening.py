@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxq.arrays import Array
-from onnxq.calib.data_sources import Record, Source, open_source
+from onnxq.calib.data_sources import Record, Source, by_number, open_source
 from onnxq.calib.fitting import InputInfo
 from onnxq.calib.images import image_paths, open_images
 from onnxq.calib.in_memory import WHERE, in_memory
@@ -74,6 +74,21 @@ def as_several(sources: object) -> list[object]:
     if isinstance(sources, list | tuple) and all(isinstance(s, str | Path) for s in sources):
         return list(sources)
     return [sources]
+
+
+def several_folders(sources: object) -> list[object]:
+    """What is given, one by one, a folder that holds folders alone as these."""
+    return [each for one in as_several(sources) for each in _folders(one)]
+
+
+def _folders(given: object) -> list[object]:
+    if not isinstance(given, str | Path) or not Path(given).is_dir():
+        return [given]
+    inside = [path for path in Path(given).iterdir() if not path.name.startswith(".")]
+    sets = any(path.name.startswith("test_data_set_") for path in inside)
+    if not inside or sets or not all(path.is_dir() for path in inside):
+        return [given]
+    return [str(path) for path in sorted(inside, key=lambda path: by_number(path.name))]
 
 
 def _called(given: object) -> str:

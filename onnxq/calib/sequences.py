@@ -17,10 +17,10 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.calib.data import Dataset, Opened
 from onnxq.calib.data_numpy import read_rows
-from onnxq.calib.data_sources import RESET, Feeds, Rows, Source, by_number
+from onnxq.calib.data_sources import RESET, Feeds, Rows, Source
 from onnxq.calib.fitting import InputInfo
 from onnxq.calib.in_memory import InHand
-from onnxq.calib.opening import as_several, open_each
+from onnxq.calib.opening import open_each, several_folders
 from onnxq.calib.preprocess import Preprocess
 from onnxq.calib.visited import Remembering, Step, Visited
 from onnxq.errors import DataError
@@ -41,7 +41,7 @@ def open_sequences(
     sources, limit, seed and preprocess: as of `open_data`. Raises DataError as that does, and for
     sequences that hold no second sample, or give what is fed back within them.
     """
-    given = [each for one in as_several(sources) for each in _folders(one)]
+    given = several_folders(sources)
     fed = frozenset(model.feedback.values())
     found = open_each(given, inputs, limit, seed, preprocess, fed)
     opened = Opened(given, found, limit, seed, preprocess)
@@ -70,15 +70,18 @@ def looped(
     return Dataset(inputs, rows, 1, opened)
 
 
-def _folders(given: object) -> list[object]:
-    """The sequences of a folder that holds folders alone; else what is given."""
-    if not isinstance(given, str | Path) or not Path(given).is_dir():
-        return [given]
-    inside = [path for path in Path(given).iterdir() if not path.name.startswith(".")]
-    sets = any(path.name.startswith("test_data_set_") for path in inside)
-    if not inside or sets or not all(path.is_dir() for path in inside):
-        return [given]
-    return [str(path) for path in sorted(inside, key=lambda path: by_number(path.name))]
+def begun(dataset: Dataset) -> set[int]:
+    """The samples at which sequences begin, also of a model that is fed nothing back."""
+    if dataset.visited is not None:
+        return {i for i in range(len(dataset)) if dataset.begins(i)}
+    if dataset.opened is None or dataset.batch > 1:
+        return set()
+    starts: set[tuple[int, int]] = set()
+    for each, source in zip(dataset.opened.given, dataset.opened.sources, strict=True):
+        own = isinstance(each, str | Path) and Path(each).is_dir()
+        steps = _steps(source, frozenset(), own or not starts)
+        starts |= {(id(source), step.record) for step in steps if step.begins is not None}
+    return {i for i, (source, k) in enumerate(dataset.rows) if (id(source), k) in starts}
 
 
 def _steps(source: Source, fed: frozenset[str], begins: bool) -> Iterator[Step]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from onnxq.arrays import Array, Sample
-from onnxq.calib.data_sources import RESET, Record, Source
+from onnxq.calib.data_sources import Record, Source
 from onnxq.calib.fitting import InputInfo, fitted
 from onnxq.errors import DataError
 from onnxq.progress import counting
@@ -127,8 +127,6 @@ class Visited:
         """What the data give of sample i, as the model takes it."""
         step = self.steps[i]
         record = dict(step.source.record(step.record))
-        if RESET not in self.inputs:
-            record.pop(RESET, None)
         fed = set(self.model.feedback.values())
         if step.begins is not None:
             firsts: Mapping[str, Array] = getattr(step.source, "firsts", {})

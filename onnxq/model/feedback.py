@@ -67,11 +67,17 @@ def check_feedback(graph: Graph, feedback: Mapping[str, str]) -> None:
                 listed = ", ".join(f"'{n}'" for n in known)
                 raise PlanError(f"{said}: the model has no {kind} '{one}'; it has {listed}")
         a, b = outputs[out], inputs[name]
-        if not (_same_type(a, b) and _same_shape(a.shape, b.shape)):
-            raise PlanError(f"{said}: the output is {_form(a)}, the input {_form(b)}; feed back "
+        if not fits(a, b):
+            raise PlanError(f"{said}: the output is {form(a)}, the input {form(b)}; feed back "
                             "what has the same type and shape")  # fmt: skip
     if feedback and not inputs.keys() - set(feedback.values()):
         raise PlanError("--feedback feeds every input of the model; no data would be left")
+
+
+def fits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are of one type and shape; axes of any length fit all, and so does what
+    is not declared."""
+    return _same_type(a, b) and _same_shape(a.shape, b.shape)
 
 
 def _same_type(a: Tensor, b: Tensor) -> bool:
@@ -95,7 +101,8 @@ def _dtype(tensor: Tensor) -> object:
     return np.dtype(tensor.dtype) if tensor.dtype is not None else "of no type"
 
 
-def _form(tensor: Tensor) -> str:
+def form(tensor: Tensor) -> str:
+    """Type and shape of a tensor, in words."""
     if tensor.shape is None:
         return f"{_dtype(tensor)} of any shape"
     axes = ", ".join(str(n) if isinstance(n, int) else "?" for n in tensor.shape)

@@ -46,19 +46,18 @@ def write_data(
 ) -> int:
     """Check calibration data against a model and write it for another tool; how many samples.
 
-    out: .json for Polygraphy's --load-inputs, .py for its --data-loader-script, .npz. The samples
-    that `config` chooses; of these, those that a run with `check_samples` holds out, or `pick` of
-    them that stand for all. signatures: files of what is known of samples (see `sign_data`). Raises
-    DataError for another suffix, and for a choice of samples in a script.
+    out: .json for Polygraphy's --load-inputs, .py for its --data-loader-script, .npz, or the name
+    of a folder, which has a .npz a sample. The samples that `config` chooses; of these, those that
+    a run with `check_samples` holds out, or `pick` of them that stand for all. signatures: files of
+    what is known of samples (see `sign_data`). Raises DataError for another suffix, and for a
+    choice of samples in a script.
     """
-    import numpy as np
-
-    from onnxq.files import replacing
+    from onnxq.calib.writing import write_samples
     from onnxq.trt import polygraphy_data
 
     config, out = config or Config(), Path(out)
-    if out.suffix not in (".json", ".py", ".npz"):
-        raise DataError(f"'{out}' names no form; end it in .json, .py or .npz")
+    if out.suffix not in (".json", ".py", ".npz", ""):
+        raise DataError(f"'{out}' names no form; end it in .json, .py or .npz, or name a folder")
     if out.suffix == ".py" and (config.samples or check_samples or pick):
         raise DataError(f"'{out}' would load every sample; write .json or .npz to choose samples")
     if out.suffix == ".py" and config.preprocess:
@@ -78,10 +77,7 @@ def write_data(
     elif out.suffix == ".py":
         polygraphy_data.save_script(Path(model), calib, out)
     else:
-        samples = list(dataset)
-        stacked = {name: np.concatenate([s[name] for s in samples]) for name in samples[0]}
-        with replacing(out) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **stacked)  # type: ignore[arg-type]
+        write_samples(dataset, out)
     return len(dataset)
 
 
