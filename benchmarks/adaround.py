@@ -103,6 +103,7 @@ def main() -> None:
     add_places(parser)
     cases = {case.name: case for case in CASES}
     parser.add_argument("--models", nargs="*", default=list(cases), choices=list(cases))
+    parser.add_argument("--schemes", nargs="*", default=SCHEMES, choices=SCHEMES)
     parser.add_argument("--page", action="store_true", help="write the page from what is kept")
     args = parser.parse_args()
     bench = places(args)
@@ -111,7 +112,7 @@ def main() -> None:
         if why := bench.missing(cases[name]):
             say(f"{cases[name].title}: not measured: {why}")
             continue
-        for scheme in SCHEMES:
+        for scheme in args.schemes:
             pair = measured(bench, cases[name], scheme)
             say(f"{name} {scheme}: {json.dumps(pair)}")
             found = read(kept) | {f"{name} {scheme}": pair}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import onnx
@@ -83,3 +86,26 @@ def test_without_torch_the_extra_is_named(refused, network, monkeypatch):
 def test_steps_and_epochs_together_are_refused(with_torch, refused, network):
     said = refused("finetune", *network(), *OPTIONS, "--epochs", "2")
     assert "--steps and --epochs" in said
+
+
+def test_a_process_that_is_killed_goes_on_to_the_same_bits(with_torch, done, folder, fixtures):
+    model, data = fixtures / "classifier" / "classifier.onnx", fixtures / "classifier" / "calib.npy"
+    words = ["finetune", str(model), "--calib", str(data), "--scheme", "w4a8", "--steps", "4",
+             "--recover", "none", "--no-polish", "--workers", "1", "--samples", "24",
+             "--check-samples", "2"]  # fmt: skip
+    code = "import sys; from onnxq_cli.main import main; sys.exit(main())"
+    state = folder / "killed.onnx.finetune.npz"
+    ran = subprocess.Popen([sys.executable, "-c", code, *words, "-o", "killed.onnx"],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    while not state.exists() and ran.poll() is None:
+        time.sleep(0.01)
+    ran.kill()
+    assert ran.wait() == -signal.SIGKILL
+    assert not (folder / "killed.onnx").exists()
+    done(*words, "-o", "killed.onnx")
+    done(*words, "-o", "whole.onnx")
+    assert not state.exists()
+    said = json.loads((folder / "killed.onnx.manifest.json").read_text())
+    assert any("went on behind" in note for r in said["recovered"] for note in r["notes"])
+    killed, whole = (onnx.load(folder / f"{name}.onnx").graph for name in ("killed", "whole"))
+    assert killed == whole
