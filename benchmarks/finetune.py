@@ -26,13 +26,14 @@ BEGINS, ENDS = "<!-- figures begin -->", "<!-- figures end -->"
 @dataclass(frozen=True)
 class Row:
     """A model, a scheme, how many samples; the steps of a block and the samples of a step (None: by
-    default)."""
+    default); whether all is polished end to end."""
 
     name: str
     scheme: str
     samples: int
     steps: int | None = None
     batch: int | None = None
+    polish: bool = True
 
     @property
     def key(self) -> str:
@@ -54,13 +55,15 @@ ROWS = (
 
 def measured(bench: Bench, case: Case, row: Row, folder: Path) -> dict[str, Any]:
     """The figures of both, and what they took."""
-    found: dict[str, Any] = {"samples": row.samples, "scheme": row.scheme, "steps": row.steps}
+    found: dict[str, Any] = {"samples": row.samples, "scheme": row.scheme, "steps": row.steps,
+                             "polish": row.polish}  # fmt: skip
     data = calibration(bench, case)
     for verb in ("quantize", "finetune"):
         out = folder / f"{row.key}.{verb}.onnx"
         learned = verb == "finetune"
         steps = ["--steps", str(row.steps)] if learned and row.steps else []
         steps += ["--batch", str(row.batch)] if learned and row.batch else []
+        steps += ["--no-polish"] if learned and not row.polish else []
         say(f"{row.key}: onnxq {verb}")
         took = onnxq(verb, bench.model(case), "--calib", data, "--scheme", row.scheme,
                      "--workers", "1", "-o", out, *steps)  # fmt: skip
@@ -89,12 +92,13 @@ def rows_of(kept: dict[str, Any]) -> list[list[str]]:
         blocks = [b for r in found["finetune"]["recovered"] for b in r.get("blocks", ())]
         steps = max((b["steps"] for b in blocks), default=0)
         lines.append([
-            f"{case.title}, {found['scheme']}", str(found["samples"]), str(steps),
+            f"{case.title}, {found['scheme']}", str(found["samples"]),
+            f"{steps}{'' if found.get('polish', True) else ', not polished'}",
             f"{_cell(case, found, 'quantize')} -> {_cell(case, found, 'finetune')}",
             f"{reference:.2f} {case.metric}",
             *(f"{found[v]['gap']:+.2f} ± {found[v]['gap_error']:.2f}" for v in verbs),
             f"{sum(b['kept'] for b in blocks)} of {len(blocks)}",
-            f"{found['finetune']['peak_mb']:.0f}",
+            f"{found['finetune']['peak_mb']:.0f}" if "peak_mb" in found["finetune"] else "-",
         ])  # fmt: skip
     return lines
 
@@ -117,6 +121,7 @@ def main() -> None:
                         default=[row.key for row in ROWS])  # fmt: skip
     parser.add_argument("--steps", type=int, help="of every block, in place of the default")
     parser.add_argument("--batch", type=int, help="samples of a step, in place of the default")
+    parser.add_argument("--no-polish", action="store_true", help="blocks alone")
     parser.add_argument("--page", action="store_true", help="write the page from what is kept")
     args = parser.parse_args()
     bench = places(args)
@@ -124,7 +129,8 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     cases = {case.name: case for case in CASES}
     for row in (row for row in ROWS if row.key in args.rows and not args.page):
-        row = replace(row, steps=args.steps or row.steps, batch=args.batch or row.batch)
+        row = replace(row, steps=args.steps or row.steps, batch=args.batch or row.batch,
+                      polish=not args.no_polish)  # fmt: skip
         case = replace(cases[row.name], samples=row.samples)
         figures_of = measured(bench, case, row, folder)
         figures_of["float"] = float_figures(bench, case)["float"]
