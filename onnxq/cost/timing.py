@@ -6,15 +6,16 @@
 
 A tensor is stored in few bits where every reader quantizes it and what writes it multiplies in few
 bits too, or is pointwise. Where a reader quantizes it and it is stored in float, a kernel of its
-own converts it. So a node in INT8 between float ones pays for two more kernels' worth of bytes, and
-a row of them for one.
+own converts it, so a row of nodes in INT8 costs one conversion where nodes apart cost one each.
+ONNX Runtime multiplies in INT8 only where the result is quantized too; else it dequantizes what is
+read, weights among it, and multiplies in float.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from onnxq.run.segments import Shapes
 from onnxq.spec import Edge
 
 NOTHING = Plan("", "", {})
+APART = "onnxruntime"  # runs a node in few bits only where what it writes is quantized too
 FEW = 8  # bits, at most, of what counts as stored in few
 POINTWISE = frozenset({
     "Abs", "Add", "Clip", "Div", "Elu", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu",
@@ -105,6 +107,8 @@ class Timing:
         """Whether a part can write codes."""
         if part.multiplies:
             return BITS[self._multiplied(part, plan)] <= FEW
+        if plan.target == APART:
+            return any(n in plan.by_node for n in part.nodes)
         return self.is_pointwise(part) or any(n in plan.by_node for n in part.nodes)
 
     def is_pointwise(self, part: Part) -> bool:
@@ -126,6 +130,8 @@ class Timing:
 
     def part_ms(self, part: Part, plan: Plan, stored: Mapping[str, str]) -> float:
         """Milliseconds of a part."""
+        if plan.target == APART and not all(port.origin in stored for port in part.outputs):
+            return self._unfused(part, plan, stored)
         moved = math.fsum(
             port.values * STORED[self._type(port, plan, stored)] / 8
             for port in (*part.inputs, *part.outputs)
@@ -136,6 +142,19 @@ class Timing:
         unit = self.unit(part, plan) if part.multiplies else self.high
         before = self.device.ms(*_profiled(part, self.high))
         return self.measured[part.head] * self.device.ms(moved, part.macs, unit) / before
+
+    def _unfused(self, part: Part, plan: Plan, stored: Mapping[str, str]) -> float:
+        """Milliseconds of a part in float, with a kernel that dequantizes each codes it reads."""
+        asked = [e for port in part.inputs for e in port.edges if e in plan.edges]
+        floats = replace(plan, target="", edges={e: s for e, s in plan.edges.items()
+                                                 if e.node not in part.nodes})  # fmt: skip
+        own = self.part_ms(part, floats, {})
+        few = {port.origin: stored.get(port.origin, "int8") for port in part.inputs
+               if port.origin in stored or set(port.edges) & set(asked)}  # fmt: skip
+        weights = sum(n for e, n in part.weights if e in plan.edges)
+        bits = (STORED[self.high] + 8) / 8
+        own += self.device.ms(weights * bits, 0.0, self.high) if weights else 0.0
+        return own + math.fsum(self.convert_ms(name, dtype) for name, dtype in few.items())
 
     def _type(self, port: Port, plan: Plan, stored: Mapping[str, str]) -> str:
         specs = [plan.edges[e] for e in port.edges if e in plan.edges]

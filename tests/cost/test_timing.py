@@ -213,3 +213,13 @@ def test_two_engines_say_what_pays_and_the_plan_of_it_is_as_fast_as_said(opened,
 def test_a_profile_that_says_too_little_is_refused(graph, tmp_path, times, line):
     with pytest.raises(OnnxqError, match=line):
         of_times(graph, tmp_path, times)
+
+
+def test_onnx_runtime_multiplies_in_int8_only_where_the_result_is_quantized_too(graph, tmp_path):
+    found = of_times(graph, tmp_path, {name: 100 * ms for name, ms in TIMES.items()})
+    apart = Plan("", "onnxruntime", int8("c", "d").edges)
+    stored = found.stored(apart)
+    assert stored == {"c": "int8"}
+    c, d = (found.found.of_node[name] for name in "cd")
+    assert found.part_ms(c, apart, stored) < found.measured["c"]
+    assert found.part_ms(d, apart, stored) > found.measured["d"]  # the Softmax reads floats
