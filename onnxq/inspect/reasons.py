@@ -30,7 +30,7 @@ RULES = {  # the first part of a rule's name -> what it says
     "weighted": "every {op} is quantized unless a rule or an option leaves it float",
     "residual": "a residual Add reads its skip branch as other nodes do, quantized",
     "pool": "a Concat of a tensor with max pools of itself shares its scale",
-    "concat": "the branches of a Concat whose output is quantized are quantized too",
+    "concat": "branches of a Concat whose output is quantized are quantized too",
     "kernel": "ONNX Runtime has a kernel for {op} on codes",
     "reads": "what it reads is written as codes",
     "fixed": "every tensor is quantized in a fixed-point scheme",

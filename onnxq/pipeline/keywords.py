@@ -52,7 +52,7 @@ class Keywords(TypedDict, total=False):
     scheme_for: Several
     weights: Literal["auto", "per-channel", "per-tensor", "per-block"]
     block_size: int | None
-    min_channels: int
+    min_channels: int | None
     attribute_op: Several
 
 

@@ -21,6 +21,7 @@ from onnxq.passes.prepare import prepare as prepare_graph
 from onnxq.passes.raise_opset import raise_opset_to
 from onnxq.passes.softmax_before_transpose import softmax_before_transpose
 from onnxq.passes.strip_qdq import only_weights, quantized_nodes, strip_qdq
+from onnxq.passes.sum_expectations import expectations, sum_expectations
 from onnxq.passes.type_custom_ops import type_custom_ops
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.first_layer import FirstLayer, first_layers
@@ -173,6 +174,10 @@ def _further(graph: Graph, config: Config, plan_from: Plan | None) -> tuple[tupl
         needed, why = HALF_OPSET, "FP16 and BF16 scales"
     if graph.opset < needed:
         passes.append(raise_opset_to(needed))
+    planned = plan_from.by_node if plan_from else ()
+    if config.placement.target == "tensorrt" and config.placement.narrowest("Conv") > 1 \
+            and not any(node.name in planned for node in expectations(graph)):  # fmt: skip
+        passes.append(sum_expectations)
     return tuple(passes), why
 
 

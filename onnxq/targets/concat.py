@@ -2,6 +2,9 @@
 
 A Concat of a tensor with its own max pools (SPPF) always shares: pooling selects among values, so
 the range is the same, and without Q/DQ before them the pools run twice, in INT8 and in float.
+
+Else a branch reads Q/DQ where that spares a float copy of it: of a tensor that other ops read
+quantized, or that several Concats read.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 
 from onnxq.model.flow import data_input
-from onnxq.model.graph import Graph, Node, Tensor, constant_of
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.spec import Edge, QuantSpec
 
 Groups = tuple[tuple[str, ...], ...]
@@ -43,6 +46,68 @@ def pooled_concats(graph: Graph, quantized: Container[str]) -> dict[str, list[Ed
             edges = [*branches(node), *(Edge(p.name, 0) for p in pools)]
             found[node.name] = list(dict.fromkeys(edges))
     return found
+
+
+def reused_branches(
+    graph: Graph, quantized: Mapping[str, QuantSpec], edges: Container[Edge], left: Container[str]
+) -> dict[Edge, QuantSpec]:
+    """Branches of Concats whose float copy goes if they read Q/DQ, with how.
+
+    edges: what is quantized already. left: names of Concats to leave as they are. Not the branch
+    that is computed last: the kernel that computes it writes the Concat. Not one that an Add of
+    another kernel reads quantized: TensorRT-RTX was seen to write it out in float for the two.
+    """
+    place = {node.name: i for i, node in enumerate(graph.nodes)}
+    concats = {
+        node.name: found[0]
+        for node in graph.nodes
+        if node.op == "Concat" and node.name not in left
+        and (found := reached(node.outputs[0], quantized))
+    }  # fmt: skip
+    readers: dict[int, set[str]] = {}  # a tensor, before it is resized -> the Concats that read it
+    reused: dict[Edge, QuantSpec] = {}
+    for node in (n for n in graph.nodes if n.name in concats):
+        last = max((_place(t, place) for t in node.inputs), default=-1)
+        for edge in branches(node):
+            tensor = node.inputs[edge.input]
+            readers.setdefault(id(_unresized(tensor)), set()).add(node.name)
+            spare = _place(tensor, place) < last and not _added(tensor, node, edges, last, place)
+            if tensor.name in quantized and edge not in edges and spare:
+                reused[edge] = quantized[tensor.name]
+    for name, behind in concats.items():
+        node = graph.nodes[place[name]]
+        for edge in branches(node):
+            tensor = node.inputs[edge.input]
+            if tensor.name not in quantized and len(readers[id(_unresized(tensor))]) > 1:
+                reused[edge] = quantized[behind]
+    return reused
+
+
+def _place(tensor: Tensor, place: Mapping[str, int]) -> int:
+    """Where in the graph `tensor` is computed; -1 for an input or a constant."""
+    node = producer(tensor)
+    return -1 if node is None else place[node.name]
+
+
+def _added(
+    tensor: Tensor, concat: Node, edges: Container[Edge], last: int, place: Mapping[str, int]
+) -> bool:
+    """Whether an Add reads `tensor` quantized that does not write the last branch of `concat`."""
+    return any(
+        node.op == "Add" and place[node.name] != last
+        and any(t is tensor and Edge(node.name, i) in edges for i, t in enumerate(node.inputs))
+        for node in tensor.outputs
+    )  # fmt: skip
+
+
+def _unresized(tensor: Tensor) -> Tensor:
+    """The tensor that `tensor` is resized from, with all its values; itself if by none."""
+    while (node := producer(tensor)) is not None and node.op == "Resize":
+        before = data_input(node)
+        if before is None:
+            break
+        tensor = before
+    return tensor
 
 
 def _pools(tensor: Tensor) -> list[Node]:

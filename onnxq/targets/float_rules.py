@@ -80,8 +80,8 @@ def _few_channels(node: Node, options: PlanOptions) -> bool:
         return False
     weight, geometry = _weight_shape(node), geometry_of(node)
     first = node.op == "Conv" and is_first(node)
-    narrow_in = geometry.input_channels(weight) < options.min_channels and not first
-    return narrow_in or geometry.output_channels(weight) < options.min_channels
+    narrow_in = geometry.input_channels(weight) < options.narrowest(node.op) and not first
+    return narrow_in or geometry.output_channels(weight) < options.narrowest(node.op)
 
 
 def _ragged_groups(node: Node, options: PlanOptions) -> bool:
@@ -121,7 +121,7 @@ def _narrow_product(node: Node, options: PlanOptions) -> bool:
         return False
     a, b = shape_of(node.inputs[0]), shape_of(node.inputs[1])
     known = [d for d in (*a[-1:], *b[-2:]) if d is not None]
-    return any(d < options.min_channels for d in known)
+    return any(d < options.narrowest(node.op) for d in known)
 
 
 def _thin_groups(node: Node, options: PlanOptions) -> bool:
@@ -183,7 +183,7 @@ def float_reason(node: Node, options: PlanOptions, scheme: Scheme) -> str | None
     for rule in rules:
         if rule.holds(node, options):
             quoted = rule.reason.format(
-                min_channels=options.min_channels, high_precision=options.high_precision
+                min_channels=options.narrowest(node.op), high_precision=options.high_precision
             )
             return f"{rule.name}: {quoted}"
     return None

@@ -68,9 +68,10 @@ class PlanOptions:
         None, "Weights of MatMul and Gemm that share a scale. Default for INT4: 64.", "Precision",
         choices=BLOCK_SIZES,
     )  # fmt: skip
-    min_channels: int = option(
-        16, "Narrower Conv, Gemm and MatMul stay float.", "Placement", "N", least=1
-    )
+    min_channels: int | None = option(
+        None, "Narrower Conv, Gemm and MatMul stay float. Default: 8 for Conv, 16 for the others.",
+        "Placement", "N", least=1,
+    )  # fmt: skip
     attribute_op: tuple[str, ...] = option(
         (), "Write the ranges of this op type, such as SparseConvolution, into its attributes "
         "instead of Q/DQ. Repeatable.", "Placement", "TYPE",
@@ -79,6 +80,12 @@ class PlanOptions:
 
     def __post_init__(self) -> None:
         settle(self)
+
+    def narrowest(self, op: str) -> int:
+        """The fewest channels in and out with which an op of this type is quantized."""
+        if self.min_channels is not None:
+            return self.min_channels
+        return 16 if op in ("Gemm", "MatMul") else 8
 
 
 def left_float(graph: Graph, options: PlanOptions) -> dict[str, str]:

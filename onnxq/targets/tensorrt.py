@@ -2,8 +2,8 @@
 
 `float_rules` say why a weighted op stays float. What is left is quantized by `specs.inputs_of`:
 every input of Conv, Gemm and MatMul, activations per tensor, weights per channel or per block, in
-the types of the scheme. Then the skip branch of residual Adds and, if asked for, Concats, in the
-type in which the tensor is quantized already.
+the types of the scheme. Then the skip branch of residual Adds (`residual`) and branches of Concats
+(`concat`), in the type in which the tensor is quantized already.
 Evidence for each rule, engine by engine: docs/tensorrt.md.
 """
 
@@ -11,15 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnxq.model.flow import quantized_tensors, same_source, sole_consumer, sources
-from onnxq.model.graph import Graph, Node, Tensor, constant_of, node_by_name, producer
+from onnxq.model.flow import quantized_tensors, same_source, sources
+from onnxq.model.graph import Graph, Node, node_by_name
 from onnxq.plan import Plan
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.attention import broken_attention
 from onnxq.targets.bodies import in_bodies
-from onnxq.targets.concat import branches, pooled_concats, quantizable_concats, reached, shared
-from onnxq.targets.float_rules import float_reason, shape_of
+from onnxq.targets.concat import (
+    branches,
+    pooled_concats,
+    quantizable_concats,
+    reached,
+    reused_branches,
+    shared,
+)
+from onnxq.targets.float_rules import float_reason
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, stored_weight
+from onnxq.targets.residual import skip_edges
 from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
 
 
@@ -54,6 +62,8 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
         _residual_adds(graph, asked, edges, rules, skipped)
     if options.concat != "requant":
         _pooled_concats(graph, asked, edges, rules)
+    if options.concat == "auto":
+        _reused_branches(graph, asked, edges, rules)
     if options.concat in ("share", "requant"):
         _concats(graph, asked, options, edges, rules, skipped)
     inner = in_bodies(graph, options, lambda name: own.get(name, scheme), asked, float_reason)
@@ -61,7 +71,8 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
     rules |= inner[1]
     skipped |= inner[2]
     source = sources(graph, edges)
-    tied = shared(graph, edges, source) if options.concat != "requant" else ()
+    tying = {e: s for e, s in edges.items() if rules.get(e.node) != "concat-reuse"}
+    tied = shared(graph, tying, source) if options.concat != "requant" else ()
     return Plan(model, "tensorrt", edges, rules, skipped, source, tied)
 
 
@@ -72,36 +83,16 @@ def _residual_adds(
     rules: dict[str, str],
     skipped: dict[str, str],
 ) -> None:
-    """The skip branch of an Add that the last quantized Conv before it absorbs reads Q/DQ too.
-
-    Only where the skip tensor is quantized anyway: its float copy then need not be written. Q/DQ of
-    its own would add a rounding and save nothing (projection shortcuts, chained and n-ary sums).
-    """
+    """The skip branch of an Add in the tail of a quantized Conv reads Q/DQ too."""
     quantized = quantized_tensors(graph, edges)
-    order = {node.name: i for i, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
-        if node.op != "Add" or any(constant_of(t) is not None for t in node.inputs):
+    nodes = node_by_name(graph)
+    convs = {name for name in rules if nodes[name].op == "Conv"}
+    for name, edge in skip_edges(graph, quantized, convs).items():
+        if name in asked or edge.node in asked:
+            skipped[name] = asked.get(name) or asked[edge.node]
             continue
-        convs = [i for i, t in enumerate(node.inputs) if _absorbs(graph, t, rules)]
-        shapes = [shape_of(t) for t in node.inputs]
-        if not convs or len(shapes[0]) != len(shapes[1]) or node.inputs[0] is node.inputs[1]:
-            continue
-        if node.name in asked:
-            skipped[node.name] = asked[node.name]
-            continue
-        last = max(convs, key=lambda i: order[node.inputs[i].inputs[0].name])
-        skip = quantized.get(same_source(node.inputs[1 - last]).name)
-        if skip is None:
-            continue
-        edges[Edge(node.name, 1 - last)] = skip
-        rules[node.name] = "residual-skip"
-
-
-def _absorbs(graph: Graph, tensor: Tensor, rules: dict[str, str]) -> bool:
-    """Whether `tensor` comes from a quantized Conv and goes only to the Add."""
-    node = producer(tensor)
-    conv = node is not None and node.op == "Conv" and node.name in rules
-    return conv and sole_consumer(graph, tensor) is not None
+        edges[edge] = quantized[same_source(nodes[edge.node].inputs[edge.input]).name]
+        rules[edge.node] = "residual-skip"
 
 
 def _pooled_concats(
@@ -116,6 +107,16 @@ def _pooled_concats(
             if edge.node not in asked:
                 edges[edge] = spec
                 rules[edge.node] = "pool-concat"
+
+
+def _reused_branches(
+    graph: Graph, asked: dict[str, str], edges: dict[Edge, QuantSpec], rules: dict[str, str]
+) -> None:
+    """Q/DQ on branches of Concats, each with a scale of its own, that need no float copy then."""
+    quantized = quantized_tensors(graph, edges)
+    found = reused_branches(graph, quantized, edges, {*asked, *rules})
+    edges |= found
+    rules |= {edge.node: "concat-reuse" for edge in found}
 
 
 def _concats(

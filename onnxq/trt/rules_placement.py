@@ -140,9 +140,11 @@ def _is_dequantized(ctx: Context, node: Node) -> bool:
 
 
 def unequal_concats(ctx: Context) -> Iterator[Place]:
-    """Concats of quantized tensors with different scales."""
+    """Concats of quantized tensors with different scales, unless what they write is quantized anew:
+    then their own kernel gives all one scale."""
+    anew = {id(same_source(q.data)) for q in ctx.quantizers if q.quantizes}
     for node in ctx.nodes:
-        if node.op != "Concat":
+        if node.op != "Concat" or id(node.outputs[0]) in anew:
             continue
         inputs = [ctx.dequantizer(t) for t in node.inputs]
         scales = {float(q.scale) for q in inputs if q and q.scale is not None and q.scale.ndim == 0}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from onnxq.model.graph import WEIGHTED, Graph
+from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
+from onnxq.passes.sum_expectations import sum_expectations
 from onnxq.plan import Plan
 from onnxq.targets.options import PlanOptions
 from onnxq.trt.engine import Engine, coverage, precision_of
@@ -43,6 +46,16 @@ SHAPES = {
     "wout": (64, 32, 3, 3),
     "deep": (32, 1, 3, 3),
     "four": (32, 4, 3, 3),
+    "to8": (8, 32, 3, 3),
+    "of8": (32, 8, 3, 3),
+}
+CONSTANTS = {
+    "up": np.array([1, 1, 2, 2], np.float32),
+    "halves": np.array([32, 32]),
+    "one": np.array([1, 1]),
+    "ends": np.array([15, 15]),
+    "axes": np.array([2, 3]),
+    "pads": np.array((0, 0, 1, 1) * 2),
 }
 
 
@@ -53,8 +66,8 @@ def convnet(graph_of: Make, rng: np.random.Generator) -> Make:
     def make(pattern: str, header: str = IMAGE) -> Graph:
         body = pattern.replace("C(", "Conv<pads=[1, 1, 1, 1]>(").replace("'", '"')
         weights = {n: rng.normal(0, 0.1, s).astype(np.float32) for n, s in SHAPES.items()}
-        weights |= {"up": np.array([1, 1, 2, 2], np.float32), "halves": np.array([32, 32])}
-        used = {n: v for n, v in weights.items() if f"{n})" in body}
+        weights |= CONSTANTS
+        used = {n: v for n, v in weights.items() if re.search(rf"\b{n}[,)]", body)}
         graph = graph_of(f"{header} {{ {body} }}", used)
         for node in graph.nodes:
             node.name = f"/{node.op}/{node.outputs[0].name}"
@@ -226,3 +239,65 @@ def test_attention_is_one_int8_kernel_if_its_output_is_quantized_too(
     engine = engine_of_graph(graph)
     assert coverage(engine, ["scores", "a", "y"]) == dict.fromkeys(["scores", "a", "y"], "int8")
     assert sum("mha" in k.name for k in engine.kernels) == 1
+
+
+SILU = "a = C(x, w0) s = Sigmoid(a) b = Mul(a, s)"
+ONE_FORM = {  # the rule, a pattern, what leaves it out
+    "skip behind SiLU": (
+        f"{SILU} c = C(b, w1) t = Sigmoid(c) d = Mul(c, t) e = Add(d, b) y = C(e, w2)",
+        PlanOptions(residual="float"),
+    ),
+    "shortcut of slices": (
+        "a = C(x, w0) s = Slice(a, one, ends, axes) p = Pad(s, pads) c = C(a, w1) e = Add(c, p)"
+        " y = C(e, w2)",
+        PlanOptions(residual="float"),
+    ),
+    "branch that a Conv reads": (
+        f"{SILU} c = Conv<pads=[1, 1, 1, 1], strides=[2, 2]>(b, w1) d = Resize<mode='nearest'>"
+        "(c, , up) e = Concat<axis=1>(d, b) y = C(e, wide)",
+        PlanOptions(concat="float"),
+    ),
+    "branch of two Concats": (
+        f"{SILU} r = Resize<mode='nearest'>(b, , up) q = Resize<mode='nearest'>(x, , up)"
+        " c = Concat<axis=1>(q, r) d = Conv<pads=[1, 1, 1, 1], strides=[2, 2]>(c, wide)"
+        " e = Concat<axis=1>(d, b) y = C(e, wide)",
+        PlanOptions(concat="float"),
+    ),
+    "Conv of 8 channels": (
+        "a = C(x, w0) b = C(a, to8) c = C(b, of8) y = C(c, w1)", PlanOptions(min_channels=16),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ONE_FORM)
+def test_a_rule_moves_fewer_bytes_and_every_product_runs_in_int8(
+    rule: str, convnet: Make, quantized: Quantize, engine_of_graph: Build
+) -> None:
+    pattern, without = ONE_FORM[rule]
+    traffic = []
+    for options in (PlanOptions(), without):
+        graph = convnet(pattern)
+        quantized(graph, options)
+        engine = engine_of_graph(graph)
+        assert engine.traffic is not None
+        traffic.append(engine.traffic)
+        if not traffic[1:]:
+            assert set(coverage(engine, products(graph)).values()) == {"int8"}
+    assert traffic[0] < traffic[1]
+
+
+def test_a_mean_under_a_softmax_is_computed_in_the_kernel_of_the_softmax(
+    graph_of: Make, engine_of_graph: Build, rng: np.random.Generator
+) -> None:
+    body = """(float[1,32,20,20] x) => (float[1,4,400] y) {
+        c = Conv(x, first) r = Reshape(c, s) t = Transpose<perm=[0, 2, 1, 3]>(r)
+        p = Softmax<axis=1>(t) m = Conv(p, w) y = Reshape(m, e)
+    }"""
+    weights = {"s": np.array([1, 4, 16, 400]), "e": np.array([1, 4, 400])}
+    weights["w"] = np.arange(16, dtype=np.float32).reshape(1, 16, 1, 1)
+    weights["first"] = rng.normal(0, 0.1, (64, 32, 1, 1)).astype(np.float32)
+    graph = graph_of(body, weights)
+    before = engine_of_graph(graph)
+    after = engine_of_graph(apply(graph, sum_expectations))
+    assert len(after.kernels) < len(before.kernels)
+    assert before.traffic - after.traffic >= 2 * 4 * 64 * 400  # the shares: written, and read
