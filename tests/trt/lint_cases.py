@@ -144,7 +144,8 @@ GOOD = {
     "no weight zero point": Case(CONV.replace(", wz", "")),
     "Concat that is quantized anew": Case(
         X + "r = Relu (x) rq = QuantizeLinear (r, s2, z) rd = DequantizeLinear (rq, s2, z) "
-        "c = Concat <axis=1> (xd, rd) cq = QuantizeLinear (c, s, z) y = DequantizeLinear (cq, s, z)"),
+        "c = Concat <axis=1> (xd, rd) cq = QuantizeLinear (c, s, z) "
+        "y = DequantizeLinear (cq, s, z)"),
     "constant scale": Case("sc = Constant <value_float=0.05> () " + SCALE),
     "folded scale": Case("sc = Div (c6, c127) " + SCALE, weights={"c6": F32(6)}),
     "constant nodes": Case(
