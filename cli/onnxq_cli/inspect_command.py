@@ -11,7 +11,13 @@ from onnxq.json_text import to_json
 from onnxq_cli import streams
 from onnxq_cli.completion import complete_nodes
 from onnxq_cli.fields import IN, option
-from onnxq_cli.options import calib_option, config_of, json_option, running_options
+from onnxq_cli.options import (
+    calib_option,
+    config_of,
+    json_option,
+    layers_options,
+    running_options,
+)
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 
 @verb(
     "onnxq inspect model.int8.onnx layer1",
-    first="everything calib manifest",
+    first="everything calib manifest layers profile",
 )
 @click.argument("model", type=IN)
 @click.argument("pattern", metavar="[NODE|TENSOR]", required=False,
@@ -34,12 +40,15 @@ if TYPE_CHECKING:
         "beside MODEL.")  # fmt: skip
 @calib_option(required=False)
 @running_options
+@layers_options
 @json_option()
 def command(
     model: Path,
     pattern: str | None,
     everything: bool,
     manifest: Path | None,
+    layers: Path | None,
+    profile: Path | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -49,6 +58,7 @@ def command(
     NODE is a whole name or a pattern as for --skip; of one node, or one TENSOR, everything known
     is printed. Reasons come from the manifest beside MODEL; without one, onnxq's own rules are run
     and say what onnxq would do. --calib measures what the scales clip.
+    --layers says what TensorRT ran each node in, and --profile for how long.
     """
     from onnxq import api
     from onnxq.inspect.reading import readable
@@ -57,8 +67,9 @@ def command(
     config, calib = config_of(options), options["calib"]
     with Bars() as bars:
         found = api.inspect_model(
-            model, pattern, manifest=manifest, calib=calib, config=config, progress=bars
-        )
+            model, pattern, manifest=manifest, calib=calib, config=config, layers=layers,
+            profile=profile, progress=bars,
+        )  # fmt: skip
         with readable(model):
             document = found.as_dict()
             shown = _text(found, document, everything)

@@ -144,6 +144,15 @@ def stats_option(
     return option("--stats", "stats_path", type=IN, section="Calibration", help=help)
 
 
+def layers_options(command: Command) -> Command:
+    """--layers and --profile: what TensorRT says of an engine of the model."""
+    layers = option("--layers", type=IN, section="Engine", help="What an engine of it runs, by "
+                    "trtexec --exportLayerInfo=FILE --profilingVerbosity=detailed.")  # fmt: skip
+    profile = option("--profile", type=IN, section="Engine", help="Times of those layers, by "
+                     "trtexec --exportProfile.")  # fmt: skip
+    return layers(profile(command))
+
+
 def top_option(default: int, help: str) -> Callable[[Command], Command]:
     """Add `--top`, a number of rows."""
     return option("--top", type=click.IntRange(min=1), metavar="N", default=default,

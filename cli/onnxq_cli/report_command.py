@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from onnxq_cli.fields import IN, option
-from onnxq_cli.options import command_line, out_option
+from onnxq_cli.options import command_line, layers_options, out_option
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
@@ -20,6 +20,8 @@ from onnxq_cli.sections import verb
 @option("--ranking", type=IN, help="What 'onnxq sensitivity -o ranking.json' wrote.")
 @option("--search", type=IN, help="What 'onnxq search --pareto search.json' wrote.")
 @option("--engine", type=IN, help="What 'onnxq build --json' printed, or the engine itself.")
+@option("--fleet", type=IN, help="What 'onnxq build --arch all --json' printed.")
+@layers_options
 @option("--comparison", type=IN, help="What 'onnxq compare --json' printed.")
 @out_option("The page.", ".html")
 def command(model: Path, out: Path, **options: Any) -> int:

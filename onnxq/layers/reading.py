@@ -123,6 +123,19 @@ class EngineReading:
             found["unknown"] = len(meant) - len(told)
         return found
 
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """What each node ran in: its entry of `as_dict`, with how many conversions are there for
+        its sake and how long they take together; None without a profile."""
+        told = {}
+        for name, node in self.nodes.items():
+            own = [copy for copy in self.copies if name in copy.cause]
+            told[name] = {
+                **self._node(node),
+                "conversions": len(own),
+                "conversion_ms": self._sum(own),
+            }
+        return told
+
     def _sum(self, layers: Any) -> float | None:
         return None if self.total_ms is None else math.fsum(t.ms or 0 for t in layers)
 

@@ -40,14 +40,49 @@ def model_text(found: Document, everything: bool = False) -> RenderableType:
 
 def nodes_text(nodes: Iterable[Document]) -> RenderableType:
     """One line a node: its precision, and the scale of the activation it reads."""
-    rows = [(_named(n), n["precision"], _scale(n["scale"]), _share(n["sat_ratio"])) for n in nodes]
-    return Table("Nodes", ("node", "precision", "input scale", "clips %"), rows)
+    nodes = list(nodes)
+    rows: list[tuple[str, ...]] = [
+        (_named(n), n["precision"], _scale(n["scale"]), _share(n["sat_ratio"])) for n in nodes
+    ]
+    columns: tuple[str, ...] = ("node", "precision", "input scale", "clips %")
+    if any("runs" in n for n in nodes):
+        columns += ("runs in", "ms", "share %")
+        rows = [(*row, *_runs(n.get("runs"))) for row, n in zip(rows, nodes, strict=True)]
+    return Table("Nodes", columns, rows)
+
+
+def _runs(runs: Document | None) -> tuple[str, str, str]:
+    """What a node ran in, its time and its share of it."""
+    if runs is None:
+        return "-", "-", "-"
+    share = runs["share"]
+    return runs["precision"], _ms(runs["ms"]), "-" if share is None else f"{100 * share:.1f}"
+
+
+def _ms(ms: float | None) -> str:
+    return "-" if ms is None else f"{ms:.4f}"
+
+
+def _ran(runs: Document | None) -> list[tuple[str, str]]:
+    """What there is to say of how one node ran."""
+    if runs is None:
+        return [("runs in", "the layers do not tell")]
+    precision, ms, share = _runs(runs)
+    time = "" if ms == "-" else f", {ms} ms of {_ms(runs['layer_ms'])} ms of its layer, {share}%"
+    rows = [("runs in", f"{precision}{time}"), ("layer", runs["layer"])]
+    if runs["fused_with"]:
+        rows.append(("fused with", ", ".join(runs["fused_with"])))
+    if runs["conversions"]:
+        took = "" if runs["conversion_ms"] is None else f", {_ms(runs['conversion_ms'])} ms"
+        rows.append(("for its sake", f"{count(runs['conversions'], 'conversion')}{took}"))
+    return rows
 
 
 def node_text(found: Document) -> RenderableType:
     """One node: why, what it reads and writes, its neighbours."""
     head = [("precision", found["precision"]), ("why", found["why"]),
             ("source", found["reasons"]["note"])]  # fmt: skip
+    head += _ran(found["runs"]) if "runs" in found else []
     head += [(name, f"gained {gain:g} dB here") for name, gain in found["recovered"].items()]
     parts = [
         Text.assemble((printable(found["op"]), "bold"), printable(f" {found['name']}")),

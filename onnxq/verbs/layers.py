@@ -25,19 +25,9 @@ def read_layers(
     engine was built from. Raises OnnxqError, in one line, for files that are not of that kind or do
     not belong together.
     """
-    from onnxq.layers.info import load_layers
-    from onnxq.layers.model import check_same, model_of
-    from onnxq.layers.profile import load_profile
-    from onnxq.layers.reading import read
-    from onnxq.model import graph as graphs
+    from onnxq.layers.given import read_given
 
-    info = load_layers(layers)
-    times = None if profile is None else load_profile(profile)
-    if model is None:
-        return read(info, times)
-    known = model_of(graphs.load(model))
-    check_same(info, known, model)
-    return read(info, times, known)
+    return read_given(layers, profile, model)
 
 
 def compare_layers(a: EngineReading, b: EngineReading) -> EngineComparison:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnxq.inspect.reasons import Reasons
     from onnxq.judge.accuracy import Agreements
     from onnxq.judge.parts import Part
+    from onnxq.layers.reading import EngineReading
     from onnxq.run.runtime import Runtime
     from onnxq.trt.compare import Comparison, Thresholds
 
@@ -36,7 +37,7 @@ class Inspection:
     """A model, read. nodes, tensors: what a pattern named; None for the whole model.
 
     reasons: why each node is as it is. clipped: the share of values that each scale clips, where it
-    was measured.
+    was measured. engine: what ran each node, where layer info of TensorRT is given.
     """
 
     reading: Reading
@@ -44,17 +45,20 @@ class Inspection:
     clipped: dict[str, float] | None
     nodes: list[NodeReading] | None
     tensors: list[str] | None
+    engine: EngineReading | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON document: of the model, of a node or tensor, or of several of them."""
         from onnxq.inspect import describe as documents
 
         if self.nodes is None or self.tensors is None:
-            return documents.describe(self.reading, self.reasons, self.clipped)
+            found = documents.describe(self.reading, self.reasons, self.clipped)
+            return {**found, "nodes": self._with_runs(found["nodes"])}
         nodes = [
             documents.describe_node(self.reading, node, self.reasons, self.clipped)
             for node in self.nodes
         ]
+        nodes = self._with_runs(nodes)
         tensors = [
             documents.describe_tensor(self.reading, name, self.reasons, self.clipped)
             for name in self.tensors
@@ -62,6 +66,13 @@ class Inspection:
         if len(nodes) + len(tensors) == 1:
             return (nodes or tensors)[0]
         return {"nodes": nodes} if nodes else {"tensors": tensors}
+
+    def _with_runs(self, nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Documents of nodes, each with what it ran in: None where the layers do not tell."""
+        if self.engine is None:
+            return nodes
+        runs = self.engine.runs()
+        return [{**node, "runs": runs.get(node["name"])} for node in nodes]
 
 
 @told
@@ -72,27 +83,32 @@ def inspect_model(
     manifest: Path | None = None,
     calib: Sequence[str] = (),
     config: Config | None = None,
+    layers: str | Path | None = None,
+    profile: str | Path | None = None,
     progress: Progress = silent,
 ) -> Inspection:
     """What of a model file is quantized, how and why, whichever tool wrote it.
 
     pattern: a node or tensor, or several. manifest: where the reasons are; by default beside the
-    model. calib: data to measure on what the scales clip. Raises PlanError for a pattern that
-    matches nothing, ModelError for a model that cannot be read.
+    model. calib: data to measure on what the scales clip. layers, profile: what TensorRT says of
+    an engine of this model, as `read_layers` takes it. Raises PlanError for a pattern that matches
+    nothing, ModelError for a model that cannot be read, OnnxqError for files of another engine.
     """
     from onnxq.inspect.choose import choose
     from onnxq.inspect.clipping import clipping
     from onnxq.inspect.reading import read
     from onnxq.inspect.reasons import reasons_of
+    from onnxq.layers.given import engine_of
 
     with stage("read"):
         config, reading = config or Config(), read(model)
+        engine = engine_of(model, layers, profile)
         nodes, tensors = (None, None) if pattern is None else choose(reading, pattern)
         reasons, clipped = reasons_of(reading, manifest), None
     if calib:
         dataset = data(open_model(model), calib, config)
         clipped = clipping(reading, dataset, config)
-    return Inspection(reading, reasons, clipped, nodes, tensors)
+    return Inspection(reading, reasons, clipped, nodes, tensors, engine)
 
 
 @told

@@ -59,6 +59,8 @@ def content(evidence: Evidence) -> dict[str, Any]:
         found["search"] = sections.search(evidence.search)
     if evidence.engine is not None:
         found["engine"] = sections.engine(evidence.engine, place)
+    if evidence.fleet is not None:
+        found["fleet"] = sections.fleet(evidence.fleet)
     if evidence.comparison is not None:
         found["comparison"] = sections.comparison(evidence.comparison)
     return found

@@ -13,6 +13,7 @@ MANIFEST = {"versions": dict, "config": dict, "model": dict, "data": dict, "node
             "agreement": dict, "tensors": dict, "quantized_nodes": dict, "float_nodes": dict,
             "recovered": list, "notes": list, "seconds": dict}  # fmt: skip
 ENGINE = {"ok": bool, "build": dict}
+FLEET = {"model": str, "ok": bool, "cells": list}
 COMPARISON = {"samples": int, "outputs": dict, "tensors": dict, "failures": list}
 
 

@@ -25,7 +25,8 @@ class Evidence:
 
     name: of the model, as the page's title. graph: with Q/DQ, or float; reading: the same, read.
     reasons: why, and the ranges. manifest: that of the quantizing run. ranking, search: what those
-    verbs found. engine, comparison: the documents of `build` and `compare`. commands: that made it.
+    verbs found. engine, comparison, fleet: the documents of `build`, `compare` and `build --arch
+    all`. commands: that made it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Evidence:
     search: Result | None = field(default=None, repr=False)
     engine: Document | None = field(default=None, repr=False)
     comparison: Document | None = field(default=None, repr=False)
+    fleet: Document | None = field(default=None, repr=False)
     commands: tuple[str, ...] = ()
 
 

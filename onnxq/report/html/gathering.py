@@ -11,6 +11,7 @@ from onnxq.calib.stats import Stats
 from onnxq.errors import DataError
 from onnxq.inspect.reading import read_graph
 from onnxq.inspect.reasons import reasons_of
+from onnxq.layers.given import engine_of
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.passes.apply import apply
@@ -20,12 +21,14 @@ from onnxq.report.html import sections
 from onnxq.report.html.documents import (
     COMPARISON,
     ENGINE,
+    FLEET,
     MANIFEST,
     check_model,
     check_readable,
     load_document,
 )
 from onnxq.report.html.evidence import Document, Evidence
+from onnxq.report.html.layers import of_layers
 from onnxq.report.html.provenance import told
 from onnxq.report.html.summary import manifest_cards
 from onnxq.search.result import Result
@@ -44,6 +47,9 @@ class Sources:
     search: Path | None = None
     engine: Path | None = None
     comparison: Path | None = None
+    fleet: Path | None = None
+    layers: Path | None = None
+    profile: Path | None = None
 
 
 def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evidence:
@@ -78,8 +84,9 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
         stats,
         ranking,
         search,
-        _engine(graph, sources.engine) if sources.engine else None,
+        _ran(model, graph, sources),
         _comparison(sources.comparison) if sources.comparison else None,
+        _fleet(sources.fleet) if sources.fleet else None,
         commands,
     )
 
@@ -109,6 +116,16 @@ def _reshaped(manifest: Document | None) -> bool:
     )
 
 
+def _ran(model: Path, graph: Graph, sources: Sources) -> Document | None:
+    """What an engine runs: by TensorRT's layer info, by `onnxq build`, or None."""
+    reading = engine_of(model, sources.layers, sources.profile)
+    if reading is None:
+        return _engine(graph, sources.engine) if sources.engine else None
+    if sources.engine is not None:
+        raise DataError("--engine and --layers each say what an engine runs; give one of them")
+    return of_layers(reading)
+
+
 def _engine(graph: Graph, path: Path) -> Document:
     """The document of `onnxq build --json`, or one made of the engine itself."""
     if not path.is_file():
@@ -125,6 +142,13 @@ def _engine(graph: Graph, path: Path) -> Document:
     listing = [asdict(kernel) for kernel in engine.kernels]
     verdict = judge(graph, engine).as_dict()
     return {"ok": True, "build": build, "verdict": verdict, "listing": listing}
+
+
+def _fleet(path: Path) -> Document:
+    made_by = "onnxq build --arch all --json"
+    document = load_document(path, FLEET, made_by)
+    check_readable(path, made_by, lambda: sections.fleet(document))
+    return document
 
 
 def _comparison(path: Path) -> Document:

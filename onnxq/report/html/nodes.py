@@ -75,6 +75,7 @@ def _row(node: NodeReading, evidence: Evidence, facts: NodeFacts, known: Known) 
         "score": facts.scores.get(node.name),
         "engine": engine.get("real"),
         "meant": engine.get("meant"),
+        "ms": engine.get("ms"),
         "fused": [n for n in engine.get("fused_with", ()) if n in evidence.reading.by_name],
         "reads": [_read(r, r.quantized, known) for r in node.inputs if r.quantized],
         "outputs": list(node.outputs),

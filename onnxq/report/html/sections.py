@@ -117,10 +117,18 @@ def engine(document: Document, drawn: Container[str] = ()) -> Section:
                 "types": f"{' '.join(k['inputs'])} → {' '.join(k['outputs'])}",
                 "layers": [x for x in k["layers"] if x in drawn],
                 "bytes": k["traffic"],
+                "ms": k.get("ms"),
             }
             for k in listing
         ]
     return Section(finite(found))
+
+
+def fleet(document: Document) -> Section:
+    """What every GPU makes of the model, of an `onnxq build --arch all --json` document."""
+    kept = ("arch", "device", "form", "state", "meant", "covered", "kernels", "moved", "why")
+    cells = [{key: cell[key] for key in kept} for cell in document["cells"]]
+    return Section(finite({"model": document["model"], "ok": document["ok"], "cells": cells}))
 
 
 def _run(name: str, node: Document, drawn: Container[str]) -> dict[str, Any]:
@@ -130,7 +138,8 @@ def _run(name: str, node: Document, drawn: Container[str]) -> dict[str, Any]:
         "real": node["real"],
         "kernel": _kernel(node["kernel"]),
         "fused": [other for other in node["fused_with"] if other in drawn],
-        "missed": node["real"] not in (node["meant"], "unknown", "folded"),
+        "missed": node["real"] not in (node["meant"], "unknown", "folded", "?"),
+        "ms": node.get("ms"),
     }
 
 

@@ -39,6 +39,7 @@ function start() {
   if (data.comparison) made.push(comparisonSection(data));
   if (tensors) made.push(tensors.made);
   if (data.engine) made.push(engineSection(data, bus));
+  if (data.fleet) made.push(fleetSection(data));
   made.push(provenanceSection(data));
   main.append(...made);
   nav.append(...made.map((each) => el("a", { href: `#${each.id}` }, each.querySelector("h2").textContent)));

@@ -40,6 +40,7 @@ function nodesSection(data, bus) {
     has("scale") && { key: "scale", name: "input scale", numeric: true, value: ends("scale"), show: (n) => interval(n.scale) },
     has("weight_scale") && { key: "weight_scale", name: "weight scale", numeric: true, value: ends("weight_scale"), show: (n) => interval(n.weight_scale) },
     has("engine") && { key: "engine", name: "engine", short: true, value: (n) => n.engine, search: (n) => n.engine || "", show: (n) => (n.engine ? text(n.engine === n.meant ? "" : "bad", n.engine) : "") },
+    has("ms") && { key: "ms", name: "ms", short: true, numeric: true, value: (n) => n.ms, show: (n) => (typeof n.ms === "number" ? n.ms.toFixed(4) : "") },
   ].filter(Boolean);
   const table = sortable("nodes", columns, data.nodes, { noun: "node", hint: "Find nodes: name, op, precision, reason", onrow: (i) => bus.node(i), sort: has("share") ? "share" : null });
   return section("nodes", "Nodes", table);
@@ -93,6 +94,22 @@ function comparisonSection(data) {
       sortable("compared", columns, found.tensors, { noun: "tensor", hint: "Find a tensor", page: 12, sort: "sqnr", down: false })] : null);
 }
 
+function time(rows) {
+  const known = (rows || []).some((row) => typeof row.ms === "number");
+  return known ? [{ key: "ms", name: "ms", numeric: true, value: (row) => (row.ms === null ? undefined : row.ms), show: (row) => (typeof row.ms === "number" ? row.ms.toFixed(4) : "") }] : [];
+}
+
+function fleetSection(data) {
+  const found = data.fleet;
+  const word = (key, name) => ({ key, name, value: (c) => c[key], search: (c) => c[key], show: (c) => (key === "state" ? text(c.state === "refused" ? "bad" : "", c.state) : breakable(c[key] || "")) });
+  const number = (key, name, show) => ({ key, name, numeric: true, value: (c) => (c[key] === null ? undefined : c[key]), show: (c) => (c[key] === null ? "" : show(c)) });
+  const columns = [word("arch", "architecture"), word("device", "GPU"), word("form", "form"), word("state", "state"),
+    number("covered", "as meant", (c) => `${c.covered} of ${c.meant}`), number("kernels", "kernels", (c) => String(c.kernels)),
+    number("moved", "MB moved", (c) => (c.moved / 1e6).toFixed(1)), word("why", "why")];
+  return section("fleet", "Every GPU", el("p", {}, found.ok ? "No GPU refuses it." : "Some refuse it."),
+    sortable("fleet", columns, found.cells, { noun: "build", hint: "Find a GPU", page: 24 }));
+}
+
 function engineSection(data, bus) {
   const found = data.engine, build = found.build, verdict = found.verdict;
   const list = (title, lines) => (lines.length ? [el("h3", {}, title), el("ul", {}, lines.map((line) => el("li", {}, breakable(line))))] : null);
@@ -104,9 +121,10 @@ function engineSection(data, bus) {
   const kernels = [{ key: "name", name: "kernel", value: (k) => k.name, search: (k) => k.name, show: (k) => el("code", {}, breakable(k.name || "–")) },
     word("kind", "kind"), word("types", "types"),
     { key: "bytes", name: "MB read and written", numeric: true, value: (k) => (k.bytes === null ? undefined : k.bytes), show: (k) => (k.bytes === null ? "" : (k.bytes / 1e6).toFixed(3)) },
+    ...time(found.listing),
     { key: "layers", name: "nodes in it", value: (k) => k.layers.length, search: (k) => k.layers.join(" "), show: (k) => breakable(k.layers.join(", ")) }];
   const columns = [{ key: "name", name: "node", value: (n) => n.name, search: (n) => n.name, show: (n) => el("code", {}, breakable(n.name)) },
-    word("meant", "meant"), { key: "real", name: "runs in", value: (n) => n.real, search: (n) => `${n.real} ${n.missed ? "missed" : ""}`, show: (n) => text(n.missed ? "bad" : "", n.real) }, word("kernel", "kernel"),
+    word("meant", "meant"), { key: "real", name: "runs in", value: (n) => n.real, search: (n) => `${n.real} ${n.missed ? "missed" : ""}`, show: (n) => text(n.missed ? "bad" : "", n.real) }, word("kernel", "kernel"), ...time(found.nodes),
     { key: "fused", name: "fused with", value: (n) => n.fused.length, search: (n) => n.fused.join(" "), show: (n) => breakable(n.fused.join(", ")) }];
   const readable = verdict && verdict.readable;
   return section("engine", "Engine", el("p", {}, `${found.ok ? "Built" : "Refused"} ${where}.`),
