@@ -13,7 +13,8 @@ from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
 
-@verb("onnxq report model.int8.onnx -o report.html")
+@verb("onnxq report model.int8.onnx -o report.html",
+      first="out manifest stats ranking search engine comparison")  # fmt: skip
 @click.argument("model", type=IN)
 @option("--manifest", type=IN, help="Default: MODEL.manifest.json, where there is one.")
 @option("--stats", type=IN, help="Statistics (npz): histograms, and every method's range.")
