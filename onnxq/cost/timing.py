@@ -246,8 +246,17 @@ def read_profile(
 
 
 def timed(reading: EngineReading) -> EngineReading:
-    """The reading; raises OnnxqError where it has no time of a node of the model."""
-    if not any(t.ms and t.said.nodes for t in reading.timed):
+    """The reading; raises OnnxqError where it has no time of a node of the model, or where most of
+    it is of nodes that the model has not: names such as Conv_9 are in many."""
+    copies = {copy.layer for copy in reading.copies}
+    own = math.fsum(t.ms or 0.0 for t in reading.timed if t.said.nodes)
+    others = [t for t in reading.timed if t.ms and not (t.said.nodes or t.said.hidden
+              or t.said.beside or t.layer.name in copies or t.layer.copies)]  # fmt: skip
+    if not own:
         raise OnnxqError(f"'{reading.info.path}' has no time of a node of the model: it is of "
                          "another model, or of one whose nodes have other names")  # fmt: skip
+    if math.fsum(t.ms or 0.0 for t in others) > own:
+        strange = others[0].layer.name[:60]
+        raise OnnxqError(f"'{reading.info.path}' is of another model: most of its time is of nodes "
+                         f"that this one has not, such as '{strange}'")  # fmt: skip
     return reading

@@ -11,6 +11,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import prepare
 from onnxq.pipeline.steps import plan as planned
 from onnxq.plan import Plan
+from onnxq.search.result import Result
 
 pytest.importorskip("scipy")
 # one on which INT8 pays for a fixture, and one that takes longest to start kernels
@@ -36,35 +37,21 @@ def engine(classifier, folder):
     return made
 
 
-def test_a_search_takes_the_times_of_one_profile(done, engine, classifier, images):
+def test_a_search_takes_the_times_of_one_profile(done, engine, classifier, images, folder):
     layers, times = engine(FAST, "half")
-    options = ("--calib", images, "--cost", times, "--layers", layers, "--points", 3, "--trials", 1)
-    said = done("search", classifier, *options, "--min-sqnr", 40, "-o", "plan.yaml").out
+    said = done("search", classifier, "--calib", images, "--cost", times, "--layers", layers,
+                "--points", 2, "--trials", 1, "--min-sqnr", 40, "-o", "plan.yaml",
+                "--pareto", "r.json").out  # fmt: skip
     assert "INT8 pays throughout: predicted" in said
     assert "error of the fit: median" in said
-    found = json.loads(
-        done("search", classifier, *options, "--min-sqnr", 40, "-o", "p.yaml", "--json").out
-    )
-    learnt = found["learnt"]
-    profile = json.loads(times.read_text())
-    assert learnt["pays"]["float_ms"] == pytest.approx(sum(x.get("averageMs", 0) for x in profile))
-    cheapest = min(found["trials"], key=lambda t: t["cost"])
-    whole = learnt["pays"]["quantized_ms"] / learnt["pays"]["float_ms"]
-    assert cheapest["cost"] == pytest.approx(whole, abs=0.02)
-
-
-def test_a_result_with_a_profile_is_read_again(done, engine, classifier, images, folder):
-    from onnxq.search.result import Result
-
-    _, times = engine(FAST, "half")
-    done("search", classifier, "--calib", images, "--cost", times, "--points", 2, "--trials", 1,
-         "--min-sqnr", 30, "-o", "plan.yaml", "--pareto", "r.json")  # fmt: skip
     found = Result.load("r.json")
-    assert found.learnt.pays.blocks[0].nodes
-    assert (
-        json.loads(found.to_json())["learnt"]
-        == json.loads((folder / "r.json").read_text())["learnt"]
-    )
+    pays = found.learnt.pays
+    profile = json.loads(times.read_text())
+    assert pays.float_ms == pytest.approx(sum(x.get("averageMs", 0) for x in profile))
+    cheapest = min(trial.cost for trial in found.trials)
+    assert cheapest == pytest.approx(pays.quantized_ms / pays.float_ms, abs=0.02)
+    written = json.loads((folder / "r.json").read_text())
+    assert json.loads(found.to_json())["learnt"] == written["learnt"]
 
 
 def test_leave_it_float_is_an_answer(onnxq, engine, classifier, images):
