@@ -12,21 +12,23 @@ types have that ratio.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxq.errors import OnnxqError, RuntimeMissing
+from onnxq.errors import OnnxqError
 from onnxq.words import count
 
 Array = npt.NDArray[np.float64]
+Residuals = Callable[[Array], Array]  # of the parameters
 FEWEST = 5  # kernels of a type that its own rate is fitted to
 LEAST = 3  # kernels that anything is fitted to
 SCALE, NEAR = 0.3, 0.3  # of a log: an error that is usual; how firmly rates keep to their ratios
 TINY = 1e-9
+STEPS, NUDGE = 200, 1e-6  # of a descent: at most, and what a slope is read off
 LIMITS = ("bytes", "macs", "overhead")
 # Rates beside FP16's, of matrix units without sparsity from NVIDIA's Turing on; FP32 as TF32.
 RATIOS = {"fp16": 1.0, "bf16": 1.0, "fp32": 0.5, "int8": 2.0, "fp8": 2.0}
@@ -93,8 +95,7 @@ def ratios_of(text: str | None) -> dict[str, float]:
 
 
 def fit(rows: Sequence[Row], ratios: Mapping[str, float]) -> Fitted:
-    """The device that these kernels ran on; raises OnnxqError for fewer than LEAST of them,
-    RuntimeMissing where there is no scipy."""
+    """The device that these kernels ran on; raises OnnxqError for fewer than LEAST of them."""
     rows = [row for row in rows if row.ms > 0 and row.bytes > 0]
     if len(rows) < LEAST:
         raise OnnxqError(f"of {count(len(rows), 'kernel')} of the profile the nodes are in the "
@@ -144,24 +145,47 @@ def _types(rows: Sequence[Row]) -> tuple[str, list[str]]:
     return base, [base, *sorted(t for t in times if t != base and counts[t] >= FEWEST)]
 
 
-def _best(residuals: object, moved: Array, macs: Array, ms: Array, held: Array) -> Array:
+def _best(residuals: Residuals, moved: Array, macs: Array, ms: Array, held: Array) -> Array:
     """The parameters of least loss, from starts at what the fastest kernels reach."""
-    try:
-        from scipy.optimize import least_squares
-    except ImportError as e:
-        raise RuntimeMissing('fitting a device needs scipy; pip install "onnxq[search]"') from e
-
     fastest = max(float(np.percentile(moved / ms, 90)), TINY)
     rate = max(float(np.percentile(macs[macs > 0] / ms[macs > 0], 90)) if macs.any() else 1.0, TINY)
     starts = product((0.0, 1.0), (0.0, 1.0), (0.5, 0.05))
     found = [
-        least_squares(
+        _descended(
             residuals,
-            [np.log(fastest) + b, np.log(share * ms.min()), *(np.log(rate) + r + held)],
-            loss="soft_l1",
-            x_scale=1.0,
+            np.array([np.log(fastest) + b, np.log(share * ms.min()), *(np.log(rate) + r + held)]),
         )
         for b, r, share in starts
     ]
-    best: Array = min(found, key=lambda f: float(f.cost)).x
-    return best
+    return min(found, key=lambda item: item[0])[1]
+
+
+def _descended(residuals: Residuals, start: Array) -> tuple[float, Array]:
+    """(loss, parameters) of a minimum of sum 2 (sqrt(1 + r^2) - 1), by Levenberg and Marquardt's
+    damped steps, with weights for the loss: large residuals count by their size, not its square."""
+    point, damping, nudges = start, 1e-3, NUDGE * np.eye(start.size)
+    rest = residuals(point)
+    loss = _soft(rest)
+    for _ in range(STEPS):
+        slope = np.stack(
+            [(residuals(point + d) - rest) / NUDGE for d in NUDGE * np.eye(start.size)]
+        )
+        weights = 1 / np.sqrt(1 + rest**2)
+        curve, gradient = (slope * weights) @ slope.T, slope @ (weights * rest)
+        damped = curve + damping * np.diag(np.diag(curve) + TINY)
+        step = -np.linalg.solve(damped, gradient)
+        tried = residuals(point + step)
+        if (now := _soft(tried)) < loss:
+            done = loss - now < 1e-12 * loss
+            point, rest, loss, damping = point + step, tried, now, damping / 10
+            if done:
+                break
+        elif damping > 1e9:
+            break
+        else:
+            damping *= 10
+    return loss, point
+
+
+def _soft(rest: Array) -> float:
+    return float((2 * (np.sqrt(1 + rest**2) - 1)).sum())

@@ -58,7 +58,7 @@ def search(
     Labels in `options` are of `samples.check`. The workers of an `executor` rank nodes and measure
     plans instead of this process, to the same bits (docs/scale.md). `progress` is called with
     "sensitivity" and "search". Raises PlanError, DataError, ModelError and WorkerError as
-    `sensitivity` does, RuntimeMissing where there is no scipy.
+    `sensitivity` does, RuntimeMissing where there is no highspy.
     """
     solve.require()
     if options.budget is None:

@@ -32,23 +32,22 @@ from onnxq.errors import PlanError, RuntimeMissing
 
 Array = npt.NDArray[np.float64]
 OTHERS, SLACK = 0.01, 1e-9
-SECONDS = 30.0  # the best found by then is taken
+SECONDS, GAP = 30.0, 1e-6  # the best found by then is taken
 SCALE = 1000.0
 LARGEST = 10.0  # noise over signal: beyond an SQNR of -10 dB nothing is worse than something else
 
 
 def require() -> None:
-    """Raises RuntimeMissing where there is no scipy."""
-    _scipy()
+    """Raises RuntimeMissing where there is no highspy."""
+    _highs()
 
 
-def _scipy() -> Any:
+def _highs() -> Any:
     try:
-        import scipy.optimize
-        import scipy.sparse
+        import highspy
     except ImportError as e:
-        raise RuntimeMissing('searching needs scipy; pip install "onnxq[search]"') from e
-    return scipy
+        raise RuntimeMissing('searching needs highspy; pip install "onnxq[search]"') from e
+    return highspy
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,22 @@ class Link:
     convert: float
     saved: float
     able: bool
+
+
+@dataclass(frozen=True)
+class Bound:
+    """least <= sum of values * variables <= most, of the variables with these numbers."""
+
+    variables: Sequence[int] | npt.NDArray[np.intp]
+    values: Sequence[float] | Array
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, row: Array, most: float) -> Bound:
+        """At most so much of a whole row."""
+        filled = np.flatnonzero(row)
+        return cls(filled, row[filled], -np.inf, most)
 
 
 def cheapest(cost: Array, links: Sequence[Link] = ()) -> float:
@@ -80,7 +95,6 @@ def solve(cost: Array, damage: Array, limit: float, links: Sequence[Link] = ()) 
     cost: [nodes, choices], infinite for a choice that a node does not have. damage: [nodes,
     choices, outputs], at least 0. links: costs between nodes; with any, the last choice is float.
     """
-    scipy = _scipy()
     nodes, choices, outputs = damage.shape
     row, upper = _variables(cost, links)
     damage = np.where(np.isfinite(cost)[..., None], np.clip(damage, 0.0, LARGEST), 0.0)
@@ -89,11 +103,9 @@ def solve(cost: Array, damage: Array, limit: float, links: Sequence[Link] = ()) 
     flat = scaled.reshape(nodes * choices, outputs)
     others = np.zeros(2 * len(links))
     objective = np.concatenate([OTHERS * flat.mean(axis=1), [1.0], others])
+    within = Bound.of(SCALE * row, SCALE * (limit + SLACK))
     worst_output = np.hstack([flat.T, -np.ones((outputs, 1)), np.zeros((outputs, len(others)))])
-    constraints = [
-        scipy.optimize.LinearConstraint(SCALE * row, -np.inf, SCALE * (limit + SLACK)),
-        scipy.optimize.LinearConstraint(worst_output, -np.inf, 0),
-    ]
+    constraints = [within, *(Bound.of(output, 0.0) for output in worst_output)]
     solution = _solved(objective, upper, cost.shape, constraints, links)
     if solution is None:
         return None
@@ -114,57 +126,70 @@ def _solved(
     objective: Array,
     upper: Array,
     shape: tuple[int, ...],
-    constraints: Sequence[Any],
+    constraints: Sequence[Bound],
     links: Sequence[Link],
 ) -> Array | None:
     """The variables of least objective; None where none keep to the constraints."""
-    scipy = _scipy()
+    highspy = _highs()
     nodes, choices = shape
-    each = scipy.sparse.kron(scipy.sparse.identity(nodes), np.ones((1, choices)))
-    rest = scipy.sparse.csr_array((nodes, len(objective) - nodes * choices))
-    one = scipy.optimize.LinearConstraint(scipy.sparse.hstack([each, rest]), 1, 1)
-    kinds = np.append(np.ones(nodes * choices), np.zeros(len(objective) - nodes * choices))
+    whole = np.arange(len(objective)) < nodes * choices
+    each = np.arange(nodes * choices).reshape(shape)
+    one = [Bound(of_node, np.ones(choices), 1.0, 1.0) for of_node in each]
+    bounds = [*one, *constraints, *_linked(shape, links)]
+    model = highspy.HighsLp()
+    model.num_col_, model.num_row_ = len(objective), len(bounds)
+    model.col_cost_, model.col_lower_, model.col_upper_ = objective, 0 * upper.clip(max=1), upper
+    model.row_lower_ = np.array([bound.least for bound in bounds])
+    model.row_upper_ = np.array([bound.most for bound in bounds])
+    model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    model.a_matrix_.start_ = np.cumsum([0, *(len(bound.values) for bound in bounds)])
+    model.a_matrix_.index_ = np.concatenate([bound.variables for bound in bounds])
+    model.a_matrix_.value_ = np.concatenate([bound.values for bound in bounds])
+    kinds = highspy.HighsVarType
+    model.integrality_ = [kinds.kInteger if is_whole else kinds.kContinuous for is_whole in whole]
+    return _run(highspy, model)
+
+
+def _run(highspy: Any, model: Any) -> Array | None:
+    """The variables of least objective; None for a model that has none."""
+    options = {"output_flag": False, "time_limit": SECONDS, "mip_rel_gap": GAP}
     with _silence():
-        solution = scipy.optimize.milp(
-            objective,
-            constraints=[one, *constraints, *_linked(shape, links)],
-            integrality=kinds,
-            bounds=scipy.optimize.Bounds(0, upper),
-            options={"time_limit": SECONDS, "mip_rel_gap": 1e-6},
-        )
-    if solution.x is None:
-        if solution.status == 2:  # infeasible
-            return None
-        raise PlanError(f"the integer program was not solved: {solution.message}")
-    found: Array = solution.x
-    return found
+        solver = highspy.Highs()
+        for name, value in options.items():
+            solver.setOptionValue(name, value)
+        solver.passModel(model)
+        solver.run()
+    status, found = solver.getModelStatus(), solver.getSolution()
+    if status == highspy.HighsModelStatus.kInfeasible:
+        return None
+    if not found.value_valid:
+        said = solver.modelStatusToString(status)
+        raise PlanError(f"the integer program was not solved: {said}")
+    return np.array(found.col_value)
 
 
-def _linked(shape: tuple[int, ...], links: Sequence[Link]) -> list[Any]:
+def _linked(shape: tuple[int, ...], links: Sequence[Link]) -> Iterator[Bound]:
     """What c and y of each link keep to."""
     nodes, choices = shape
-    entries: list[tuple[int, float, dict[int, float]]] = []
+
+    def bound(node: int, sign: float, others: dict[int, float]) -> Bound:
+        quantized = range(node * choices, (node + 1) * choices - 1)
+        values = [*(sign for _ in quantized), *others.values()]
+        return Bound([*quantized, *others], values, -np.inf, 0.0)
+
     for k, link in enumerate(links):
         c = nodes * choices + 1 + 2 * k
         for reader in link.readers:
-            entries.append((reader, 1.0, {c: -1.0, c + 1: -1.0}))
+            yield bound(reader, 1.0, {c: -1.0, c + 1: -1.0})
         quantizing = link.readers if link.writer is None else (*link.readers, link.writer)
-        entries += [(node, -1.0, {c + 1: 1.0}) for node in quantizing]
-    if not entries:
-        return []
-    scipy = _scipy()
-    table = scipy.sparse.lil_array((len(entries), nodes * choices + 1 + 2 * len(links)))
-    for i, (node, sign, others) in enumerate(entries):
-        table[i, node * choices : (node + 1) * choices - 1] = sign
-        for j, value in others.items():
-            table[i, j] = value
-    return [scipy.optimize.LinearConstraint(table.tocsr(), -np.inf, 0)]
+        for node in quantizing:
+            yield bound(node, -1.0, {c + 1: 1.0})
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """What C code writes to stdout is dropped: HiGHS has a line that its options do not switch off,
-    and results go to stdout."""
+    """What C code writes to stdout is dropped: HiGHS prints its name before an option can switch
+    that off, and results go to stdout."""
     try:
         kept = os.dup(1)
         libc = ctypes.CDLL(None)

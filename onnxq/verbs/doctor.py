@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 PACKAGES = ("polygraphy", "tensorrt", "tensorrt-rtx")
 EXTRAS = {  # what an extra is for -> the module it brings, the extra
-    "onnxq search": ("scipy", "onnxq[search]"),
+    "onnxq search": ("highspy", "onnxq[search]"),
     "onnxq plot": ("matplotlib", "onnxq[plot]"),
     "--dask": ("distributed", "onnxq[dask]"),
 }

@@ -137,7 +137,7 @@ def test_a_damaged_ranking_is_refused(done, refused, classifier, images):
     ("fp8,int8", "tensorrt"), ("w16a16,int8", "onnxruntime"),
 ])  # fmt: skip
 def test_the_opset_is_raised_to_what_any_choice_needs(done, folder, choices, target):
-    pytest.importorskip("scipy")
+    pytest.importorskip("highspy")
     model = save("h = Gemm(x, V) r = Relu(h) y = Gemm(r, W)", "float[N, 32] x", "float[N, 32] y",
                  V=(32, 32), W=(32, 32))  # fmt: skip
     np.save("x.npy", RNG.standard_normal((16, 32)).astype(np.float32))

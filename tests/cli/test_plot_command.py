@@ -39,7 +39,7 @@ def test_a_plots_help_fits_80_columns_and_says_what_every_option_does(done, name
 
 def test_the_examples_run_on_what_the_other_commands_write(done, classifier, images):
     pytest.importorskip("matplotlib")
-    pytest.importorskip("scipy")
+    pytest.importorskip("highspy")
     done("calibrate", classifier, "--calib", images, "--save-stats", "stats.npz", "-o",
          "ranges.json")  # fmt: skip
     done("sensitivity", classifier, "--calib", images, "--samples", 4, "-o", "ranking.csv",

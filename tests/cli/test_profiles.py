@@ -13,7 +13,7 @@ from onnxq.pipeline.steps import plan as planned
 from onnxq.plan import Plan
 from onnxq.search.result import Result
 
-pytest.importorskip("scipy")
+pytest.importorskip("highspy")
 # one on which INT8 pays for a fixture, and one that takes longest to start kernels
 FAST = MadeDevice(rates={"fp16": 2e7, "int8": 6e7}, launch=1e-4, noise=0.0)
 STARTS = MadeDevice(launch=0.05, noise=0.0)

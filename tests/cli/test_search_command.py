@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-pytest.importorskip("scipy")
+pytest.importorskip("highspy")
 
 
 @pytest.fixture
@@ -190,8 +190,8 @@ def test_a_metric_that_returns_nan_is_refused(search_refused, folder, monkeypatc
     assert "returned nan" in search_refused("--max-drop", "1%", "--metric", "broken_metric:f")
 
 
-def test_without_scipy_the_extra_is_named(search_refused, monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+def test_without_a_solver_the_extra_is_named(search_refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "highspy", None)
     assert 'pip install "onnxq[search]"' in search_refused("--min-sqnr", 20)
 
 
@@ -263,6 +263,6 @@ def test_the_line_to_go_on_with_can_be_run(done, classifier, images):
 
 
 def test_a_recipe_needs_no_solver(done, classifier, images, monkeypatch):
-    for name in ("scipy", "scipy.optimize", "scipy.sparse"):
-        monkeypatch.setitem(sys.modules, name, None)  # as where scipy is not installed
+    for name in ("highspy",):
+        monkeypatch.setitem(sys.modules, name, None)  # as where it is not installed
     done("recipe", classifier, "--calib", images, "--worst", "0,1", "-o", "made")

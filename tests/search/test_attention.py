@@ -17,7 +17,7 @@ from onnxq.search import (
 from onnxq.search.search import frontier_of
 from onnxq.targets.attention import broken_attention
 
-pytest.importorskip("scipy")
+pytest.importorskip("highspy")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from onnxq.search.solve import OTHERS, Link, cheapest, solve
 
-pytest.importorskip("scipy")
+pytest.importorskip("highspy")
 
 
 def objective(damage, picked):
@@ -18,7 +18,7 @@ def objective(damage, picked):
     return sums.sum(axis=0).max() + OTHERS * sums.mean(axis=1).sum()
 
 
-@settings(deadline=None)  # the first call imports scipy
+@settings(deadline=None)  # the first call imports highspy
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(2, 3), st.integers(1, 2))
 def test_no_other_choices_within_the_limit_do_less_damage(seed, nodes, choices, outputs):
     rng = np.random.default_rng(seed)
