@@ -167,9 +167,7 @@ def _descended(residuals: Residuals, start: Array) -> tuple[float, Array]:
     rest = residuals(point)
     loss = _soft(rest)
     for _ in range(STEPS):
-        slope = np.stack(
-            [(residuals(point + d) - rest) / NUDGE for d in NUDGE * np.eye(start.size)]
-        )
+        slope = np.stack([(residuals(point + d) - rest) / NUDGE for d in nudges])
         weights = 1 / np.sqrt(1 + rest**2)
         curve, gradient = (slope * weights) @ slope.T, slope @ (weights * rest)
         damped = curve + damping * np.diag(np.diag(curve) + TINY)
