@@ -122,7 +122,7 @@ def test_an_engine_without_a_gpu_says_so(yolo):
 def test_what_a_readme_names_is_there(readme):
     text = readme.read_text("utf-8")
     scripts = re.findall(r"\b(examples/[\w/]+\.(?:py|txt))", text)
-    assert scripts
+    assert scripts or readme.parent.name == "ci"  # a workflow, no script
     assert all((ROOT / path).is_file() for path in scripts)
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     assert all((readme.parent / link).exists() for link in links)
