@@ -29,6 +29,7 @@ LEAST = 3  # kernels that anything is fitted to
 SCALE, NEAR = 0.3, 0.3  # of a log: an error that is usual; how firmly rates keep to their ratios
 TINY = 1e-9
 STEPS, NUDGE = 200, 1e-6  # of a descent: at most, and what a slope is read off
+FARTHEST = 3.0  # of a step, in logs
 LIMITS = ("bytes", "macs", "overhead")
 # Rates beside FP16's, of matrix units without sparsity from NVIDIA's Turing on; FP32 as TF32.
 RATIOS = {"fp16": 1.0, "bf16": 1.0, "fp32": 0.5, "int8": 2.0, "fp8": 2.0}
@@ -171,9 +172,10 @@ def _descended(residuals: Residuals, start: Array) -> tuple[float, Array]:
         weights = 1 / np.sqrt(1 + rest**2)
         curve, gradient = (slope * weights) @ slope.T, slope @ (weights * rest)
         damped = curve + damping * np.diag(np.diag(curve) + TINY)
-        step = -np.linalg.solve(damped, gradient)
+        step = np.clip(-np.linalg.solve(damped, gradient), -FARTHEST, FARTHEST)
         tried = residuals(point + step)
-        if (now := _soft(tried)) < loss:
+        now = _soft(tried)
+        if now < loss:
             done = loss - now < 1e-12 * loss
             point, rest, loss, damping = point + step, tried, now, damping / 10
             if done:
