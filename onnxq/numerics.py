@@ -4,8 +4,8 @@
     q     = clamp(round_half_even(x / scale) + zero_point, qmin, qmax)
     x'    = (q - zero_point) * scale
 
-For fp8 rounding is to the nearest E4M3 value, and q is that value. The zero point is 0 but for
-uint8, where it is the code of 0 in a range from low to high.
+For fp8 rounding is to the nearest E4M3 value, and q is that value; for fp4 see `fp4`. The zero
+point is 0 but for uint8, where it is the code of 0 in a range from low to high.
 
 Source: ONNX operator specification, QuantizeLinear and DequantizeLinear.
 """
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from ml_dtypes import float8_e4m3fn
 
+from onnxq import fp4
 from onnxq.arrays import Array
 from onnxq.errors import OnnxqError
 from onnxq.spec import QuantSpec
@@ -38,6 +39,8 @@ def scale_of(amax: npt.ArrayLike, spec: QuantSpec, scale_dtype: str = "float32")
     `scale_dtype` "float16" or "bfloat16" rounds the scale to what the graph will hold, so that
     weights are rounded with the scale the engine multiplies by. Raises OnnxqError where a range
     is negative, not finite or gives a scale beyond the type's range.
+
+    For fp4 ranges of blocks give b s, in float32 whatever `scale_dtype`, the range of a tensor s.
     """
     if scale_dtype not in LEAST:
         raise OnnxqError(f"unknown scale dtype '{scale_dtype}'; choose float32, "
@@ -47,6 +50,9 @@ def scale_of(amax: npt.ArrayLike, spec: QuantSpec, scale_dtype: str = "float32")
         raise OnnxqError(f"a range must be finite and not negative, got {a.min()} to {a.max()}")
     if np.any(a > np.finfo(np.float32).max):
         raise OnnxqError(f"the range {a.max():.4g} is beyond float32; look for the node it is from")
+    if spec.dtype == "fp4":
+        s = fp4.tensor_scale(float(a.max(initial=0.0)), float(MIN_SCALE))
+        return fp4.block_scales(a, s) if a.ndim else s
     scale = np.asarray(np.maximum(a / spec.row.qmax, LEAST[scale_dtype]), np.float32)
     if spec.row.fixed_scale is not None:
         scale = np.full(a.shape, spec.row.fixed_scale, np.float32)
@@ -130,7 +136,7 @@ def amax_of(x: Array, spec: QuantSpec) -> Array:
 
 
 def quantize(x: Array, scale: Array, spec: QuantSpec, zero_point: int = 0) -> Array:
-    """Codes of `x`, same shape: int32; for fp8 float32, the E4M3 values themselves.
+    """Codes of `x`, same shape: int32; for fp8 and fp4 float32, the values themselves.
 
     `scale` is of the shape of `amax_of`.
     """
@@ -140,6 +146,8 @@ def quantize(x: Array, scale: Array, spec: QuantSpec, zero_point: int = 0) -> Ar
     if spec.dtype == "fp8":
         grid = np.clip(q, spec.row.qmin, spec.row.qmax).astype(float8_e4m3fn)
         return np.asarray(grid, np.float32)
+    if spec.dtype == "fp4":
+        return fp4.rounded(q)
     codes = np.clip(np.rint(q) + zero_point, spec.row.qmin, spec.row.qmax)
     return np.asarray(codes, np.int32)
 
@@ -152,7 +160,8 @@ def dequantize(q: Array, scale: Array, spec: QuantSpec, zero_point: int = 0) -> 
 def fake_quant(x: Array, amax: npt.ArrayLike, spec: QuantSpec) -> Array:
     """`x` after a Q/DQ pair with range `amax`, float32, same shape.
 
-    For an asymmetric spec `amax` is a `Limit`: (low, high), or an amax for both sides.
+    For an asymmetric spec `amax` is a `Limit`: (low, high), or an amax for both sides. For fp4 an
+    amax of the tensor gives s alone: the scale of a block is read off `x`, as of an activation.
     """
     if spec.asymmetric:
         bounds = np.asarray(amax, np.float64)
@@ -160,6 +169,8 @@ def fake_quant(x: Array, amax: npt.ArrayLike, spec: QuantSpec) -> Array:
         scale, zero_point = grid_of(limit, spec)
         return dequantize(quantize(x, scale, spec, zero_point), scale, spec, zero_point)
     scale = scale_of(amax, spec)
+    if spec.dtype == "fp4" and not scale.ndim:
+        scale = fp4.block_scales(amax_of(x, spec), scale)
     return dequantize(quantize(x, scale, spec), scale, spec)
 
 

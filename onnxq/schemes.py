@@ -16,7 +16,8 @@ class Scheme:
 
     weight: of weights. conv_weight: of those of Conv and ConvTranspose. activation: None for a
     scheme that quantizes weights alone. blocks: whether a weight of MatMul or Gemm may have a
-    scale for each block. targets: those that run it.
+    scale for each block. targets: those that run it. instead: the scheme of the nodes that have no
+    kernel in this one.
     """
 
     name: str
@@ -26,9 +27,10 @@ class Scheme:
     targets: tuple[str, ...]
     about: str
     blocks: bool = False
+    instead: str | None = None
 
 
-BOTH, ORT = ("tensorrt", "onnxruntime"), ("onnxruntime",)
+BOTH, ORT, TRT = ("tensorrt", "onnxruntime"), ("onnxruntime",), ("tensorrt",)
 
 SCHEMES: dict[str, Scheme] = {
     s.name: s
@@ -41,6 +43,9 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("fp8", "fp8", "fp8", "fp8", BOTH, "FP8 E4M3 weights and activations"),
         Scheme("w4afp8", "int4-in-fp8", "int4-in-fp8", "fp8", BOTH,
                "4-bit weights, stored as FP8 where a kernel multiplies them by FP8 activations"),
+        Scheme("nvfp4", "fp4", "fp8", "fp4", TRT,
+               "FP4 E2M1 weights and activations in MatMul and Gemm, from Blackwell; FP8 elsewhere",
+               instead="fp8"),
         Scheme("w8aint16", "int8", "int8", "int16", ORT, "INT8 weights, INT16 activations"),
         Scheme("w16a16", "int16", "int16", "int16", ORT, "INT16 with calibrated scales"),
         Scheme("fixed88", "fixed88", "fixed88", "fixed88", ORT,
@@ -56,7 +61,8 @@ IN_ONNXRUNTIME: dict[str, Scheme] = {
 }
 BLOCK_SIZES = (16, 32, 64, 128)
 # What schemes are called elsewhere.
-SPOKEN = {"int8": "w8a8", "int4": "w4a16", "w4": "w4a16", "int16": "w16a16", "e4m3": "fp8"}
+SPOKEN = {"int8": "w8a8", "int4": "w4a16", "w4": "w4a16", "int16": "w16a16", "e4m3": "fp8",
+          "fp4": "nvfp4"}  # fmt: skip
 
 
 def scheme(name: str, target: str) -> Scheme:

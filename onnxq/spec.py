@@ -51,6 +51,7 @@ DTYPES: dict[str, DType] = {
         DType("int4", -8, 7, TensorProto.INT4, 21, 4),
         DType("int4-in-int8", -8, 7, TensorProto.INT8, 10, 4),
         DType("fp8", -448, 448, TensorProto.FLOAT8E4M3FN, 21, 8),
+        DType("fp4", -6, 6, TensorProto.FLOAT4E2M1, 23, 4),
         DType("int4-in-fp8", -8, 7, TensorProto.FLOAT8E4M3FN, 21, 4),
     )
 }

@@ -34,8 +34,8 @@ FLOORS = {
     "report": "what a run says: text, Markdown, HTML, plots",
     "verbs": "every verb, typed: what `onnxq.*` and the commands call",
 }
-GROUND = ("arrays", "errors", "escaping", "files", "imports", "json_text", "moved", "numerics",
-          "option", "plan", "progress", "saved", "schemes", "spec", "table", "terminal",
+GROUND = ("arrays", "errors", "escaping", "files", "fp4", "imports", "json_text", "moved",
+          "numerics", "option", "plan", "progress", "saved", "schemes", "spec", "table", "terminal",
           "words", "yaml_text")  # fmt: skip
 SURFACE = ("", "api", "__main__")
 # Which foreign library is imported on which floor alone.

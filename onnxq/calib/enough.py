@@ -142,7 +142,7 @@ def enough(parts: Sequence[Stats], whole: Ranges, read: Read, judge: Judge) -> E
             f"enough; give at least {2 * FEWEST}"
         )
     stats = merge(*parts)
-    names = [name for name, r in whole.tensors.items() if r.amax and r.expected_error]
+    names = [name for name, r in whole.tensors.items() if r.amax and r.expected_error > 0]
     least = np.array([whole[name].expected_error for name in names])
     signal = np.array([mean_square(stats[name]) for name in names])
     ends = np.array([whole[name].amax for name in names])

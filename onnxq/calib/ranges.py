@@ -6,12 +6,14 @@ written so that it reads back exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from onnxq.calib.histogram import Histogram, merge
+from onnxq.calib.max import Max
 from onnxq.calib.methods import Method
 from onnxq.calib.quant_error import expected_error, limit_of, mean_square, sat_ratio
 from onnxq.calib.stats import Stats
@@ -43,7 +45,8 @@ class Range:
     method: repr of the method that chose it.
     sat_ratio: share of the tensor's values with |x| > amax, or outside low and high; NaN where the
     range is out of another tool's file, and nobody counted.
-    expected_error: mean squared quantization error of the tensor's values; NaN likewise.
+    expected_error: mean squared quantization error of the tensor's values; NaN likewise, and for
+    FP4, whose error depends on the values beside each.
     low, high: its ends, at most and at least 0, where it was read for an asymmetric type; amax is
     then the larger magnitude.
     """
@@ -146,11 +149,12 @@ def read_ranges(
 ) -> Ranges:
     """The ranges that `method` reads off `stats`, for one spec or for each tensor's own.
 
-    A tensor that `specs` does not name gets that of its group, or is read for INT8; a type with a
-    fixed scale has a fixed range. The tensors of a group share one range, read off all their values
-    together; `sat_ratio` and `expected_error` stay each tensor's own. `own` names the tensors, in
-    no group, that have a method of their own. Raises OnnxqError, naming the tensor, for statistics
-    with infinite or NaN values, and PlanError for a tensor in two groups.
+    A tensor that `specs` does not name gets that of its group, or is read for INT8. A type with a
+    fixed scale has a fixed range, and FP4 the largest value. The tensors of a group share one
+    range, read off all their values together; `sat_ratio` and `expected_error` stay each tensor's
+    own. `own` names the tensors, in no group, that have a method of their own. Raises OnnxqError,
+    naming the tensor, for statistics with infinite or NaN values, and PlanError for a tensor in two
+    groups.
     """
     partners: dict[str, tuple[str, ...]] = {}
     for group in groups:
@@ -163,6 +167,7 @@ def read_ranges(
         chosen = (own or {}).get(name, method)
         group = partners.get(name, (name,))
         spec = _spec_of(group, specs)
+        chosen = Max() if spec.dtype == "fp4" else chosen  # its blocks have ranges of their own
         if group not in limits:
             for member in group:
                 stats[member].check_finite(f"tensor '{member}': ")
@@ -174,7 +179,7 @@ def read_ranges(
 def range_of(histogram: Histogram, limit: Limit, spec: QuantSpec, method: str) -> Range:
     """What range `limit`, chosen by `method`, does to the counted values."""
     low, high = limit if isinstance(limit, tuple) else (None, None)
-    error = expected_error(histogram, limit, spec)
+    error = math.nan if spec.dtype == "fp4" else expected_error(histogram, limit, spec)
     return Range(magnitude_of(limit), method, sat_ratio(histogram, limit), error, low, high)
 
 
@@ -185,11 +190,15 @@ def errors_on(
     groups: Iterable[tuple[str, ...]] = (),
 ) -> dict[str, list[float]]:
     """The mean squared error of each tensor's values with each of several ranges for it, which
-    were read, as `read_ranges` does, off other statistics. With a range of 0 all is lost."""
+    were read, as `read_ranges` does, off other statistics; of FP4 all alike. With a range of 0 all
+    is lost."""
     partners = {name: group for group in groups for name in group}
     errors: dict[str, list[float]] = {}
     for name, histogram in stats.histograms.items():
         spec = _spec_of(partners.get(name, (name,)), specs)
+        if spec.dtype == "fp4":
+            errors[name] = [0.0] * len(found)
+            continue
         errors[name] = [
             expected_error(histogram, ranges[name].limit, spec)
             if has_scale(ranges[name].amax, spec).all()

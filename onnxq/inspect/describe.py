@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -129,7 +130,7 @@ def tensor_entry(
         "high": ends[1] if ends and lopsided else None,
         "origin": reasons.origin(tensor),
         "sat_ratio": _clipping(tensor, found, clipped),
-        "expected_error": found and found["expected_error"],
+        "expected_error": _known(found and found["expected_error"]),
         "codes_at_end": tensor.at_end if tensor.kind == "weight" else None,
         "same_scale": same[:NAMED],
         "same_scale_count": len(same),
@@ -151,6 +152,11 @@ def _row(node: NodeReading, reasons: Reasons, clipped: Mapping[str, float] | Non
         "scale": _numbers(first.scale) if first is not None and single else None,
         "sat_ratio": first and _clipping(first, found, clipped),
     }
+
+
+def _known(error: Any) -> float | None:
+    """An expected error of a manifest; None where it is not a number, as of FP4."""
+    return None if error is None or math.isnan(float(error)) else float(error)
 
 
 def _clipping(

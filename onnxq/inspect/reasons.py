@@ -30,6 +30,7 @@ RULES = {  # the first part of a rule's name -> what it says
     "weighted": "every {op} is quantized unless a rule or an option leaves it float",
     "residual": "a residual Add reads its skip branch as other nodes do, quantized",
     "pool": "a Concat of a tensor with max pools of itself shares its scale",
+    "not": "a {op} that has no FP4 kernel gets another type",
     "concat": "branches of a Concat whose output is quantized are quantized too",
     "kernel": "ONNX Runtime has a kernel for {op} on codes",
     "reads": "what it reads is written as codes",
@@ -39,6 +40,7 @@ RULES = {  # the first part of a rule's name -> what it says
 SCHEMES = {  # types of weights and activations -> scheme
     ("INT8", "INT8"): "w8a8", ("INT8", "UINT8"): "w8a8", ("INT8", ""): "w8a16",
     ("INT4", ""): "w4a16", ("INT4", "INT8"): "w4a8", ("FP8", "FP8"): "fp8",
+    ("FP4", "FP4"): "nvfp4",
     ("INT4", "FP8"): "w4afp8", ("INT8", "INT16"): "w8aint16", ("INT16", "INT16"): "w16a16",
     ("Q8.8", "Q8.8"): "fixed88",
 }  # fmt: skip

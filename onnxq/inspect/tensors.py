@@ -19,9 +19,17 @@ import numpy as np
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from onnxq import fp4
 from onnxq.arrays import Array
 from onnxq.model.graph import Node, Tensor, behind, constant_of, producer
-from onnxq.model.qdq import Qdq, Quantizer, dequantized, is_constant, spread_for
+from onnxq.model.qdq import (
+    Qdq,
+    Quantizer,
+    dequantized,
+    gives_scales,
+    is_constant,
+    spread_for,
+)
 
 Kind = Literal["activation", "weight", "bias"]
 
@@ -31,6 +39,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-32768, 32767), "UINT16": (0, 65535),
     "INT4": (-8, 7), "UINT4": (0, 15), "INT32": (-(2**31), 2**31 - 1),
     "FLOAT8E4M3FN": (-448, 448), "FLOAT8E5M2": (-57344, 57344),
+    "FLOAT4E2M1": (-fp4.LARGEST, fp4.LARGEST),
 }  # fmt: skip
 LABELS = {"FLOAT8E4M3FN": "FP8", "FLOAT8E5M2": "FP8 E5M2", "FLOAT4E2M1": "FP4"}
 FOUR_BITS = LIMITS["INT4"]
@@ -43,7 +52,8 @@ class QuantizedTensor:
     name: of the float tensor. storage: ONNX type of its codes. scale: None where it is computed;
     zero_point: None where there is none. axis: None for one scale a tensor. block_size: 0 without
     blocks. bounds: of a Clip between Q and DQ, else None. values: what is quantized, or, if
-    `stored`, the codes.
+    `stored`, the codes. dynamic: whether its blocks get their scales as it is computed; `scale` is
+    then that of the tensor.
     """
 
     name: str
@@ -57,6 +67,7 @@ class QuantizedTensor:
     bounds: tuple[float, float] | None
     values: Tensor = field(repr=False)
     dequantize: Node = field(repr=False)
+    dynamic: bool = False
 
     @property
     def granularity(self) -> str:
@@ -129,6 +140,7 @@ class QuantizedTensor:
         if self.scale is None or self.scale.size != 1 or self.limits is None:
             return None
         (low, high), scale = self.limits, float(self.scale.reshape(()))
+        scale *= fp4.LARGEST_SCALE if self.dynamic else 1
         zero = 0.0 if self.zero_point is None else float(self.zero_point.reshape(-1)[0])
         least = low if zero else max(low, -high)
         return (least - zero) * scale, (high - zero) * scale
@@ -180,8 +192,8 @@ def quantized_by(qdq: Qdq, dequantizer: Quantizer) -> QuantizedTensor:
         kind = "bias" if storage == "INT32" else "weight"
     return QuantizedTensor(
         _plain(tensor.name) if stored else tensor.name, kind, storage, scale, zero_point,
-        axis if several else None, dequantizer.block_size, stored, bounds, tensor,
-        dequantizer.node,
+        axis if several or dequantizer.dynamic else None, dequantizer.block_size, stored, bounds,
+        tensor, dequantizer.node, dequantizer.dynamic,
     )  # fmt: skip
 
 
@@ -195,13 +207,14 @@ def between(qdq: Qdq) -> Iterator[Node]:
             yield node
             node = producer(node.inputs[0])
         if not quantizer.quantizes:
+            yield from filter(gives_scales, quantizer.node.inputs[1].inputs)
             yield from (n for n in quantizer.out.outputs if n.op in THROUGH)
 
 
 def _serves_alone(node: Node) -> bool:
     """Whether only Q/DQ, or what goes with them, read `node`: no output of a graph does either."""
     readers = node.outputs[0].outputs
-    inner = ("QuantizeLinear", "DequantizeLinear", "Clip", *THROUGH)
+    inner = ("QuantizeLinear", "DequantizeLinear", fp4.DYNAMIC, "Clip", *THROUGH)
     return bool(readers) and all(n.op in inner for n in readers)
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from onnxq.errors import CannotRun
 from onnxq.judge.accuracy import Agreement
+from onnxq.run.fp4_models import NO_FP4
 from onnxq.run.runtime import Runtime
 
 T = TypeVar("T")
@@ -34,6 +35,11 @@ def plainly(run: Callable[[Runtime], T], runtime: Runtime | None = None) -> tupl
 
 def cannot(trouble: str) -> str:
     """The line that says what was measured where a plain session cannot run the model."""
+    if trouble.startswith(NO_FP4):
+        return (
+            f"a plain ONNX Runtime session cannot load a model with FP4 ({trouble}); the "
+            "figures are of a float stand-in with the same numbers, see docs/schemes.md"
+        )
     return (f"a plain ONNX Runtime session cannot run this model ({trouble}); it was run without "
             "the optimizers that do not know it, see docs/onnxruntime.md")  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxq.model.graph import Graph, Node, constant_of, producer
-from onnxq.model.qdq import type_name
+from onnxq.model.qdq import dynamic_quantizer, type_name
 from onnxq.targets.options import is_weighted
 
 
@@ -27,12 +27,16 @@ def meant(graph: Graph) -> dict[str, str]:
 
 
 def _precision(node: Node | None) -> str | None:
-    """What a DequantizeLinear reads, through Casts: "int8", "int4", "fp8"; else None."""
+    """What a DequantizeLinear reads, through Casts: "int8", "int4", "fp8", "fp4"; else None."""
     while node is not None and node.op == "Cast":
         node = producer(node.inputs[0])
     if node is None or node.op != "DequantizeLinear":
         return None
+    if dynamic_quantizer(node) is not None:
+        return "fp4"
     codes = node.inputs[0]
     values = constant_of(codes) if codes.dtype is None else None
     name = type_name(codes.dtype if values is None else values.dtype) or ""
+    if name == "FLOAT4E2M1":
+        return "fp4"
     return "fp8" if name.startswith("FLOAT8") else "int4" if name.endswith("INT4") else "int8"

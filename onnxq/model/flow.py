@@ -7,7 +7,7 @@ quantized anyway, so that one tensor is quantized once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from onnxq.model.graph import (
     WEIGHTED,
@@ -76,19 +76,27 @@ def is_first(node: Node) -> bool:
 
 
 def quantized_tensors(graph: Graph, edges: Mapping[Edge, QuantSpec]) -> dict[str, QuantSpec]:
-    """Every activation that is quantized, with the spec of the first node that reads it so."""
+    """Every activation that is quantized, with the spec of the first node that reads it so; not to
+    FP4, whose blocks no other node can read."""
     found: dict[str, QuantSpec] = {}
+    for name, spec in _quantized(graph, edges):
+        if spec.block_size is None:
+            found.setdefault(name, spec)
+    return found
+
+
+def _quantized(graph: Graph, edges: Mapping[Edge, QuantSpec]) -> Iterator[tuple[str, QuantSpec]]:
+    """Every activation that a node reads quantized, and how."""
     for node in within(graph.nodes):
         for i, tensor in enumerate(node.inputs):
             spec = edges.get(Edge(node.name, i))
             if spec is not None and constant_of(tensor) is None:
-                found.setdefault(tensor.name, spec)
-    return found
+                yield tensor.name, spec
 
 
 def sources(graph: Graph, edges: Mapping[Edge, QuantSpec]) -> dict[str, str]:
     """Quantized tensor -> the tensor whose range it takes, where that is another one."""
-    quantized = set(quantized_tensors(graph, edges))
+    quantized = {name for name, _ in _quantized(graph, edges)}
     tensors = graph.tensors()
     found = {name: quantized_source(tensors[name], quantized).name for name in quantized}
     return {name: source for name, source in sorted(found.items()) if name != source}

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from ml_dtypes import int4
+from ml_dtypes import float4_e2m1fn, int4
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
@@ -233,8 +233,9 @@ def is_output(graph: Graph, tensor: Tensor) -> bool:
 
 
 def constant_from(name: str, values: Array) -> Tensor:
-    """A constant tensor; onnx-graphsurgeon cannot write an INT4 array, but a packed one it can."""
-    if values.dtype != int4:
+    """A constant tensor; onnx-graphsurgeon cannot write an INT4 or FP4 array, but a packed one it
+    can."""
+    if values.dtype not in (int4, float4_e2m1fn):
         return gs.Constant(name, values)
     with quietly():
         return gs.Constant(name, LazyValues(onnx.numpy_helper.from_array(values, name)))

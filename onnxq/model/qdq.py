@@ -15,6 +15,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxq import fp4
 from onnxq.arrays import Array
 from onnxq.errors import ModelError
 from onnxq.model.graph import Graph, Node, Tensor, behind, constant_of, is_standard, producer
@@ -23,7 +24,7 @@ FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
 TO_BOOL = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "IsNaN")
 QUANTIZED_OPS = frozenset({
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
-    "ConvInteger", "MatMulInteger", "QLinearAdd", "QGemm",
+    "ConvInteger", "MatMulInteger", "QLinearAdd", "QGemm", fp4.DYNAMIC,
 })  # fmt: skip
 
 
@@ -32,7 +33,9 @@ class Quantizer:
     """One QuantizeLinear or DequantizeLinear.
 
     scale, zero_point: values, None where computed (or, a zero point, where there is none).
-    dtype: ONNX type of the codes. axis: as written, None where it is not.
+    dtype: ONNX type of the codes. axis: as written, None where it is not. dynamic: whether the
+    scales of its blocks are read off what it quantizes, so that `scale` is that of the tensor (s of
+    `fp4`). A DequantizeLinear that gives another one its scales is no Quantizer.
     """
 
     node: Node
@@ -41,11 +44,12 @@ class Quantizer:
     dtype: str | None
     axis: int | None
     block_size: int
+    dynamic: bool = False
 
     @property
     def quantizes(self) -> bool:
-        """Whether this is a QuantizeLinear."""
-        return bool(self.node.op == "QuantizeLinear")
+        """Whether this is a QuantizeLinear, or quantizes to FP4."""
+        return bool(self.node.op in ("QuantizeLinear", fp4.DYNAMIC))
 
     @property
     def data(self) -> Tensor:
@@ -108,7 +112,8 @@ def read_qdq(graph: Graph) -> Qdq:
     """The Q/DQ of a graph, which is left alone."""
     nodes = tuple(_all_nodes(graph))
     values: dict[str, Array | None] = {}
-    quantizers = tuple(_read(node, values) for node in nodes if is_qdq(node))
+    read = [n for n in nodes if n.op == fp4.DYNAMIC or (is_qdq(n) and not gives_scales(n))]
+    quantizers = tuple(_read(node, values) for node in read)
     by_node = {id(q.node): q for q in quantizers}
     return Qdq(graph, nodes, quantizers, _types(graph, nodes, by_node), by_node)
 
@@ -116,6 +121,22 @@ def read_qdq(graph: Graph) -> Qdq:
 def is_qdq(node: Node) -> bool:
     """Whether a node is a QuantizeLinear or DequantizeLinear, of whatever domain."""
     return node.op in ("QuantizeLinear", "DequantizeLinear") and len(node.inputs) > 1
+
+
+def gives_scales(node: Node) -> bool:
+    """Whether a node is a DequantizeLinear of the scales of others, as of FP4 blocks."""
+    if node.op != "DequantizeLinear":
+        return False
+    readers = node.outputs[0].outputs if node.outputs else []
+    return bool(readers) and all(
+        n.op == "DequantizeLinear" and n.inputs[1] is node.outputs[0] for n in readers
+    )
+
+
+def dynamic_quantizer(dequantizer: Node) -> Node | None:
+    """The node that quantizes to FP4 what a DequantizeLinear reads."""
+    node = producer(dequantizer.inputs[0])
+    return node if node is not None and node.op == fp4.DYNAMIC else None
 
 
 def is_constant(tensor: Tensor) -> bool:
@@ -159,12 +180,28 @@ def _all_nodes(graph: Graph) -> Iterator[Node]:
 
 
 def _read(node: Node, values: dict[str, Array | None]) -> Quantizer:
-    scale = _value(node.inputs[1], values)
+    before = node if node.op == fp4.DYNAMIC else dynamic_quantizer(node)
+    if before is not None:
+        scale, axis = _value(before.inputs[1], values), node.attrs.get("axis")
+        return Quantizer(node, scale, None, "FLOAT4E2M1", axis, fp4.BLOCK, dynamic=True)
+    scale = _scale(node.inputs[1], values)
     zero_point = None
     if len(node.inputs) > 2 and not node.inputs[2].is_empty():
         zero_point = _value(node.inputs[2], values)
     axis, block = node.attrs.get("axis"), int(node.attrs.get("block_size", 0))
     return Quantizer(node, scale, zero_point, _code_type(node, zero_point), axis, block)
+
+
+def _scale(tensor: Tensor, values: dict[str, Array | None]) -> Array | None:
+    """The values of a scale, or those of FP8 scales of blocks, dequantized."""
+    node = producer(tensor)
+    if node is not None and gives_scales(node):
+        parts = [_value(t, values) for t in node.inputs if not t.is_empty()]
+        if parts[0] is None or parts[1] is None:
+            return None
+        zero = parts[2] if len(parts) > 2 else None
+        return dequantized(node, parts[0], parts[1], zero).astype(parts[1].dtype)
+    return _value(tensor, values)
 
 
 def _code_type(node: Node, zero_point: Array | None) -> str | None:
@@ -224,6 +261,8 @@ def _types(graph: Graph, nodes: tuple[Node, ...], by_node: dict[int, Quantizer])
 def _written(
     node: Node, tensor: Tensor, types: dict[str, str], by_node: dict[int, Quantizer]
 ) -> str | None:
+    if node.op == fp4.DYNAMIC:
+        return "FLOAT4E2M1" if tensor is node.outputs[0] else "FLOAT8E4M3FN"
     if node.op == "QuantizeLinear" and id(node) in by_node:
         return by_node[id(node)].dtype
     if node.op == "DequantizeLinear" and len(node.inputs) > 1:

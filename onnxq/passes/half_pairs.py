@@ -6,7 +6,8 @@ r"""Q/DQ beside nodes that run in FP16 or BF16, and beside those that stay FP32.
            \-> DQ -> node kept                 DQ in FP32
 
 A Cast between a DequantizeLinear and a product would cost the product its integers: an engine runs
-it in float. Scales of FP32 Q/DQ are those of half, where half holds them.
+it in float. Not so with FP4: there what quantizes reads half, and a DQ gives FP32, which is cast.
+Scales of FP32 Q/DQ are those of half, where half holds them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output
-from onnxq.model.qdq import dequantizer
+from onnxq.model.qdq import dequantizer, dynamic_quantizer, gives_scales, type_name
 from onnxq.numerics import fits_fp16
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.spec import DTYPES
@@ -56,9 +57,10 @@ def single_pairs(graph: Graph, kept: Container[str]) -> set[str]:
     """Names of the Q/DQ that stay FP32, as what reads them does (`kept`); a DequantizeLinear that
     nodes of both types read is split in place."""
     main = {id(node) for node in graph.nodes}
+    single = of_fp4(graph)
     taken = names_of(graph)
-    single: set[str] = set()
-    for node in [n for n in graph.nodes if n.op == "DequantizeLinear"]:
+    dequantizers = [n for n in graph.nodes if n.op == "DequantizeLinear" and n.name not in single]
+    for node in dequantizers:
         out = node.outputs[0]
         readers = [n for n in out.outputs if n.name in kept or id(n) not in main]
         if readers and (len(readers) < len(out.outputs) or is_output(graph, out)):
@@ -71,6 +73,21 @@ def single_pairs(graph: Graph, kept: Container[str]) -> set[str]:
         if readers and all(n.name in single for n in readers):
             single.add(node.name)
     return single
+
+
+def of_fp4(graph: Graph) -> set[str]:
+    """Names of the DequantizeLinear of FP4 and of its scales, which are FP32 in any graph: what
+    reads them in half reads a Cast."""
+    found = set()
+    for node in graph.nodes:
+        if node.op == "DequantizeLinear" and _reads_fp4(node):
+            found.add(node.name)
+            found |= {n.name for n in node.inputs[1].inputs if gives_scales(n)}
+    return found
+
+
+def _reads_fp4(node: Node) -> bool:
+    return type_name(node.inputs[0].dtype) == "FLOAT4E2M1" or dynamic_quantizer(node) is not None
 
 
 def _split(graph: Graph, node: Node, readers: list[Node], taken: set[str]) -> str:

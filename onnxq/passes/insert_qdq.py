@@ -11,7 +11,7 @@ In a body of an If, Loop or Scan, Q/DQ stands beside the node that reads it.
 Scales have the type of the data, float32, float16 or bfloat16; the latter two need opset 19. A
 scale of float32 data that FP16 cannot hold is not rounded to it: its readers stay float32.
 FP8 has its type in an attribute and no zero point: ONNX Runtime takes an FP8 zero point for one of
-UINT8, and then a Relu in front of the Q for needless.
+UINT8, and then a Relu in front of the Q for needless. FP4 is written by `insert_fp4`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from ml_dtypes import bfloat16
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from onnxq import fp4
 from onnxq.arrays import Array
 from onnxq.errors import OnnxqError, PlanError
 from onnxq.model.graph import (
@@ -39,6 +39,7 @@ from onnxq.model.graph import (
     uncollected,
 )
 from onnxq.numerics import (
+    MIN_SCALE,
     Limit,
     amax_of,
     dequantize,
@@ -49,16 +50,16 @@ from onnxq.numerics import (
     quantize,
     scale_of,
 )
+from onnxq.passes import insert_fp4
 from onnxq.passes.apply import tidy
 from onnxq.passes.bias_room import revived, with_room
+from onnxq.passes.misfit import DATA_TYPES, data_type, misfit
 from onnxq.passes.name_nodes import names_of
 from onnxq.plan import Plan
 from onnxq.progress import steps
-from onnxq.spec import HALF_OPSET, Edge, QuantSpec
+from onnxq.spec import Edge, QuantSpec
 
-OPSETS = {"tensor": 10, "channel": 13, "block": 21}
 FP8 = TensorProto.FLOAT8E4M3FN
-DATA_TYPES = {np.dtype(t): t.__name__ for t in (np.float32, np.float16, bfloat16)}
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class _Pair:
 
 
 SUFFIXES = ("quantized", "dequantized", "scale", "zero_point", "QuantizeLinear", "DequantizeLinear",
-            "rounded", "clipped", "qmin", "qmax", "Clip")  # fmt: skip
+            "rounded", "clipped", "qmin", "qmax", "Clip", *insert_fp4.SUFFIXES)  # fmt: skip
 
 
 def _stem(name: str, taken: set[str]) -> str:
@@ -164,7 +165,7 @@ def _edges(graph: Graph, plan: Plan) -> list[tuple[Edge, Tensor, QuantSpec]]:
                 "graph does not have; run 'onnxq plan' on this model"
             )
         tensor = node.inputs[edge.input]
-        if problem := _misfit(tensor, spec, graph.opset):
+        if problem := misfit(tensor, spec, graph.opset):
             raise PlanError(
                 f"input {edge.input} of '{edge.node}', tensor '{tensor.name}': {problem}"
             )
@@ -172,48 +173,17 @@ def _edges(graph: Graph, plan: Plan) -> list[tuple[Edge, Tensor, QuantSpec]]:
     return found
 
 
-def _misfit(tensor: Tensor, spec: QuantSpec, opset: int) -> str | None:
-    """Why `tensor` cannot be quantized with `spec` in this opset."""
-    dtype = _data_type(tensor)
-    if dtype is None:
-        return f"its type {tensor.dtype} is not {', '.join(DATA_TYPES.values())}"
-    needed = max(spec.row.min_opset, OPSETS[spec.granularity])
-    needed = max(needed, 10 if dtype == np.float32 else HALF_OPSET)
-    if opset < needed:
-        what = f"{spec.dtype}{'' if spec.axis is None else f' per {spec.granularity}'} on {dtype}"
-        return f"{what} needs opset {needed}, the graph has {opset}; raise it first"
-    values = constant_of(tensor)
-    if spec.axis is not None and values is None:
-        return "activations take one scale a tensor; write 'int8 per-tensor'"
-    if values is not None and spec.axis is not None and not 0 <= spec.axis < values.ndim:
-        return f"it has no axis {spec.axis}, its shape is {values.shape}"
-    if values is not None and spec.asymmetric:
-        return "weights are symmetric; write int8"
-    return None
-
-
-def _data_type(tensor: Tensor) -> np.dtype[Any] | None:
-    """The type of floating point data (float32 where it is not known); None for any other."""
-    if tensor.dtype is None:
-        return np.dtype(np.float32)
-    try:
-        dtype = np.dtype(tensor.dtype)
-    except TypeError:  # an ONNX type that NumPy does not have
-        return None
-    return dtype if dtype in DATA_TYPES else None
-
-
 def _grid(
     plan: Plan, limits: Mapping[str, Limit], tensor: Tensor, spec: QuantSpec, options: InsertOptions
 ) -> tuple[Array, int]:
     """The scale of a tensor, in the type of its data, and its zero point."""
-    dtype = _data_type(tensor)
+    dtype = data_type(tensor)
     assert dtype is not None  # _misfit refused it
     values = constant_of(tensor)
     if values is not None:
         given = options.codes.get((tensor.name, spec))
         scale = weight_scale(values, spec, options) if given is None else given.scale
-        return scale.astype(dtype), 0
+        return (scale if spec.dtype == "fp4" else scale.astype(dtype)), 0
     source = plan.source.get(tensor.name, tensor.name)
     if source not in limits:
         raise PlanError(
@@ -225,6 +195,8 @@ def _grid(
         )
     try:
         scale = grid_of(limits[source], spec)[0]
+        if spec.dtype == "fp4":
+            return scale, 0
         scale, zero_point = grid_of(limits[source], spec, _scale_dtype(dtype, scale, options))
         return scale.astype(dtype), zero_point
     except OnnxqError as e:
@@ -243,6 +215,9 @@ def _scale_dtype(dtype: np.dtype[Any], scale: Array, options: InsertOptions) -> 
 def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Array:
     """The scale of a weight: per tensor, or one per channel; float32, rounded to its own type."""
     amax = np.asarray(options.weight_range(values, spec), np.float64)
+    if spec.dtype == "fp4":  # every choice of ranges has the same s
+        whole = float(np.abs(values).max(initial=0.0))
+        return fp4.block_scales(amax, fp4.tensor_scale(whole, float(MIN_SCALE)))
     largest = scale_of(amax.max(initial=0.0), spec) * has_scale(amax, spec).any()
     return scale_of(revived(amax, spec), spec, _scale_dtype(values.dtype, largest, options))
 
@@ -250,6 +225,8 @@ def weight_scale(values: Array, spec: QuantSpec, options: InsertOptions) -> Arra
 def _insert(pair: _Pair, options: InsertOptions) -> Tensor:
     """Add the nodes of a pair to its graph; the dequantized tensor."""
     spec = pair.spec
+    if spec.dtype == "fp4":
+        return _insert_fp4(pair, options)
     storage = np.dtype(tensor_dtype_to_np_dtype(spec.row.onnx_type))
     zero_point = np.full(pair.scale.shape, pair.zero_point).astype(storage)
     parameters = [gs.Constant(f"{pair.stem}_scale", pair.scale)]
@@ -276,6 +253,14 @@ def _insert(pair: _Pair, options: InsertOptions) -> Tensor:
     out = gs.Variable(f"{pair.stem}_dequantized", pair.scale.dtype, pair.tensor.shape)
     _add("DequantizeLinear", pair, [stored, *parameters], out)
     return out
+
+
+def _insert_fp4(pair: _Pair, options: InsertOptions) -> Tensor:
+    values, place = constant_of(pair.tensor), (pair.graph, pair.tensor, pair.spec, pair.stem)
+    if values is None:
+        return insert_fp4.activation_fp4(*place, pair.scale)
+    codes = _codes(options.codes.get((pair.tensor.name, pair.spec)), values, pair)
+    return insert_fp4.weight_fp4(*place, (codes, pair.scale))
 
 
 def _codes(given: Codes | None, values: Array, pair: _Pair) -> Array:

@@ -2,6 +2,7 @@
 
     x -> Q (-> Clip) -> DQ -> y      y becomes x, behind a Clip if Q stands for one (`saturation`)
     x -> Q -> Reshape -> DQ -> y     y becomes Reshape(x), as of all that only moves codes
+    x -> TRT_FP4DynamicQuantize -> DQ -> y, whose scales have a DQ too: y becomes x
     INT8 initializer -> DQ -> y      y becomes a float initializer, codes times scale
 
 A weight does not get back what rounding took; quantize from the float model where you have it.
@@ -14,11 +15,12 @@ from collections.abc import Collection
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxq import fp4
 from onnxq.arrays import Array
 from onnxq.errors import ModelError
 from onnxq.model.flow import SAME
 from onnxq.model.graph import Graph, Node, Tensor, behind, constant_of, is_output, producer
-from onnxq.model.qdq import QUANTIZED_OPS, dequantized
+from onnxq.model.qdq import QUANTIZED_OPS, dequantized, dynamic_quantizer, gives_scales
 from onnxq.passes.apply import tidy
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.passes.saturation import is_symmetric, saturated
@@ -27,6 +29,7 @@ NO_QUANTIZER = (
     "'{}' dequantizes a tensor that is not constant and has no QuantizeLinear before it; start "
     "from the float model"
 )
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", fp4.DYNAMIC)
 MOVES = frozenset({*SAME, "MaxPool", "Slice", "Split", "Gather", "Concat"})  # also on codes
 
 
@@ -52,11 +55,11 @@ def strip_qdq(graph: Graph, only: Collection[str] | None = None) -> int:
     DequantizeLinear, and for weights whose scale is computed.
     """
     for node in quantized_nodes(graph) if only is None else ():
-        if node.op not in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op not in QUANTIZERS:
             raise ModelError(f"'{node.name}' is a {node.op}, which has no float form; start from "
                              "the float model")  # fmt: skip
     count, taken = 0, names_of(graph)
-    chosen = [n for n in graph.nodes if n.op == "DequantizeLinear"]
+    chosen = [n for n in graph.nodes if n.op == "DequantizeLinear" and not gives_scales(n)]
     floats = _Floats(graph, taken, whole=only is None)
     for node in chosen if only is None else [n for n in chosen if n.name in only]:
         _replace(graph, node, floats.of(node), taken)
@@ -81,6 +84,8 @@ class _Floats:
 
     def of(self, node: Node) -> Tensor:
         """What a DequantizeLinear gives; raises ModelError as `strip_qdq` does."""
+        if (dynamic := dynamic_quantizer(node)) is not None:
+            return dynamic.inputs[0]
         before = producer(behind(node.inputs[0], ("Clip",)))  # codes of fewer bits
         if before is not None and before.op == "QuantizeLinear":
             return self.read_by(before)
@@ -144,6 +149,9 @@ def _check_grid(node: Node, other: list[Array]) -> None:
 def _dequantized(node: Node, taken: set[str]) -> Tensor:
     """The constant that a DequantizeLinear makes of a constant, in the type of its scale."""
     values = [constant_of(t) for t in node.inputs]
+    scales = producer(node.inputs[1])
+    if scales is not None and gives_scales(scales):  # FP8 scales of FP4 blocks
+        values[1] = constant_of(_dequantized(scales, taken))
     if values[0] is None or values[1] is None:
         raise ModelError(NO_QUANTIZER.format(node.name))
     zero = values[2] if len(values) > 2 else None

@@ -23,6 +23,7 @@ import onnx_graphsurgeon as gs
 from ml_dtypes import bfloat16
 from onnx import TensorProto
 
+from onnxq import fp4
 from onnxq.errors import ModelError
 from onnxq.model.graph import Graph, Node, Tensor, is_custom
 from onnxq.passes.apply import tidy
@@ -98,6 +99,8 @@ def reasons_to_keep(graph: Graph, options: HalfOptions) -> dict[str, str]:
     for node in graph.nodes:
         if node.op in SENSITIVE:
             reasons[node.name] = f"{node.op} is kept in FP32"
+        elif node.op == fp4.DYNAMIC:
+            continue
         elif node.op in UNSUPPORTED or not _writes_half(node, graph.opset, options):
             reasons[node.name] = f"{node.op} has no half form"
         elif node.name in options.keep:
@@ -144,7 +147,9 @@ def _writes_half(node: Node, opset: int, options: HalfOptions) -> bool:
 
 
 def _fixed_inputs(node: Node, opset: int, options: HalfOptions) -> set[int]:
-    """Inputs that may not be half whatever the data is: the scales of Resize."""
+    """Inputs that may not be half whatever the data is: the scales of Resize and of FP4."""
+    if node.op == fp4.DYNAMIC:
+        return {1}
     schema = _schema(node, opset)
     formal = [schema.inputs[min(i, len(schema.inputs) - 1)] for i in range(len(node.inputs))]
     return {i for i, f in enumerate(formal) if not _allows(schema, f, options.type_name)}

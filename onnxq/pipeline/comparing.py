@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from onnxq import fp4
 from onnxq.arrays import Array
 from onnxq.calib.data import Dataset
 from onnxq.judge.accuracy import Agreement, Agreements, Reference
@@ -21,7 +22,7 @@ from onnxq.run.over import loaded
 from onnxq.run.runtime import Runtime
 from onnxq.run.side_by_side import side_by_side
 
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", fp4.DYNAMIC)
 SECONDS = 1.0  # for timing both models
 FEW, NEAR = 2, APART / 4  # samples, and dB: what they show to be alike is not looked at further
 

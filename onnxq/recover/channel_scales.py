@@ -184,7 +184,7 @@ def readers_of(graph: Graph, plan: Plan, group: Group) -> list[ChannelReader]:
     for name in group.readers:
         specs = [spec for i in (0, 1) if (spec := plan.edges.get(Edge(name, i))) is not None]
         if len(specs) == 2:
-            if any("fp8" in spec.dtype for spec in specs) or specs[1].granularity == "tensor":
+            if any("fp" in spec.dtype for spec in specs) or specs[1].granularity == "tensor":
                 return []
             codes = [spec.row.qmax for spec in specs]
             found.append(ChannelReader(*by_channel(nodes[name]), *codes))

@@ -25,6 +25,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_dtypes import float8_e4m3fn
 
+from onnxq import fp4
 from onnxq.arrays import Array
 from onnxq.spec import QuantSpec
 
@@ -44,7 +45,10 @@ def rounder_of(spec: QuantSpec) -> Rounder:
     def floats(x: Array) -> Array:
         return np.clip(x, low, high).astype(np.float32).astype(float8_e4m3fn).astype(np.float64)
 
-    return floats if spec.dtype == "fp8" else integers
+    def halves(x: Array) -> Array:
+        return fp4.rounded(x).astype(np.float64)
+
+    return {"fp8": floats, "fp4": halves}.get(spec.dtype, integers)
 
 
 def error(e: Array, h: Array) -> Array:

@@ -100,7 +100,8 @@ def _readers(graph: Graph, plan: Plan, ranges: Ranges) -> dict[tuple[str, ...], 
         other = 1 - edge.input
         weight = constant_of(node.inputs[other]) if 0 <= other < len(node.inputs) else None
         known = "no weight" if weight is None else reading_of(node, other)
-        if weight is None or isinstance(known, str) or spec.row.fixed_scale is not None:
+        fixed = spec.row.fixed_scale is not None or spec.block_size is not None
+        if weight is None or isinstance(known, str) or fixed:
             unknown.add(group)
             continue
         reading, form = known

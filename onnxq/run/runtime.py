@@ -21,6 +21,7 @@ import onnx
 from onnxq.arrays import Array
 from onnxq.errors import CannotRun, ModelError, RuntimeMissing
 from onnxq.model import mapped, stored
+from onnxq.run.fp4_models import has_fp4, in_floats
 from onnxq.run.optimizers import disabled
 from onnxq.run.providers import NOTHING, QUIET, device_of, onnxruntime
 from onnxq.run.providers import available as available
@@ -52,18 +53,20 @@ class Runtime:
 @dataclass(frozen=True)
 class OnDisk:
     """A model file, and what there is to know of it before ONNX Runtime opens it: whoever has read
-    it says so, and it is not parsed again. domains: of its ops. without: optimizers left out.
+    it says so, and it is not parsed again. domains: of its ops. without: optimizers left out. fp4:
+    whether it holds FP4.
     """
 
     path: Path
     domains: frozenset[str]
     without: tuple[str, ...]
+    fp4: bool = False
 
     @staticmethod
     def of(path: Path, model: onnx.ModelProto) -> OnDisk:
         """The file at `path`, which holds `model`; its weights do not matter."""
         domains = frozenset(opset.domain for opset in model.opset_import)
-        return OnDisk(path, domains, tuple(disabled(model)))
+        return OnDisk(path, domains, tuple(disabled(model)), has_fp4(model.graph))
 
 
 Model: TypeAlias = onnx.ModelProto | Path | OnDisk
@@ -187,13 +190,15 @@ def _one_arena() -> bool:
 
 
 def _runnable(model: Model, runtime: Runtime) -> onnx.ModelProto | OnDisk:
-    """The model with its custom nodes handed to the ops of the Python module, if there is one."""
-    if runtime.ort_extension is not None:
-        path = model.path if isinstance(model, OnDisk) else model
-        proto = onnx.load(path) if isinstance(path, Path) else path
-        return bridged(proto, python_ops(runtime.ort_extension))
+    """The model with floats in place of FP4, and its custom nodes handed to the ops of the Python
+    module, if there is one."""
     if isinstance(model, Path):
-        return OnDisk.of(model, onnx.load(model, load_external_data=False))
+        model = OnDisk.of(model, onnx.load(model, load_external_data=False))
+    if model.fp4 if isinstance(model, OnDisk) else has_fp4(model.graph):
+        model = in_floats(model.path if isinstance(model, OnDisk) else model, runtime.plain)
+    if runtime.ort_extension is not None:
+        proto = onnx.load(model.path) if isinstance(model, OnDisk) else model
+        return bridged(proto, python_ops(runtime.ort_extension))
     return model
 
 

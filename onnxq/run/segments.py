@@ -22,6 +22,7 @@ import onnx_graphsurgeon as gs
 from onnxq.errors import ModelError
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph, Node, Tensor
+from onnxq.passes.floats_for_fp4 import floats_for_fp4
 from onnxq.passes.infer_shapes import infer_shapes
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -61,11 +62,13 @@ class Segment:
 def restrict(graph: Graph, outputs: Sequence[str]) -> Graph:
     """A copy of `graph` that computes `outputs` alone, with every type that can be inferred.
 
-    Constants are shared with `graph`, Constant nodes become constants unless they write one of the
-    outputs, nodes are in topological order. Raises ModelError for an output that the main graph
-    does not write.
+    FP4 is computed in float. Constants are shared with `graph`, Constant nodes become constants
+    unless they write one of the outputs, nodes are in topological order. Raises ModelError for an
+    output that the main graph does not write.
     """
-    copy = reduced(graph.copy(), outputs)
+    copy = graph.copy()
+    floats_for_fp4(copy)
+    reduced(copy, outputs)
     infer_shapes(copy)
     return copy
 

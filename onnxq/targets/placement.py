@@ -10,6 +10,7 @@ from onnxq.model.graph import Graph
 from onnxq.plan import Plan
 from onnxq.targets import onnxruntime, tensorrt
 from onnxq.targets.attribute_ops import with_attributes
+from onnxq.targets.fp4_rules import refuse_without_fp4
 from onnxq.targets.fused import fused_weights
 from onnxq.targets.options import PlanOptions
 from onnxq.targets.specs import refuse_unused_blocks
@@ -37,4 +38,5 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
         ) from e
     made = replace(made, skipped={**made.skipped, **fused_weights(graph)})
     refuse_unused_blocks(options, made)
+    refuse_without_fp4(graph, options, made)
     return with_attributes(graph, made, options) if options.attribute_op else made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from onnxq import fp4
 from onnxq.errors import PlanError
 from onnxq.model.geometry import CONVOLUTIONS, geometry_of
 from onnxq.model.graph import Graph, Node
@@ -11,6 +12,7 @@ from onnxq.model.patterns import select
 from onnxq.plan import Plan
 from onnxq.schemes import BLOCK_SIZES, SCHEMES, Scheme, scheme
 from onnxq.spec import DTYPES, LEAST_OPSET, Edge, QuantSpec
+from onnxq.targets.fp4_rules import specs_of
 from onnxq.targets.options import PlanOptions, stored_weight, weight_input
 
 BLOCK_OPSET, DEFAULT_BLOCK = 21, 64
@@ -60,6 +62,10 @@ def _refuse_idle_blocks(options: PlanOptions, chosen: Scheme) -> None:
     asked = "--weights per-block" if size is None else f"--block-size {size}"
     if options.weights not in BLOCKED:
         raise PlanError(f"{asked} with --weights {options.weights}: leave one of them out")
+    if chosen.instead is not None:
+        raise PlanError(
+            f"{asked}: scheme '{chosen.name}' has blocks of {fp4.BLOCK} and no others; leave it out"
+        )
     if not any(s.blocks for s in (chosen, *assigned(options).values())):
         runs = [s for s in SCHEMES if options.target in SCHEMES[s].targets]
         able = ", ".join(s for s in runs if scheme(s, options.target).blocks)
@@ -97,6 +103,8 @@ def inputs_of(node: Node, options: PlanOptions, scheme: Scheme) -> dict[Edge, Qu
     per block; empty if the scheme is for weights alone and the node has none. A weight that is
     quantized already is left as it is."""
     weight = weight_input(node)
+    if scheme.weight == "fp4" and stored_weight(node) is None:
+        return {Edge(node.name, i): spec for i, spec in enumerate(specs_of(node))}
     edges = {}
     if scheme.activation is not None:
         activation, stored = QuantSpec(scheme.activation), stored_weight(node)

@@ -26,6 +26,7 @@ from onnxq.targets.concat import (
     shared,
 )
 from onnxq.targets.float_rules import float_reason
+from onnxq.targets.fp4_rules import outside_fp4, settled
 from onnxq.targets.options import PlanOptions, is_weighted, left_float, stored_weight
 from onnxq.targets.residual import skip_edges
 from onnxq.targets.specs import default_scheme, inputs_of, schemes_of
@@ -44,14 +45,14 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
     for node in graph.nodes:
         if not is_weighted(node):
             continue
-        chosen = own.get(node.name, scheme)
+        chosen, other = settled(node, own.get(node.name, scheme))
         reason = asked.get(node.name) or float_reason(node, options, chosen)
         if reason:
             skipped[node.name] = reason
         else:
             edges |= inputs_of(node, options, chosen)
             stored = stored_weight(node) is not None
-            rules[node.name] = "stored-weight" if stored else f"weighted-{node.op}"
+            rules[node.name] = other or ("stored-weight" if stored else f"weighted-{node.op}")
     activated = {e.node for e in edges if e.input == 0}
     broken = broken_attention(graph, activated)
     for name, float_part in broken.items():
@@ -66,7 +67,9 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
         _reused_branches(graph, asked, edges, rules)
     if options.concat in ("share", "requant"):
         _concats(graph, asked, options, edges, rules, skipped)
-    inner = in_bodies(graph, options, lambda name: own.get(name, scheme), asked, float_reason)
+    inner = in_bodies(
+        graph, options, lambda name: outside_fp4(own.get(name, scheme)), asked, float_reason
+    )
     edges |= inner[0]
     rules |= inner[1]
     skipped |= inner[2]

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Literal
 
 Operand = tuple[str, int | None]  # type and bytes
-Precision = Literal["int8", "fp8", "int4", "fp16", "bf16", "fp32", "folded", "unknown"]
+Precision = Literal["int8", "fp8", "int4", "fp4", "fp16", "bf16", "fp32", "folded", "unknown"]
 
 KNOWN_VERSIONS = (5,)
 PRECISIONS: dict[str, Precision] = {
     "int8": "int8",
     "fp8_e4m3": "fp8",
     "int4": "int4",
+    "fp4_e2m1": "fp4",
     "half": "fp16",
     "bf16": "bf16",
     "float": "fp32",
@@ -37,8 +38,8 @@ PRECISIONS: dict[str, Precision] = {
 FLOAT_ALONE: tuple[set[Precision], ...] = ({"fp32"}, {"fp16"}, {"bf16"})
 PRODUCTS = ("corrltn", "deconvolution", "fully_connected")
 FUSED_PRODUCTS = ("Corr", "Fc", "_gemm_mha")  # in the names of compiled kernels
-BITS = {"int4": 4, "int8": 8, "uint8": 8, "bool": 8, "fp8_e4m3": 8, "half": 16, "bf16": 16}
-BITS |= {"float": 32, "int32": 32, "int64": 64}
+BITS = {"int4": 4, "fp4_e2m1": 4, "int8": 8, "uint8": 8, "bool": 8, "fp8_e4m3": 8}
+BITS |= {"half": 16, "bf16": 16, "float": 32, "int32": 32, "int64": 64}
 OPERAND = (
     r'\n  (?:sub_)?tensor=\{[^\n]*? dims=\{ ([^}]*)\}[^\n]*? name="([^"]+)"[^\n]* type=(\w+) \}'
 )
@@ -85,6 +86,8 @@ class Kernel:
     @property
     def quantizes(self) -> bool:
         """Whether it is a kernel of its own for Q/DQ, fused with nothing but data movement."""
+        if self.parts and set(self.parts) <= {"Dyna", *MOVES}:  # quantization to FP4
+            return "Dyna" in self.parts
         steps = "".join(p for p in self.parts if p not in MOVES)
         if steps == "MulCast":  # quantization to FP8, or the tail of a product
             return "fp8_e4m3" in self.outputs

@@ -19,6 +19,7 @@ from onnxq.passes.name_axes import Shapes
 from onnxq.progress import steps
 from onnxq.trt import (
     rules_custom,
+    rules_fp4,
     rules_lowbit,
     rules_numbers,
     rules_ops,
@@ -38,6 +39,7 @@ RULES: tuple[Rule, ...] = (
     *rules_types.RULES,
     *rules_shape.RULES,
     *rules_lowbit.RULES,
+    *rules_fp4.RULES,
     *rules_ops.RULES,
     *rules_custom.RULES,
     *rules_placement.RULES,

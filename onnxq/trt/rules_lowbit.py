@@ -13,7 +13,8 @@ from onnxq.trt.rule import SEEN, Place, Rule
 from onnxq.trt.rules_shape import dims_of
 
 FP8 = "FLOAT8E4M3FN"
-CODES_4BIT = ("INT4", "FLOAT4E2M1")
+FP4 = "FLOAT4E2M1"
+CODES_4BIT = ("INT4", FP4)
 MODEL_OPTIMIZER = "NVIDIA Model Optimizer, fp8.py; " + SEEN
 
 
@@ -45,6 +46,8 @@ def weights_alone(ctx: Context) -> Iterator[Place]:
 def block_products(ctx: Context) -> Iterator[Place]:
     """Products of two quantized operands, one of them in blocks."""
     for node, operands in ctx.weighted():
+        if FP4 in {q.dtype for q in operands if q is not None}:  # fp4-product speaks of these
+            continue
         if all(operands) and any(q is not None and q.block_size for q in operands):
             yield node, "its weight has blocks and its activation is quantized too"
 

@@ -104,7 +104,7 @@ def missing_zero_points(ctx: Context) -> Iterator[Place]:
     """QuantizeLinear without a zero point: UINT8 in ONNX, INT8 in TensorRT."""
     for q in ctx.quantizers:
         given = len(q.node.inputs) > 2 and not q.node.inputs[2].is_empty()
-        if q.quantizes and not given and not q.node.attrs.get("output_dtype", 0):
+        if q.quantizes and not q.dynamic and not given and not q.node.attrs.get("output_dtype", 0):
             yield q.node, "no zero point, so no type: UINT8 to ONNX, INT8 to TensorRT"
 
 

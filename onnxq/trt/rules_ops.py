@@ -46,7 +46,7 @@ def integer_ops(ctx: Context) -> Iterator[Place]:
 def foreign_qdq(ctx: Context) -> Iterator[Place]:
     """Q/DQ of another domain than ONNX's."""
     for q in ctx.quantizers:
-        if not is_standard(q.node):
+        if not is_standard(q.node) and not q.dynamic:
             yield q.node, f"it is of the domain '{q.node.domain}'"
 
 

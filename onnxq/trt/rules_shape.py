@@ -116,7 +116,7 @@ def block_shapes(ctx: Context) -> Iterator[Place]:
     """Blocks that do not divide the tensor, or lie along an axis that cannot be blocked."""
     for q in ctx.quantizers:
         dims = _dims(ctx, q)
-        if not q.block_size or q.scale is None or not dims or None in dims:
+        if not q.block_size or q.dynamic or q.scale is None or not dims or None in dims:
             continue
         axis = (DEFAULT_AXIS if q.axis is None else q.axis) % len(dims)
         size = dims[axis] or 0

@@ -14,6 +14,7 @@ SUPPORTED = frozenset({
     "FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT64", "INT32", "INT8", "UINT8", "BOOL", "INT4",
     "FLOAT8E4M3FN", "FLOAT8E8M0", "FLOAT4E2M1",
 })  # fmt: skip
+FP4 = "FLOAT4E2M1"  # its scales are FP32; a Cast behind it was seen to cost nothing
 SCALE_TYPES = ("FLOAT", "FLOAT16", "BFLOAT16")
 ALL = (0, 1, 2)
 # The inputs of an op that must be of one float type.
@@ -88,7 +89,7 @@ def scale_types(ctx: Context) -> Iterator[Place]:
 def scale_and_data_types(ctx: Context) -> Iterator[Place]:
     """A QuantizeLinear whose scale has another float type than its data."""
     for q in ctx.quantizers:
-        if q.quantizes:
+        if q.quantizes and not q.dynamic:
             types = [_as_float(ctx.type_of(t)) for t in q.node.inputs[:2]]
             if all(types) and types[0] != types[1]:
                 yield q.node, f"its data is {types[0]}, its scale {types[1]}"
@@ -117,7 +118,12 @@ def mixed_codes(ctx: Context) -> Iterator[Place]:
     """Weighted ops whose two operands are quantized to types that no kernel multiplies."""
     for node, operands in ctx.weighted():
         types = [q.dtype.lstrip("U") for q in operands if q is not None and q.dtype]
-        if len(types) < 2 or types[0] == types[1] or not SUPPORTED.issuperset(types):
+        if (
+            FP4 in types
+            or len(types) < 2
+            or types[0] == types[1]
+            or not SUPPORTED.issuperset(types)
+        ):
             continue
         weight = operands[1]
         unpacked = types == ["INT8", "INT4"] and weight is not None and weight.per_channel
@@ -130,7 +136,7 @@ def casts_behind(ctx: Context) -> Iterator[Place]:
     for node, operands in ctx.weighted():
         for tensor, q in zip(node.inputs[:2], operands, strict=True):
             before = ctx.dequantizer(tensor, ("Identity", "Cast")) if q is None else None
-            if before is not None:
+            if before is not None and before.dtype != FP4:
                 yield node, f"it reads '{before.out.name}' through a Cast"
 
 

@@ -190,7 +190,8 @@ def test_data_is_written_in_known_forms_only(refused, classifier, images):
     ("options", "says"),
     [
         (("--scheme", "w16a16"), "--target tensorrt cannot run scheme 'w16a16'; choose one of "
-                                 "w8a8, w8a16, w4a16, w4a8, fp8, w4afp8, or --target onnxruntime"),
+                                 "w8a8, w8a16, w4a16, w4a8, fp8, w4afp8, nvfp4, or "
+                                 "--target onnxruntime"),
         (("--scheme", "fixed88"), "cannot run scheme 'fixed88'"),
         (("--scheme-for", "op:Conv"), "--scheme-for 'op:Conv': write PATTERN=SCHEME"),
         (("--scheme-for", "op:Conv=w2a2"), "unknown scheme 'w2a2'; choose one of w8a8"),

@@ -28,7 +28,8 @@ class Errors(trt.ILogger):
 
 
 def build(builder: trt.Builder, errors: Errors, path: str) -> dict[str, object]:
-    """Whether `path` builds for SM89; the errors, or what its weighted ops compute in."""
+    """Whether `path` builds for SM89, or with FP4 for SM120; the errors, or what its weighted ops
+    compute in."""
     errors.texts.clear()
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, errors)
@@ -37,7 +38,10 @@ def build(builder: trt.Builder, errors: Errors, path: str) -> dict[str, object]:
         return {"built": False, "errors": [(p.desc(), p.node_name()) for p in problems]}
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
+    graph = onnx.load(path, load_external_data=False).graph
+    fp4 = any(t.data_type == onnx.TensorProto.FLOAT4E2M1 for t in graph.initializer)
+    capability = trt.ComputeCapability.SM120 if fp4 else trt.ComputeCapability.SM89
+    config.set_compute_capability(capability, 0)
     profile = builder.create_optimization_profile()
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
         shape = [1 if d < 0 else d for d in tensor.shape]
@@ -46,8 +50,7 @@ def build(builder: trt.Builder, errors: Errors, path: str) -> dict[str, object]:
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         return {"built": False, "errors": [(text, "") for text in errors.texts]}
-    nodes = onnx.load(path, load_external_data=False).graph.node
-    weighted = [n.name for n in nodes if n.op_type in WEIGHTED]
+    weighted = [n.name for n in graph.node if n.op_type in WEIGHTED]
     return {"built": True, "runs": coverage(read_engine(bytes(engine)), weighted)}
 
 

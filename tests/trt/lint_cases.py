@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from ml_dtypes import bfloat16, float8_e4m3fn, float8_e5m2, int4, uint4
+from ml_dtypes import bfloat16, float4_e2m1fn, float8_e4m3fn, float8_e5m2, int4, uint4
 from onnx.numpy_helper import from_array
 
 RNG = np.random.default_rng(0)
@@ -79,12 +79,18 @@ BRANCH = (
     "(float[1,16,8,8] a) { %s }, else_branch = e () => (float[1,16,8,8] b2) { b2 = Relu (x) }>"
 )
 CONSTANTS = "sc = Constant <value = float {0.05}> () zc = Constant <value = int8 {%d}> () "
+X4 = (
+    "xq, xb = trt.TRT_FP4DynamicQuantize <axis=-1, block_size=16, scale_type=17> (x, s) "
+    "xs = DequantizeLinear (xb, s) xd = DequantizeLinear <axis=-1, block_size=16> (xq, xs) "
+)
+W4 = "wv = DequantizeLinear (wb, s) wd = DequantizeLinear <axis=%d, block_size=16> (w4, wv) "
 LOCAL = CONSTANTS + "aq = QuantizeLinear (x, sc, zc) a = DequantizeLinear (aq, sc, zc)"
 
 
 def model(case: Case) -> onnx.ModelProto:
     """The ONNX model of a case; only the constants that its text names go in."""
-    head = f'<ir_version: 10, opset_import: ["": {case.opset}, "com.microsoft": 1, "my": 1]> '
+    domains = f'"": {case.opset}, "com.microsoft": 1, "my": 1, "trt": 1'
+    head = f"<ir_version: 10, opset_import: [{domains}]> "
     made = onnx.parser.parse_model(
         f"{head} g ({case.inputs}) => ({case.outputs}) {{ {case.body} }}"
     )
@@ -135,9 +141,22 @@ def in_float8(*rules: str, opset: int = 21, inputs: str = IMAGE, **weights: np.n
     return Case(CONV, rules, {"z": float8_e4m3fn(0), **codes8, **weights}, opset, inputs)
 
 
+def in_float4(
+    *rules: str,
+    x: str = X4,
+    w: str = W4 % 0,
+    blocks: tuple[int, int] = (4, 32),
+    shape: str = "2,8,64",
+) -> Case:
+    """A MatMul of FP4 by FP4, or of what `x` and `w` make of its operands."""
+    weights = {"w4": RNG.integers(-6, 7, (64, 32)).astype(float4_e2m1fn), "s": F32(0.001),
+               "wb": np.full(blocks, 448, float8_e4m3fn), "z": float8_e4m3fn(0)}  # fmt: skip
+    return Case(f"{x}{w}y = MatMul (xd, wd)", rules, weights, 23, f"float[{shape}] x")
+
+
 GOOD = {
     "conv": conv(), "per tensor": Case(PER_TENSOR), "opset 13": conv(opset=13),
-    "opset 25": conv(opset=25), "float": Case("y = Relu (x)"),
+    "opset 25": conv(opset=25), "fp4": in_float4(), "float": Case("y = Relu (x)"),
     "float weight": Case(X + "wq = QuantizeLinear <axis=0> (wf, ws, wz) wd = DequantizeLinear "
                          f"<axis=0> (wq, ws, wz) y = Conv {PAD} (xd, wd)"),
     "negative axis": Case(CONV.replace("axis=0", "axis=-4")),
@@ -372,6 +391,10 @@ FAULTS = {
     "one scale twice": Case(TWICE % ("s", "s"), ("duplicate-quantizer",)),
     "both branches": Case(RESIDUAL % "cd, xd", ("residual-both",)),
     "float skip": Case(f"{X}{W}c = Conv {PAD} (xd, wd) y = Add (c, x)", ("residual-float",)),
+    "fp4 in blocks of 32": in_float4("fp4-blocks", x=X4.replace("=16, scale", "=32, scale")),
+    "fp4 of four dimensions": in_float4("fp4-shape", shape="1,2,8,64"),
+    "fp4 times fp8": in_float4("fp4-product", x=X),
+    "fp4 in blocks of outputs": in_float4("fp4-product", w=W4 % 1, blocks=(64, 2)),
     "unequal Concat": Case(X + "r = Relu (x) rq = QuantizeLinear (r, s2, z) rd = DequantizeLinear "
                            "(rq, s2, z) y = Concat <axis=1> (xd, rd)", ("concat-scales",)),
 }  # fmt: skip

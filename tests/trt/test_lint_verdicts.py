@@ -49,7 +49,7 @@ OURS = {
 # Rules that say an op runs in float although there is Q/DQ at its inputs.
 RUNS_IN_FLOAT = {
     "half-quantized", "wrong-axis", "scale-shape", "deconv", "activation-per-channel",
-    "int4-unblocked", "block-type", "weight-only", "fp8-window",
+    "int4-unblocked", "block-type", "weight-only", "fp8-window", "fp4-product",
 }  # fmt: skip
 # What lint calls refused for TensorRT-RTX too, and TensorRT-RTX 1.7 builds, each for a reason:
 # an engine of nothing but 0 x inf, and numbers that are not what the graph says.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -72,6 +73,8 @@ def known_tensors(evidence: Evidence) -> Known:
 
 def _sqnr(histogram: Histogram | None, found: Range | None) -> float | None:
     if histogram is None or found is None or histogram.nonfinite:
+        return None
+    if math.isnan(found.expected_error):  # of FP4, or nobody counted
         return None
     return decibels(mean_square(histogram), found.expected_error)
 
