@@ -3,8 +3,8 @@
 title, made_by            text
 summary                   cards (see `summary`)
 nodes, folders            rows (see `nodes`), and the folders they are in (see `folding`)
-edges                     [from, to]: indices of nodes
-inputs, outputs           of the graph: name and the nodes that read or write it
+edges                     [from, to, types]: indices of nodes, and how the second reads the first
+inputs, outputs           of the graph: name, shape and the nodes that read or write it
 tensors                   ranges, histograms, readings (see `tensors`)
 agreement, comparison, sensitivity, search, engine     where known (see `sections`)
 provenance                versions, options, commands (see `provenance`)
@@ -20,6 +20,7 @@ from onnxq import __version__
 from onnxq.inspect.reading import Reading
 from onnxq.model.graph import Tensor
 from onnxq.report.html import sections
+from onnxq.report.html.edges import edges_of, shape_text
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.folding import fold
 from onnxq.report.html.nodes import facts_of, node_rows
@@ -34,8 +35,8 @@ def content(evidence: Evidence) -> dict[str, Any]:
     known = known_tensors(evidence)
     rows = node_rows(evidence, facts_of(evidence), known)
     place = {node.name: i for i, node in enumerate(nodes)}
-    edges = [(place[a], b) for b, node in enumerate(nodes) for a in node.before if a in place]
-    folded = fold([node.name for node in nodes], edges)
+    edges = edges_of(evidence.reading, place)
+    folded = fold([node.name for node in nodes], [(a, b) for a, b, _ in edges])
     for row, folder, label in zip(rows, folded.folder_of, folded.labels, strict=True):
         row |= {"folder": folder, "label": label}
     found: dict[str, Any] = {
@@ -74,4 +75,11 @@ def _ends(
     tensors: Iterable[Tensor], nodes: Mapping[str, tuple[str, ...]], place: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """Inputs or outputs of the graph, with the indices of the nodes that read or write them."""
-    return [{"name": t.name, "nodes": [place[n] for n in nodes.get(t.name, ())]} for t in tensors]
+    return [
+        {
+            "name": t.name,
+            "shape": shape_text([t]),
+            "nodes": [place[n] for n in nodes.get(t.name, ())],
+        }
+        for t in tensors
+    ]

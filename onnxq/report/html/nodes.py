@@ -8,6 +8,7 @@ from typing import Any
 
 from onnxq.inspect.reading import NodeReading, Read
 from onnxq.inspect.tensors import QuantizedTensor
+from onnxq.report.html.edges import shape_text
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.numbers import brief, finite
 from onnxq.report.html.tensors import Known
@@ -79,8 +80,9 @@ def _row(node: NodeReading, evidence: Evidence, facts: NodeFacts, known: Known) 
         "fused": [n for n in engine.get("fused_with", ()) if n in evidence.reading.by_name],
         "reads": [_read(r, r.quantized, known) for r in node.inputs if r.quantized],
         "outputs": list(node.outputs),
+        "shape": shape_text([t for t in node.node.outputs if not t.is_empty()]),
     }
-    return {key: finite(value) for key, value in found.items() if value not in (None, [])}
+    return {key: finite(v) for key, v in found.items() if v not in (None, [], "") or key == "why"}
 
 
 def _why(node: NodeReading, evidence: Evidence) -> str:

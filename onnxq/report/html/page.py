@@ -18,11 +18,9 @@ from onnxq.files import write_text
 from onnxq.progress import stage
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
+from onnxq.report.html.modules import joined
 
 STYLES = ("page.css", "graph.css", "tables.css")
-SCRIPTS = ("dom.js", "layout.js", "places.js", "drawing.js", "viewport.js", "graph.js",
-           "details.js", "table.js", "charts.js", "histogram.js", "sections.js",
-           "main.js")  # fmt: skip
 
 
 @stage("report")
@@ -34,12 +32,12 @@ def write_page(evidence: Evidence, path: Path) -> None:
 
 def render(data: dict[str, Any]) -> str:
     """The page that shows a `content` value."""
-    scripts = "\n".join(_asset(name) for name in SCRIPTS)
+    script = joined("main", lambda name: _asset(f"{name}.mjs"))
     parts = {
         "title": html.escape(data["title"]),
         "style": "\n".join(_asset(name) for name in STYLES),
         "data": _embedded(data),
-        "script": f'"use strict";\n(() => {{\n{scripts}\n}})();',
+        "script": f'"use strict";\n(() => {{\n{script}}})();',
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset("page.html"))
 

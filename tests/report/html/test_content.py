@@ -39,7 +39,16 @@ def test_edges_pass_through_qdq(shown):
     place = {n["name"]: i for i, n in enumerate(shown["nodes"])}
     relu = place["/pts_backbone/blocks.0/blocks.0.2/Relu"]
     conv = place["/pts_backbone/blocks.0/blocks.0.3/Conv"]
-    assert [relu, conv] in shown["edges"]
+    assert [relu, conv, "INT8"] in shown["edges"]
+
+
+def test_edges_have_the_type_in_which_they_are_read_and_nodes_the_shape_they_write(shown):
+    place = {n["name"]: i for i, n in enumerate(shown["nodes"])}
+    conv = place["/pts_backbone/blocks.0/blocks.0.3/Conv"]
+    ((_, _, read),) = [edge for edge in shown["edges"] if edge[0] == conv]
+    assert read == "FP32"
+    assert shown["nodes"][conv]["shape"].startswith("1×")
+    assert shown["inputs"][0]["shape"].startswith("1×")
 
 
 def test_inputs_and_outputs_lead_to_the_nodes_that_read_and_write_them(shown):

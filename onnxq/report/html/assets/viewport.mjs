@@ -1,14 +1,16 @@
 // Pan by dragging, zoom by two fingers, Ctrl and the wheel, keys or buttons.
 
 const CLOSEST = 2.5, FARTHEST = 0.02, READABLE = 0.75, SMALL = 0.48;
+const NEAR = 0.7; // from which scale on shapes at edges can be read
 
-function viewport(canvas, layer) {
+export function viewport(canvas, layer) {
   const view = { x: 0, y: 0, k: 1, size: { w: 1, h: 1 } };
   const fingers = new Map();
   let moved = 0;
 
   function apply() {
     layer.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.k})`);
+    canvas.classList.toggle("far", view.k < NEAR);
   }
   function zoom(factor, cx, cy) {
     const k = Math.min(CLOSEST, Math.max(FARTHEST, view.k * factor));
@@ -17,7 +19,7 @@ function viewport(canvas, layer) {
     view.k = k;
     apply();
   }
-  const middle = () => [canvas.clientWidth / 2, canvas.clientHeight / 2];
+  const middle = () => sizeOf(canvas).map((side) => side / 2);
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
@@ -59,19 +61,36 @@ function viewport(canvas, layer) {
     pan: (dx, dy) => { view.x += dx; view.y += dy; apply(); },
     // All of it; where that would be too small to read, its upper end.
     fit(readable = true) {
-      const w = canvas.clientWidth || 800, h = canvas.clientHeight || 500;
+      const [w, h] = sizeOf(canvas);
       const whole = Math.min(1.2, (w - 20) / view.size.w, (h - 20) / view.size.h);
-      view.k = readable && whole < SMALL ? Math.min(READABLE, Math.max(SMALL, (w - 20) / view.size.w)) : whole;
+      const wide = Math.min(READABLE, Math.max(SMALL, (w - 20) / view.size.w));
+      view.k = readable && whole < SMALL ? wide : whole;
       view.x = (w - view.size.w * view.k) / 2;
       view.y = view.size.h * view.k > h ? 10 : (h - view.size.h * view.k) / 2;
       apply();
     },
-    center(x, y) {
+    // A place in the middle, large enough to read.
+    center(x, y, k = Math.max(view.k, READABLE)) {
       const [cx, cy] = middle();
-      view.k = Math.max(view.k, READABLE);
-      view.x = cx - x * view.k;
-      view.y = cy - y * view.k;
+      Object.assign(view, { k, x: cx - x * k, y: cy - y * k });
+      apply();
+    },
+    // A part of the drawing, as large as it gets.
+    show({ x, y, w, h }) {
+      const [width, height] = sizeOf(canvas);
+      const k = Math.min(1.5, (width - 40) / w, (height - 40) / h);
+      this.center(x + w / 2, y + h / 2, k);
+    },
+    // A box, wherever it is on the canvas; moves no further than it must.
+    keep({ x, y, w, h }) {
+      const [width, height] = sizeOf(canvas), edge = 24;
+      const inside = (low, high, room) =>
+        Math.max(0, edge - low) || Math.min(0, room - edge - high);
+      view.x += inside(view.x + x * view.k, view.x + (x + w) * view.k, width);
+      view.y += inside(view.y + y * view.k, view.y + (y + h) * view.k, height);
       apply();
     },
   };
 }
+
+const sizeOf = (canvas) => [canvas.clientWidth || 800, canvas.clientHeight || 500];

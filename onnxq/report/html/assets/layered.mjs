@@ -2,24 +2,30 @@
 //
 // Rows by the longest path; an edge over several rows has a bend in each; rows are ordered by the
 // mean place of their neighbours (Sugiyama, Tagawa and Toda 1981), and moved sideways to it by
-// least squares under the gaps between boxes, which pooling neighbours solves exactly.
+// least squares under the gaps between boxes, which pooling neighbours solves exactly. What is
+// long and thin goes on in another column (see wrap.mjs).
 
-const GAP_X = 16, GAP_Y = 26, BEND = 8, SWEEPS = 6, SHIFTS = 8;
+import { columnsOf, corners, cuts, GAP } from "./wrap.mjs";
 
-// boxes: {w, h, pin: "top", "bottom" or undefined}; they get x and y.
+const GAP_X = 16, BEND = 8, SWEEPS = 6, SHIFTS = 8;
+
+// boxes: {w, h, pin: "top", "bottom" or undefined, reach: how far right what is told of it ends};
+// they get x and y.
 // links: {from, to, out, into}: indices of boxes, and where on them from their left side;
-// they get `bends`, points between the boxes, or `against` where they run upwards.
-function layered(boxes, links) {
+// they get `bends`, points between the boxes, or `against` where they run upwards. aspect: width
+// by height of the room; without it there is one column. Returns {w, h}.
+export function layered(boxes, links, aspect) {
   markAgainst(boxes, links);
   const down = links.filter((link) => !link.against);
   const rank = ranks(boxes, down);
   const rows = Array.from({ length: Math.max(0, ...rank) + 1 }, () => []);
-  const slots = boxes.map((box, i) => ({ box, w: box.w, row: rank[i], up: [], down: [], weight: 1 }));
+  const slots = boxes.map((box, i) =>
+    ({ box, w: box.w, row: rank[i], up: [], down: [], weight: 1 }));
   slots.forEach((slot) => rows[slot.row].push(slot));
   for (const link of down) bend(link, slots, rows, rank);
   sweep(rows);
   shift(rows);
-  return finish(boxes, rows, down);
+  return finish(rows, down, aspect);
 }
 
 function markAgainst(boxes, links) {
@@ -73,21 +79,20 @@ function ranks(boxes, links) {
   return rank.map((r, i) => (boxes[i].pin === "bottom" ? last : r));
 }
 
-// Slots know their neighbours as [slot, place on it, place on themselves].
+// Slots know their neighbours as [slot, place on it, place on themselves]; a link its path, from
+// slot to slot.
 function bend(link, slots, rows, rank) {
-  let before = slots[link.from], out = link.out;
-  link.slots = [];
+  let before = { slot: slots[link.from], out: link.out };
+  link.path = [before];
   for (let row = rank[link.from] + 1; row <= rank[link.to]; row++) {
     const last = row === rank[link.to];
     const slot = last ? slots[link.to] : { w: BEND, row, up: [], down: [], weight: 4 };
-    const into = last ? link.into : BEND / 2;
-    before.down.push([slot, into, out]);
-    slot.up.push([before, out, into]);
-    if (!last) {
-      rows[row].push(slot);
-      link.slots.push(slot);
-    }
-    [before, out] = [slot, into];
+    const into = last ? link.into : BEND / 2, next = { slot, into, out: into };
+    before.slot.down.push([slot, into, before.out]);
+    slot.up.push([before.slot, before.out, into]);
+    if (!last) rows[row].push(slot);
+    link.path.push(next);
+    before = next;
   }
 }
 
@@ -144,25 +149,56 @@ function settle(row, side) {
   }
 }
 
-function finish(boxes, rows, links) {
-  let y = 0, left = Infinity, right = -Infinity;
-  for (const row of rows) {
-    const height = Math.max(0, ...row.map((slot) => (slot.box ? slot.box.h : 0)));
-    for (const slot of row) {
-      slot.y = y;
-      slot.h = height;
-      left = Math.min(left, slot.x);
-      right = Math.max(right, slot.x + slot.w);
-      if (slot.box) slot.box.y = y + (height - slot.box.h) / 2;
+function finish(rows, links, aspect) {
+  const extents = rows.map((row) => ({
+    h: Math.max(0, ...row.map((slot) => (slot.box ? slot.box.h : 0))),
+    left: Math.min(...row.map((slot) => slot.x)),
+    right: Math.max(...row.map((slot) => slot.x + Math.max(slot.w, slot.box?.reach || 0))),
+  }));
+  const lanes = rows.map(lanesOf);
+  const crossing = lanes.map((row) => row.length);
+  const placed = columnsOf(extents, crossing, cuts(extents, crossing, aspect));
+  for (const column of placed.columns) placeRows(rows, extents, column);
+  const cut = new Map(placed.columns.slice(0, -1).map((column) => [column.end - 1, column]));
+  for (const link of links) link.bends = bendsOf(link, lanes, cut);
+  return { w: Math.max(0, placed.w), h: Math.max(0, placed.h) };
+}
+
+function placeRows(rows, extents, column) {
+  let y = column.top;
+  for (let r = column.start; r < column.end; r++) {
+    for (const slot of rows[r]) {
+      Object.assign(slot, { x: slot.x - column.left + column.x, y, h: extents[r].h });
+      if (slot.box) Object.assign(slot.box, { x: slot.x, y: y + (slot.h - slot.box.h) / 2 });
     }
-    y += height + GAP_Y;
+    y += extents[r].h + GAP;
   }
-  for (const row of rows) for (const slot of row) if (slot.box) slot.box.x = slot.x - left;
-  for (const link of links) {
-    link.bends = link.slots.flatMap((slot) => {
-      const x = slot.x - left + BEND / 2;
-      return slot.h ? [[x, slot.y], [x, slot.y + slot.h]] : [[x, slot.y]];
-    });
+}
+
+// The places from which edges go on below a row, from the left: {slot, out}.
+function lanesOf(row) {
+  const found = new Map();
+  for (const slot of row) {
+    for (const [, , out] of slot.down) found.set(`${slot.order} ${out}`, { slot, out });
   }
-  return { w: Math.max(0, right - left), h: Math.max(0, y - GAP_Y) };
+  return [...found.values()].sort((a, b) => a.slot.x + a.out - b.slot.x - b.out);
+}
+
+// The points between the ends of a link; over a cut it turns corners in its lane.
+function bendsOf({ path }, lanes, cut) {
+  const points = [];
+  path.forEach(({ slot, into, out }, k) => {
+    const before = path[k - 1], column = before && cut.get(before.slot.row);
+    if (column) {
+      const row = lanes[before.slot.row], to = slot.x + into;
+      const lane = row.findIndex((one) => one.slot === before.slot && one.out === before.out);
+      const { right, top, h } = column;
+      points.push(...corners(lane, row.length,
+        { x: before.slot.x + before.out, right, below: top + h, to }));
+    }
+    if (!before || k === path.length - 1) return;
+    points.push([slot.x + out, slot.y]);
+    if (slot.h) points.push([slot.x + out, slot.y + slot.h]);
+  });
+  return points;
 }
