@@ -1,8 +1,8 @@
 """The modules of the page's script, joined into one text.
 
-A file is an ES module with explicit imports and exports, so that each can be read and tested alone
-(`node --test`). The page is one file that may fetch nothing, so every module becomes a function that
-returns what it exports, after those that it imports:
+A file is an ES module with explicit imports and exports, so that each can be read and tested
+alone (`node --test`). The page is one file that may fetch nothing, so every module becomes a
+function that returns what it exports, after those that it imports:
 
     const axis = (() => { ...; return { span, ticks }; })();
     const charts = (() => { const { span, ticks } = axis; ...; return { chart }; })();
