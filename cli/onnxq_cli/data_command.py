@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ from onnxq_cli.fields import IN, OUT, option, options_of
 from onnxq_cli.options import SAMPLES, calib_option, config_of, sample_options
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
+
+
+def _data_name(model: Path, options: Mapping[str, Any]) -> Path | None:
+    """Where data go by default; None where a cache or signatures are all that is asked for."""
+    signs = options["signatures"] and options["pick"] is None and options["through"] is None
+    if options["write_cache"] is not None or signs:
+        return None
+    return model.with_name(f"{model.stem}.calib.npz")
 
 
 @verb(
@@ -70,9 +79,10 @@ from onnxq_cli.sections import verb
     "-o",
     "--out",
     type=OUT,
+    named=_data_name,
     help=".json for polygraphy --load-inputs, .py for --data-loader-script, .npz, or a folder, "
-    "which has a .npz a sample; with --through .npy too. Needed unless "
-    "--signatures or --write-cache is all that is asked for.",
+    "which has a .npz a sample; with --through .npy too. Default: MODEL "
+    "with .calib.npz.",
 )
 def command(model: Path | None, out: Path | None, **options: Any) -> int:
     """Check calibration data against MODEL and write it in another form, or a part of it; or write
@@ -93,8 +103,6 @@ def command(model: Path | None, out: Path | None, **options: Any) -> int:
     if options["write_cache"] is not None:
         return _write_cache(model, out, config, options)
     files, pick = options["signatures"], options["pick"]
-    if out is None and not (files and pick is None):
-        raise click.UsageError("Missing option '-o' / '--out'.")
     if out is not None and files and pick is None:
         raise click.UsageError("--signatures is for --pick: give --pick N, or no -o.")
     with Bars() as bars:
@@ -119,8 +127,7 @@ def _through(
     from onnxq.verbs.piping import parse_map
     from onnxq.words import count
 
-    if out is None:
-        raise click.UsageError("Missing option '-o' / '--out'.")
+    assert out is not None  # it has a name by default
     for name in ("pick", "check_samples", "signatures", "write_cache"):
         if options[name]:
             raise click.UsageError(f"--through writes all samples: leave out "

@@ -106,9 +106,10 @@ def _named(ctx: click.Context) -> dict[str, Any]:
 
     Raises OnnxqError where nothing can be written there.
     """
-    first = next((p.name for p in ctx.command.params if isinstance(p, click.Argument)), "model")
-    read = ctx.params.get(first or "")
-    base = read[0] if isinstance(read, tuple) and read else read
+    arguments = [p.name or "" for p in ctx.command.params if isinstance(p, click.Argument)]
+    given = [ctx.params.get(name) for name in (*arguments[:1], "model", "through")]
+    read = next((value for value in given if value), None)
+    base = read[0] if isinstance(read, tuple) else read
     found: dict[str, Any] = {}
     for param in ctx.command.params:
         named: Named | None = getattr(param, "named", None)

@@ -32,8 +32,6 @@ def test_shards_are_looked_at_apart_and_picked_from_together(done, classifier, x
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "Missing option '-o' / '--out'"),
-        (("--pick", "2"), "Missing option '-o' / '--out'"),
         (("--signatures", "s.npz", "-o", "p.npz"), "--signatures is for --pick"),
         (("--pick", "2", "--check-samples", "2", "-o", "p.npz"), "both choose samples"),
         (("--pick", "2", "-o", "p.py"), "'p.py' would load every sample"),
