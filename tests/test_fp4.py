@@ -17,6 +17,8 @@ from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.passes.strip_qdq import strip_qdq
 from onnxq.passes.to_half import to_half
 from onnxq.plan import Plan
+from onnxq.recover.descent import descended
+from onnxq.recover.feedback import beside_of, error, rounder_of
 from onnxq.run import runtime
 from onnxq.spec import Edge, QuantSpec
 from onnxq.targets.options import PlanOptions
@@ -177,6 +179,35 @@ def test_a_plan_with_other_blocks_than_fp4_has_is_refused(spec, graph_of):
     graph = graph_of(PRODUCT, {"w": floats(64, 24)}, OPSET)
     with pytest.raises(PlanError, match="FP4 has blocks of 16"):
         insert_qdq(graph, Plan("m", "tensorrt", {Edge("op", 1): QuantSpec.parse(spec)}), {})
+
+
+def test_learned_codes_are_fp4_and_none_alone_is_better():
+    rng = np.random.default_rng(5)
+    w, x = rng.standard_normal((2, 6, 32)), rng.standard_normal((2, 32, 80))
+    h = x @ x.swapaxes(1, 2)
+    s = np.repeat(
+        fp4.block_scales(np.abs(w).reshape(2, 6, 2, 16).max(-1), np.float32(1e-3)), 16, -1
+    )
+    rounder, beside = rounder_of(ROWS), beside_of(ROWS)
+    nearest = rounder(w / s)
+    codes = descended(w, s, nearest, h, rounder, beside)
+    least = error(codes * s - w, h)
+    assert np.isin(np.abs(codes), fp4.CODES).all()
+    assert least.sum() < 0.8 * error(nearest * s - w, h).sum()
+    for k in range(32):
+        for by in (-1, 1):
+            other = codes.copy()
+            other[..., k] = beside(codes[..., k], by)
+            assert np.all(error(other * s - w, h) >= least - 1e-9 * least)
+
+
+def test_smoothing_has_nothing_to_do_where_blocks_have_scales_of_their_own(quantized):
+    folder, _ = quantized
+    made = onnxq.quantize(
+        folder / "m.onnx", folder / "x.npy", scheme="nvfp4", skip=["b"], recover="smooth"
+    )
+    (found,) = made.manifest["recovered"]
+    assert found["notes"] == ["no activation here can be smoothed"]
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,8 @@ def _homes(part: Graph, plan: Plan, where: Mapping[str, int]) -> dict[tuple[str,
         if edge.node not in where:
             continue
         tensor = nodes[edge.node].inputs[edge.input]
-        if not isinstance(tensor, gs.Constant) and spec.row.fixed_scale is None:
+        fixed = spec.row.fixed_scale is not None or spec.block_size is not None
+        if not isinstance(tensor, gs.Constant) and not fixed:
             found.setdefault(group_of(plan, tensor.name), set()).add(where[edge.node])
     return found
 

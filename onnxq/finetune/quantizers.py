@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from onnxq import fp4
 from onnxq.arrays import Array
 from onnxq.numerics import dequantize, spread
 from onnxq.passes.insert_qdq import Codes
@@ -43,8 +44,24 @@ def fake_quant(
         v = torch.clamp(x / scale, low, high)
         out = (v + (v.to(torch.float8_e4m3fn).to(v.dtype) - v).detach()) * scale
         return out if kept is None else torch.lerp(out, x, kept)
+    if spec.dtype == "fp4":
+        out = _fp4(x, scale)
+        return out if kept is None else torch.lerp(out, x, kept)
     found: torch.Tensor = _Integers.apply(x, scale, kept, low - zero_point, high - zero_point)
     return found
+
+
+def _fp4(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """An activation in blocks of 16 along its last axis, whose scales are read off it."""
+    blocks = x.unflatten(-1, (-1, fp4.BLOCK))
+    ratio = blocks.detach().abs().amax(-1, keepdim=True) / fp4.LARGEST / scale
+    ratio = ratio.clamp(fp4.LEAST_SCALE, fp4.LARGEST_SCALE)
+    step = ratio.to(torch.float8_e4m3fn).to(x.dtype) * scale
+    v = torch.clamp(blocks / step, -fp4.LARGEST, fp4.LARGEST)
+    size = v.detach().abs()
+    grid = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0)).to(x.dtype)
+    near = torch.round(v.detach() / grid) * grid
+    return ((v + (near - v).detach()) * step).flatten(-2)
 
 
 class _Integers(torch.autograd.Function):  # type: ignore[misc, unused-ignore]

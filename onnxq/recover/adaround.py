@@ -20,7 +20,7 @@ from onnxq.numerics import quantize
 from onnxq.passes.insert_qdq import Codes, weight_scale
 from onnxq.recover.descent import PAIRED, descended, rescaled
 from onnxq.recover.draft import Bench, Draft, Outcome
-from onnxq.recover.feedback import DAMPING, error, rounder_of
+from onnxq.recover.feedback import DAMPING, beside_of, error, rounder_of
 from onnxq.recover.products import Product
 from onnxq.recover.rounding import NARROW, best_of, given_codes, with_codes
 from onnxq.recover.weight_scales import narrowed, owners_of
@@ -65,7 +65,7 @@ def _damped(h: Array) -> Array:
 
 def _in_turns(product: Product, h: Array, best: Codes, bench: Bench) -> Codes:
     """The best codes after turns of codes and scales that begin with `best`."""
-    form, rounder = product.form, rounder_of(product.spec)
+    form, rounder, beside = product.form, rounder_of(product.spec), beside_of(product.spec)
     w, owner = (
         form.matrices(product.values.astype(np.float64)),
         owners_of(product, best.scale.shape),
@@ -73,7 +73,7 @@ def _in_turns(product: Product, h: Array, best: Codes, bench: Bench) -> Codes:
     scale, codes = best.scale, form.matrices(best.codes).astype(np.float64)
     least = np.inf
     for _ in range(TURNS):
-        codes = descended(w, product.matrices(scale), codes, h, rounder)
+        codes = descended(w, product.matrices(scale), codes, h, rounder, beside)
         off = float(error(codes * product.matrices(scale) - w, h).sum())
         if not off < least:  # a scale of FP16 may be off by more than it gains
             break

@@ -22,27 +22,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxq.arrays import Array
-from onnxq.recover.feedback import Rounder, error
+from onnxq.recover.feedback import Beside, Rounder, error
 
 SWEEPS = 8  # over all codes of a weight; most end when no code changes
 PAIRED = 64  # inputs up to which codes also change in pairs, which takes K times as long
 
 
-def descended(w: Array, s: Array, codes: Array, h: Array, rounder: Rounder) -> Array:
+def descended(
+    w: Array, s: Array, codes: Array, h: Array, rounder: Rounder, beside: Beside | None = None
+) -> Array:
     """Codes from which no change of a single code lowers the error, or those after `SWEEPS`; of few
     inputs no change of a code by one and another to what is best then.
 
-    w, codes: (groups, N, K) float64. s: the scale of each weight. h: (groups, K, K).
+    w, codes: (groups, N, K) float64. s: the scale of each weight. h: (groups, K, K). beside: the
+    codes beside each, by default a step of 1 away.
     """
-    row = _Rows(codes.copy(), s, (codes * s - w) @ h, h, rounder)
+    beside = beside or (lambda codes, by: rounder(codes + by))
+    row = _Rows(codes.copy(), s, (codes * s - w) @ h, h, rounder, beside)
     paired = w.shape[-1] <= PAIRED
     for _ in range(SWEEPS):
         before = row.codes.copy()
         for k in range(w.shape[-1]):
             row.change(k, row.best(k))
             if paired:
-                row.pair(k, 1.0)
-                row.pair(k, -1.0)
+                row.pair(k, 1)
+                row.pair(k, -1)
         if np.array_equal(before, row.codes):
             break
     return row.codes
@@ -57,6 +61,7 @@ class _Rows:
     r: Array
     h: Array
     rounder: Rounder
+    beside: Beside
 
     def best(self, k: int) -> Array:
         """The best code of input `k` in each row, all others as they are: (groups, N)."""
@@ -73,9 +78,10 @@ class _Rows:
         self.r[group, row] += steps[:, None] * self.h[group, k]
         self.codes[..., k] = codes
 
-    def pair(self, k: int, by: float) -> None:
+    def pair(self, k: int, by: int) -> None:
         """Change code `k` and the one that then makes up for it best, in rows that gain."""
-        moved = self.rounder(self.codes[..., k] + by * (self.h[:, k, k, None] > 0))
+        mine = self.codes[..., k]
+        moved = np.where(self.h[:, k, k, None] > 0, self.beside(mine, by), mine)
         a = (moved - self.codes[..., k]) * self.s[..., k]
         weights = np.diagonal(self.h, axis1=-2, axis2=-1)[:, None, :]
         r = self.r + a[..., None] * self.h[:, k, None, :]

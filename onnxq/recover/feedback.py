@@ -30,6 +30,7 @@ from onnxq.arrays import Array
 from onnxq.spec import QuantSpec
 
 Rounder = Callable[[Array], Array]
+Beside = Callable[[Array, int], Array]  # codes, and 1 or -1
 
 DAMPING = 0.01  # of the mean of the diagonal of H, added to it
 AT_ONCE = 128  # inputs between two products of large matrices
@@ -49,6 +50,14 @@ def rounder_of(spec: QuantSpec) -> Rounder:
         return fp4.rounded(x).astype(np.float64)
 
     return {"fp8": floats, "fp4": halves}.get(spec.dtype, integers)
+
+
+def beside_of(spec: QuantSpec) -> Beside:
+    """What gives the code above or below each code, where there is one."""
+    if spec.dtype == "fp4":
+        return fp4.neighbours
+    nearest = rounder_of(spec)
+    return lambda codes, by: nearest(codes + by)
 
 
 def error(e: Array, h: Array) -> Array:

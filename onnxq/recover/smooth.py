@@ -28,7 +28,7 @@ from onnxq.recover.draft import Bench, Draft, Outcome
 from onnxq.recover.groups import Group, factors, find_groups, weight_sizes
 from onnxq.recover.linear import multiply
 from onnxq.recover.trials import NOTHING, Choice, Judgement, Strengths, Tried, judge, tabulate
-from onnxq.spec import Edge
+from onnxq.spec import Edge, QuantSpec
 
 Errors = Mapping[tuple[Group, float], float]  # of the readers of a group, by alpha
 
@@ -43,7 +43,8 @@ def smooth(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
 
     Only float32 graphs are smoothed. Expects a draft whose ranges are not read yet.
     """
-    found = find_groups(draft.graph, bench.plan)
+    integers = replace(bench.plan, edges=_without_blocks(bench.plan.edges))
+    found = find_groups(draft.graph, integers)
     groups = [g for g in found if g.folded or not g.layout.rank]
     if not groups or not bench.judged:
         return draft, Outcome("smooth", notes=("no activation here can be smoothed",))
@@ -68,6 +69,11 @@ def smooth(bench: Bench, draft: Draft) -> tuple[Draft, Outcome]:
     reasons = {g: verdict.against or NOTHING for g in groups}
     outcome = _outcome(errors, choice, reasons, verdict)
     return (replace(draft, graph=graph) if choice else draft), outcome
+
+
+def _without_blocks(edges: Mapping[Edge, QuantSpec]) -> dict[Edge, QuantSpec]:
+    """The edges without activations whose blocks have scales of their own: nothing to smooth."""
+    return {e: s for e, s in edges.items() if s.block_size is None or e.input != 0}
 
 
 def _error(table: Strengths, group: Group, sizes: Sizes, alpha: float) -> float:

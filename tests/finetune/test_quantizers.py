@@ -30,6 +30,14 @@ def test_a_fake_quantizer_is_that_of_numerics_to_the_bit(dtype):
     assert np.array_equal(found.numpy(), oracle(x, limit, spec))
 
 
+def test_an_activation_in_fp4_is_that_of_numerics_to_the_bit():
+    spec = QuantSpec("fp4", "block", 1, 16)
+    x = RNG.normal(size=(40, 64)).astype(np.float32) * 3
+    x[0, :16] = 0
+    found = fake_quant(torch.from_numpy(x), torch.from_numpy(scale_of(4.3, spec)), spec)
+    assert np.array_equal(found.numpy(), oracle(x, 4.3, spec))
+
+
 def test_the_gradient_of_a_scale_is_that_of_lsq():
     x = torch.tensor([0.3, 1.2, 200.0, -300.0])
     scale = torch.tensor(1.0, requires_grad=True)

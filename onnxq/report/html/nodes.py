@@ -14,7 +14,7 @@ from onnxq.report.html.numbers import brief, finite
 from onnxq.report.html.tensors import Known
 
 Row = dict[str, Any]
-KINDS = (("INT4", "int4"), ("FP8", "fp8"), ("INT16", "int16"), ("Q8.8", "int16"))
+KINDS = (("INT4", "int4"), ("FP4", "int4"), ("FP8", "fp8"), ("INT16", "int16"), ("Q8.8", "int16"))
 FLOAT, NONE = "float", "none"  # left float although it could be quantized; nothing to quantize
 
 
