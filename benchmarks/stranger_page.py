@@ -30,10 +30,10 @@ measurement:
 | doubtful | between 0.70 and 0.99 |
 | poor | below 0.90 |
 """
-NOTES = """Two are called good and are not. Both have a threshold that decibels do not see. The focus model's
-map is cut at 0.8 of its range, where a small error moves the edge of a region. A phrase is heard if
-a score reaches 0.5 in a clip, and float is often near that. We first measured the agreement of
-single pixels and single windows: 89% and 90%.
+NOTES = """Two are called good and are not. Both have a threshold that decibels do not see. The
+focus model's map is cut at 0.8 of its range, where a small error moves the edge of a region. A
+phrase is heard if a score reaches 0.5 in a clip, and float is often near that. We first measured
+the agreement of single pixels and single windows: 89% and 90%.
 
 The rule above did not change. After these rows the limits of the verdicts did: good from 21 dB (it
 was 20), poor below 8 (it was 12). Top classes count since the PP-OCR reader: in float it gets 99.7%
