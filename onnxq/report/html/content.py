@@ -1,6 +1,7 @@
 """What the page shows, as one JSON value; the page's script draws it and decides nothing.
 
 title, made_by            text
+verdict                   of the run that made it, where it was judged (see `headline`)
 summary                   cards (see `summary`)
 nodes, folders            rows (see `nodes`), and the folders they are in (see `folding`)
 edges                     [from, to, types]: indices of nodes, and how the second reads the first
@@ -23,6 +24,7 @@ from onnxq.report.html import sections
 from onnxq.report.html.edges import edges_of, shape_text
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.folding import fold
+from onnxq.report.html.headline import verdict_of
 from onnxq.report.html.nodes import facts_of, node_rows
 from onnxq.report.html.provenance import provenance
 from onnxq.report.html.summary import cards
@@ -51,6 +53,8 @@ def content(evidence: Evidence) -> dict[str, Any]:
         "tensors": tensor_rows(evidence, known),
         "provenance": provenance(evidence),
     }
+    if verdict := verdict_of(evidence.manifest):
+        found["verdict"] = asdict(verdict)
     if evidence.manifest is not None:
         agreement = sections.agreement(evidence.manifest)
         found |= {"agreement": agreement} if agreement["outputs"] else {}

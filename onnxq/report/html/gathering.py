@@ -28,6 +28,7 @@ from onnxq.report.html.documents import (
     load_document,
 )
 from onnxq.report.html.evidence import Document, Evidence
+from onnxq.report.html.headline import verdict_of
 from onnxq.report.html.layers import of_layers
 from onnxq.report.html.provenance import told
 from onnxq.report.html.summary import manifest_cards
@@ -99,6 +100,7 @@ def load_manifest(path: Path) -> Document:
         for entry in document["tensors"].values():
             Range(**entry)
         manifest_cards(document)
+        verdict_of(document)
         told(document)
         sections.agreement(document)
 

@@ -55,8 +55,9 @@ def _worst(found: Document, where: str, state: str) -> list[Card]:
     else:
         name, worst = min(outputs.items(), key=lambda o: _order(float(o[1]["sqnr_db"])))
     which = f"worst of {len(outputs)} outputs, '{name}'" if len(outputs) > 1 else f"of '{name}'"
-    shown = in_db(worst)
-    note = f"{which}; {where}, cosine {float(worst['cosine']):.5f}"
+    shown, _, spread = in_db(worst).partition(" ± ")
+    spread = f" ± {spread}" if spread else ""
+    note = f"{which}{spread}; {where}, cosine {float(worst['cosine']):.5f}"
     return [_card("SQNR", shown, note, state)]
 
 

@@ -275,6 +275,102 @@ def test_two_thousand_nodes_open_at_once(opened):
     assert len(page.find_elements(By.CSS_SELECTOR, ".box.node")) == 2000
 
 
+def focused(page):
+    """What of the graph has the focus: its key."""
+    return page.execute_script("return document.activeElement.dataset.key")
+
+
+def press(page, *keys):
+    webdriver.ActionChains(page).send_keys(*keys).perform()
+
+
+def test_the_verdict_stands_first(opened, evidence):
+    page = opened("centerpoint")
+    grade = evidence.manifest["verdict"]["grade"]
+    assert page.find_element(By.CSS_SELECTOR, "main .verdict strong").text == grade
+    assert " dB" in page.find_element(By.CSS_SELECTOR, ".verdict-line").text
+
+
+def test_the_graph_is_one_stop_of_tab_and_arrows_follow_its_edges(opened, shown):
+    page = opened("centerpoint")
+    page.find_element(By.ID, "unfold-all").click()
+    stops = page.find_elements(By.CSS_SELECTOR, "#graph-canvas [tabindex='0']")
+    assert len(stops) == 1
+    page.execute_script("arguments[0].focus()", stops[0])
+    assert focused(page) == "input0"
+    press(page, Keys.ARROW_DOWN)
+    first = shown["inputs"][0]["nodes"][0]
+    assert focused(page) == f"n{first}"
+    press(page, Keys.ARROW_DOWN)
+    after = [edge[1] for edge in shown["edges"] if edge[0] == first]
+    assert focused(page) in {f"n{i}" for i in after}
+    press(page, Keys.ARROW_UP)
+    assert focused(page) == f"n{first}"
+    press(page, Keys.ENTER)
+    name = shown["nodes"][first]["name"]
+    assert page.find_element(By.CSS_SELECTOR, "#details h3 code").text == name
+    press(page, Keys.ESCAPE)  # folds the folder around, and stays there
+    assert focused(page).startswith("f")
+    assert len(page.find_elements(By.CSS_SELECTOR, "#graph-canvas [tabindex='0']")) == 1
+
+
+def test_the_graph_zooms_to_the_node(opened):
+    page = opened("centerpoint")
+    search = page.find_element(By.ID, "graph-search")
+    search.send_keys("blocks.0.3", Keys.ENTER)
+    wide = "return document.querySelector('.box.chosen').getBoundingClientRect().width"
+    before = page.execute_script(wide)
+    page.find_element(By.ID, "zoom-to").click()
+    assert page.execute_script(wide) > before
+
+
+def test_rows_open_by_keyboard(opened):
+    page = opened("centerpoint")
+    row = page.find_element(By.CSS_SELECTOR, "#nodes-table tbody th button")
+    row.send_keys(Keys.ENTER)
+    assert page.find_element(By.CSS_SELECTOR, "#details h3 code").text == row.text
+
+
+def test_what_was_copied_is_said(opened):
+    page = opened("centerpoint")
+    page.execute_script(
+        "Object.defineProperty(navigator, 'clipboard',"
+        " {value: {writeText: () => Promise.resolve()}})"
+    )
+    page.find_element(By.CSS_SELECTOR, "#provenance .copy").send_keys(Keys.ENTER)
+    said = page.find_element(By.ID, "said")
+    assert said.get_dom_attribute("aria-live") == "polite"
+    assert said.get_property("textContent") == "Copied"
+
+
+def test_the_first_stop_of_tab_skips_to_the_report(opened):
+    page = opened("centerpoint")
+    press(page, Keys.TAB)
+    assert page.execute_script("return document.activeElement.className") == "skip"
+
+
+def test_a_text_or_a_table_stands_for_every_chart(opened):
+    page = opened("full")
+    for chart in page.find_elements(By.CSS_SELECTOR, "svg.chart"):
+        told = chart.get_dom_attribute("aria-label")
+        assert "table below" in told or "values from" in told, told
+    assert page.find_elements(By.CSS_SELECTOR, "#curve-points-table tbody tr")
+
+
+@pytest.mark.parametrize(("width", "media"), [(1400, "screen"), (700, "print")])
+def test_tables_are_whole(opened, width, media):
+    page = opened("full", width=width)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+    cut = page.execute_script(
+        """return [...document.querySelectorAll('.sortable')].filter((one) => {
+            const table = one.querySelector('table'), around = one.querySelector('.scroll');
+            return table.offsetWidth > around.clientWidth + 2;
+        }).map((one) => one.id)"""
+    )
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert cut == []
+
+
 @pytest.mark.parametrize("width", [390, 1200])
 def test_a_screenshot_shows_something(opened, tmp_path, width):
     page = opened("centerpoint", width=width)

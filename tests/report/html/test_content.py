@@ -15,6 +15,7 @@ from onnxq.calib.methods import parse_method
 from onnxq.calib.ranges import read_ranges
 from onnxq.numerics import scale_of
 from onnxq.report.html.content import content
+from onnxq.report.html.headline import Verdict, verdict_of
 from onnxq.report.html.numbers import brief
 from onnxq.report.html.page import render
 from onnxq.report.html.tensors import BARS, METHODS, curve
@@ -139,6 +140,17 @@ def test_cards_have_a_verdict_where_there_is_one(full):
         "engine": "bad",  # a node runs in another type
         "most clipped": "",
     }
+
+
+def test_the_verdict_is_that_of_the_manifest_and_says_nothing_twice():
+    part = {"part": "scores", "sqnr_db": 16.3, "spread_db": 6.2, "least_db": 0.7}
+    why = "scores has 16.3 dB ± 6.2 (least 0.7), and single samples are poor"
+    said = {"grade": "doubtful", "why": why, "next": "onnxq tune", "goal_db": 15}
+    found = verdict_of({"verdict": said, "agreement": {"headline": part}})
+    assert found == Verdict("doubtful", "scores: 16.3 dB ± 6.2 (least 0.7)",
+                            "and single samples are poor", "onnxq tune")  # fmt: skip
+    assert verdict_of({"verdict": None, "agreement": {}}) is None
+    assert verdict_of(None) is None
 
 
 def test_commands_are_shown_once_and_in_order(shown):

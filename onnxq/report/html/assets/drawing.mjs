@@ -35,8 +35,7 @@ const placed = (thing, x, y) =>
 // The title of an open folder, which folds it.
 function handleOf({ thing, x, y, w }) {
   const title = `${thing.path}: ${sizeText(thing)}, open`;
-  return svg("g", { class: "handle", ...placed(thing, x, y), "aria-label": title,
-    "aria-expanded": "true" },
+  return svg("g", { class: "handle", ...placed(thing, x, y), "aria-expanded": "true" },
     svg("title", {}, `${title}; click to fold`),
     svg("rect", { class: "grip", width: at(w), height: TITLE - 4, rx: ROUND }),
     label(10, 15, "frame-name", `− ${thing.label}`, w));
@@ -46,7 +45,7 @@ function boxOf({ thing, x, y, w, h }, model) {
   const { className, title, style, ink } = model.lookOf(thing);
   const folder = thing.kind === "folder", node = thing.kind === "node";
   const attributes = { class: `box ${thing.kind} ${className}`, ...placed(thing, x, y),
-    "aria-label": title, "aria-expanded": folder ? "false" : null };
+    "aria-expanded": folder ? "false" : null };
   const inside = [svg("title", {}, title),
     svg("rect", { width: at(w), height: h, rx: node || folder ? ROUND : h / 2, style })];
   const middle = w / 2;

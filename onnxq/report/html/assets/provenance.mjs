@@ -25,7 +25,7 @@ export function commandOf(line) {
     event.target.textContent = "Copied";
     say("Copied");
   }, () => say("Could not copy"));
-  const attributes = { tabindex: 0, role: "region", "aria-label": "Command" };
+  const attributes = { tabindex: 0, role: "group", "aria-label": "Command" };
   return el("div", { class: "command" }, el("pre", attributes, el("code", {}, line)),
     button("Copy", copy, { class: "copy" }));
 }

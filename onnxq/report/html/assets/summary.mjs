@@ -3,6 +3,7 @@
 import { figure, named } from "./columns.mjs";
 import { breakable, el, section } from "./dom.mjs";
 import { decibels, digits, number, percent, plural } from "./numbers.mjs";
+import { commandOf } from "./provenance.mjs";
 import { sortable } from "./table.mjs";
 
 const OPEN = 12; // outputs that are shown at once
@@ -19,9 +20,18 @@ export function summarySection(data) {
   const notes = [...(compared.notes || []), ...data.provenance.notes].map((note) =>
     el("li", {}, breakable(note)));
   const outputs = data.comparison ? null : data.agreement && agreementTable(data.agreement);
-  return section("summary", "Summary", el("div", { class: "cards" }, cards), failures, outputs,
+  return section("summary", "Summary", data.verdict ? verdictOf(data.verdict) : null,
+    el("div", { class: "cards" }, cards), failures, outputs,
     notes.length ? el("details", { open: notes.length < FEW },
       el("summary", {}, plural(notes.length, "note")), el("ul", { class: "notes" }, notes)) : null);
+}
+
+// Good, doubtful or poor, by the worst part, and what to do next.
+function verdictOf({ grade, worst, more, next }) {
+  return el("div", { class: `verdict ${grade}` },
+    el("p", { class: "verdict-line" }, el("strong", {}, grade), " ", worst),
+    more ? el("p", { class: "dim" }, breakable(more)) : null,
+    next ? [el("p", { class: "next" }, "Next:"), commandOf(next)] : null);
 }
 
 const short = (value) => digits(value, 3);

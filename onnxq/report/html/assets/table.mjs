@@ -47,12 +47,13 @@ export function sortable(id, columns, rows, options = {}) {
     "aria-label": hint, oninput: look });
   return el("div", { class: "sortable", id: `${id}-table` },
     options.plain ? null : el("div", { class: "tools" }, search, count),
-    scrolling(`${noun}s`, el("table", {}, el("thead", {}, el("tr", {}, heads)), body)), more);
+    scrolling(`Table of ${noun}s`,
+      el("table", {}, el("thead", {}, el("tr", {}, heads)), body)), more);
 }
 
 // What is wider than the page scrolls on its own, by keyboard too.
 export function scrolling(label, ...children) {
-  const attributes = { class: "scroll", tabindex: 0, role: "region", "aria-label": label };
+  const attributes = { class: "scroll", tabindex: 0, role: "group", "aria-label": label };
   return el("div", attributes, children);
 }
 
