@@ -47,7 +47,7 @@ def _engine_name(model: Path, options: Mapping[str, Any]) -> Path | None:
     metavar="ARCH=FILE",
     multiple=True,
     section="Engine",
-    help="With several --arch: what trtexec --exportLayerInfo wrote on that one. Repeatable.",
+    help="With several --arch: what trtexec --exportLayerInfo wrote on that GPU. Repeatable.",
 )
 @json_option()
 def command(model: Path, out: Path | None, **options: Any) -> int:
@@ -56,8 +56,8 @@ def command(model: Path, out: Path | None, **options: Any) -> int:
     With --calib, profiles of dynamic inputs come from the data. Exit code 1 if TensorRT refuses the
     model, or a node with Q/DQ runs in another precision.
 
-    --arch all, or several with commas between: whether each GPU takes the model, as it is and with
-    FP16 around; no engine is kept. Exit code 1 if one refuses it.
+    --arch all, or several separated by commas, says whether each GPU takes the model, as it is and
+    with FP16 around; no engine is kept. Exit code 1 if one refuses it.
     """
     from onnxq import api
     from onnxq.report import engine as report

@@ -57,8 +57,8 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
 @option(
     "--save-stats",
     type=OUT,
-    help="Write the statistics too, as the work goes "
-    "on: the same command goes on where it was interrupted.",
+    help="Also write the statistics, as the work goes on; after an interruption, run the same "
+    "command again.",
 )
 @option(
     "--shard",
@@ -68,7 +68,7 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     help="Take each Nth sample from the Kth on; 'onnxq merge-stats' adds the N statistics up.",
 )
 @dask_option
-@stats_option("Read a method off these statistics; no model is run.")
+@stats_option("Read the ranges off these statistics; do not run the model.")
 @option(
     "--from-cache",
     type=IN,
@@ -79,7 +79,7 @@ def _part(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int,
     "--enough",
     is_flag=True,
     section="Calibration",
-    help="Say what twice the samples would change, and how many would have done.",
+    help="Say what twice the samples would change, and how many would be enough.",
 )
 @out_option("The ranges.", ".ranges.json")
 @json_option("Print the ranges, or what --enough says, as JSON, not as a table.")

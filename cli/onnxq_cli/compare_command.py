@@ -37,8 +37,8 @@ from onnxq_cli.sections import verb
 @top_option(20, "Rows of the --per-tensor table, worst first.")
 @options_of(Thresholds)
 @option("--save-golden", type=OUT, help="Keep inputs and outputs of both models, to judge a device "
-        "by where the models are not.")  # fmt: skip
-@option("--golden", type=IN, help="In place of models and data: judge --outputs by these.")
+        "where the models are not at hand.")  # fmt: skip
+@option("--golden", type=IN, help="Instead of models and data: judge --outputs by these.")
 @option("--outputs", type=IN, help="What a device gave for the inputs in --golden: .npz, or .json "
         "of polygraphy run --save-outputs.")  # fmt: skip
 @report_option
@@ -46,7 +46,7 @@ from onnxq_cli.sections import verb
 def command(reference: Path | None, quantized: Path | None, **options: Any) -> int:
     """Compare QUANTIZED (a model or an engine) with FLOAT over DATA, sample by sample.
 
-    Exit code 1 where a threshold is missed.
+    Exit code 1 if a threshold is missed.
     """
     from onnxq import api
     from onnxq.report import comparison, text

@@ -37,8 +37,7 @@ def _data_name(model: Path, options: Mapping[str, Any]) -> Path | None:
     "--through",
     type=IN,
     metavar="FIRST",
-    help="Run this model over the data and write what it gives: data of MODEL, which comes behind "
-    "it.",
+    help="Run this model over the data and write its outputs as data for MODEL, which follows it.",
 )
 @option(
     "--map",
@@ -53,21 +52,21 @@ def _data_name(model: Path, options: Mapping[str, Any]) -> Path | None:
     type=click.IntRange(min=1),
     metavar="N",
     section="Calibration",
-    help="Only those that 'onnxq quantize --check-samples N' holds out. Default: all.",
+    help="Only the samples that 'onnxq quantize --check-samples N' holds out. Default: all.",
 )
 @option(
     "--pick",
     type=click.IntRange(min=1),
     metavar="N",
     section="Calibration",
-    help="Only N samples that stand for all: MODEL is run over each once.",
+    help="Only N samples that stand for all; MODEL runs once over each sample.",
 )
 @option(
     "--signatures",
     type=OUT,
     multiple=True,
-    help="Keep what --pick looks at in this file; samples that it knows are not run again. "
-    "Repeatable, for shards of the data.",
+    help="Keep what --pick looks at in this file; samples in it are not run again. Repeatable, for "
+    "shards of the data.",
 )
 @option(
     "--write-cache",
@@ -85,10 +84,10 @@ def _data_name(model: Path, options: Mapping[str, Any]) -> Path | None:
     "with .calib.npz.",
 )
 def command(model: Path | None, out: Path | None, **options: Any) -> int:
-    """Check calibration data against MODEL and write it in another form, or a part of it; or write
+    """Check calibration data against MODEL and write it, or a part of it, in another form; or write
     what another model makes of it.
 
-    Reads what --calib reads, Polygraphy's --save-inputs JSON among it.
+    Reads what --calib reads, including Polygraphy's --save-inputs JSON.
     """
     from onnxq import api
     from onnxq.words import count

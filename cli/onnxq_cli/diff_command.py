@@ -33,7 +33,7 @@ def command(
     """Show how the models A and B differ in placement, scales, weights and constants.
 
     Nodes are matched by name, whichever tools wrote the models. --calib also runs both and says
-    how far B's outputs are from A's. Exit code 0 where nothing differs, 1 where something does.
+    how far B's outputs are from A's. Exit code 0 if nothing differs, 1 if something does.
     """
     from onnxq import api
     from onnxq.report import difference as report

@@ -17,7 +17,7 @@ from onnxq_cli.sections import verb
 def command(as_json: bool) -> int:
     """Show versions, ONNX Runtime's providers, TensorRT, and what works here.
 
-    What does not work is said with what to install.
+    If something does not work, it says what to install.
     """
     from rich.text import Text
 

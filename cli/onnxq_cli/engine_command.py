@@ -21,16 +21,20 @@ from onnxq_cli.sections import verb
 @click.argument("layers", nargs=-1, required=True, type=IN, metavar="LAYERS [LAYERS]")
 @option("--profile", "profiles", type=IN, multiple=True, help="Times of the layers, by trtexec "
         "--exportProfile. With two LAYERS: twice, in their order.")  # fmt: skip
-@option("--model", type=IN, help="The ONNX model it was built from; of two, the last.")
+@option(
+    "--model",
+    type=IN,
+    help="The ONNX model that it was built from; with two LAYERS, that of the second.",
+)
 @top_option(10, "Rows of each table.")
-@option("--write-skip", type=OUT, help="With two LAYERS: list of what is slower in fewer bits, "
-        "for quantize --skip @FILE.")  # fmt: skip
-@option("--float", "float_model", type=IN, section="Engine", help="The model without Q/DQ: "
-        "says whether quantizing it pays, and where.")  # fmt: skip
+@option("--write-skip", type=OUT, help="With two LAYERS: list what is slower in fewer bits, for "
+        "quantize --skip @FILE.")  # fmt: skip
+@option("--float", "float_model", type=IN, section="Engine", help="The model without Q/DQ, to say "
+        "whether INT8 pays, and where.")  # fmt: skip
 @option("--plan", "plan_path", type=IN, section="Engine",
-        help="What it is quantized by. Default: as onnxq plan does.")  # fmt: skip
-@option("--write-plan", type=OUT, section="Engine", help="With --float: plan in which what "
-        "does not pay stays float, for quantize --plan.")  # fmt: skip
+        help="The plan that it was quantized by. Default: that of onnxq plan.")  # fmt: skip
+@option("--write-plan", type=OUT, section="Engine", help="With --float: write a plan for quantize "
+        "--plan that leaves float what does not pay.")  # fmt: skip
 @options_of(SearchOptions, "rates")
 @json_option()
 def command(
@@ -49,7 +53,7 @@ def command(
 
     LAYERS is the file of trtexec --exportLayerInfo=FILE --profilingVerbosity=detailed, or of
     TensorRT's engine inspector. Two of them, each with its --profile, are compared: what got slower
-    in the second, and why. With --float too: does INT8 pay? Exit code 1 where it does not and
+    in the second, and why. --float also says whether INT8 pays. Exit code 1 if it does not and
     --write-plan asks for a plan.
     """
     from onnxq import api

@@ -46,18 +46,18 @@ def _state_name(model: Path, options: Mapping[str, Any]) -> Path:
 @options_of(Config)
 @config_option
 @out_option("Default: MODEL with .int8.onnx or .SCHEME.onnx.", named=quantized_name)
-@option("--state", type=OUT, named=_state_name, help="Where finished blocks are kept until the "
-        "model is written; the same command goes on there. Default: OUT with "
+@option("--state", type=OUT, named=_state_name, help="Keep finished blocks here until the model is "
+        "written; the same command goes on from them. Default: OUT with "
         ".finetune.npz.")  # fmt: skip
 @plan_option()
-@stats_option("Use these statistics: no calibration.")
+@stats_option("Use these statistics; do not calibrate.")
 @json_option("Print JSON: the manifest.")
 def command(**options: Any) -> int:
     """Quantize MODEL, and learn roundings, ranges and biases block by block against the float
     model, without labels; needs onnxq[finetune].
 
-    What judges, samples that are not learned from, find no better is undone: block by block, and
-    as a whole.
+    Samples that take no part in learning judge it: what is no better on them is undone, block by
+    block and as a whole.
     """
     from onnxq import api
     from onnxq.calib.stats import Stats

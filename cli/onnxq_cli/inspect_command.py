@@ -55,9 +55,9 @@ def command(
     """Show what of MODEL is quantized, how and why, whichever tool wrote it.
 
     Without NODE: coverage by op type, why nodes are float, and every node's precision and scale.
-    NODE is a whole name or a pattern as for --skip; of one node, or one TENSOR, everything known
-    is printed. Reasons come from the manifest beside MODEL; without one, onnxq's own rules are run
-    and say what onnxq would do. --calib measures what the scales clip.
+    NODE is a whole name or a pattern as for --skip. For one node, or one TENSOR, all that is known
+    is printed. Reasons come from the manifest beside MODEL; without one, onnxq's own rules say what
+    onnxq would do. --calib measures what the scales clip.
     --layers says what TensorRT ran each node in, and --profile for how long.
     """
     from onnxq import api

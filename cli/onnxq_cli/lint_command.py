@@ -49,7 +49,7 @@ def _mended_name(model: Path, options: Mapping[str, Any]) -> Path | None:
     multiple=True,
     metavar="DATA",
     section="Calibration",
-    help="Samples, as of 'onnxq quantize': their shapes tell axes of one name apart.",
+    help="Samples, as for 'onnxq quantize': their shapes tell apart axes that share a name.",
 )
 @options_of(Config, "preprocess")
 @json_option("Print JSON instead of text.")
@@ -67,7 +67,7 @@ def command(
 ) -> int:
     """Say what TensorRT will refuse, run slowly or compute differently in MODEL, and the fix.
 
-    Reads the graph alone: no TensorRT is needed. Exits with 1 if something will be refused.
+    Reads only the graph; TensorRT is not needed. Exit code 1 if something will be refused.
     """
     from onnxq import api
     from onnxq.files import together, write_text

@@ -28,7 +28,7 @@ from onnxq_cli.verbosity import add_verbosity, listen
 
 COMMANDS = {  # in the order of the pipeline
     "quantize": "Quantize MODEL: the whole pipeline.",
-    "prepare": "Fold BatchNorm and constants: MODEL as it is planned.",
+    "prepare": "Fold BatchNorm and constants, as before planning.",
     "plan": "Write where MODEL is quantized and why to plan.yaml.",
     "calibrate": "Write the ranges of MODEL's tensors to ranges.json.",
     "finetune": "Quantize MODEL, and learn against the float model.",
@@ -36,7 +36,7 @@ COMMANDS = {  # in the order of the pipeline
     "engine": "Show what TensorRT says of an engine, node by node.",
     "sensitivity": "Rank the nodes by the damage that quantizing each does.",
     "search": "Find the cheapest mixed-precision plan that scores well.",
-    "tune": "Quantize MODEL by a goal: the cheapest way that meets it.",
+    "tune": "Quantize MODEL in the cheapest way that meets a goal.",
     "recipe": "Leave the worst nodes float, as few as are needed.",
     "compare": "Compare a quantized model or engine with the float model.",
     "inspect": "Show what of MODEL is quantized, how and why.",

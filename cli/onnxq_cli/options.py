@@ -93,7 +93,7 @@ config_option = option(
 labels_option = option("--labels", "labels_path", type=IN, section="Scoring",
                        help="Labels for top1: .npy or .npz, one a sample.")  # fmt: skip
 report_option = option("--report", type=OUT, metavar="FILE.html",
-                       help="Write what was found as one HTML page.")  # fmt: skip
+                       help="Write the result as one HTML page.")  # fmt: skip
 
 placement_options = options_of(PlanOptions)
 sample_options = options_of(Config, *SAMPLES)
@@ -138,7 +138,7 @@ def plan_option(
 
 
 def stats_option(
-    help: str = "Use these statistics: no calibration.",
+    help: str = "Use these statistics; do not calibrate.",
 ) -> Callable[[Command], Command]:
     """Add `--stats`, statistics to read, which a command gets as `stats_path`."""
     return option("--stats", "stats_path", type=IN, section="Calibration", help=help)
@@ -146,8 +146,8 @@ def stats_option(
 
 def layers_options(command: Command) -> Command:
     """--layers and --profile: what TensorRT says of an engine of the model."""
-    layers = option("--layers", type=IN, section="Engine", help="What an engine of it runs, by "
-                    "trtexec --exportLayerInfo=FILE --profilingVerbosity=detailed.")  # fmt: skip
+    layers = option("--layers", type=IN, section="Engine", help="Layers of its engine, by trtexec "
+    "--exportLayerInfo=FILE --profilingVerbosity=detailed.")  # fmt: skip
     profile = option("--profile", type=IN, section="Engine", help="Times of those layers, by "
                      "trtexec --exportProfile.")  # fmt: skip
     return layers(profile(command))

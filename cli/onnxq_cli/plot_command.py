@@ -25,7 +25,7 @@ def _plot_name(path: Path, options: Mapping[str, Any]) -> Path:
 
 shared_options = together(
     option("-o", "--out", type=OUT, named=_plot_name,
-           help="The plot, as .png, .svg or .pdf. Default: what is read with .png."),
+           help="The plot, as .png, .svg or .pdf. Default: the file that is read, with .png."),
     option("--title", help='Over the plot; "" for none. Default: what it shows.'),
     option("--width", type=float, default=7.0, show_default=True, metavar="INCHES",
            help="As printed: text keeps its size. 3.5 is one of two columns."),
@@ -60,7 +60,7 @@ def command() -> None:
 def histogram(stats: Path, tensor: str, out: Path, **options: Any) -> None:
     """Draw the values of TENSOR, and what the range of each method costs.
 
-    STATS is what onnxq calibrate --save-stats writes. The error is that expected of the counted
+    STATS is what onnxq calibrate --save-stats writes. The error is the expected one of the counted
     values.
     """
     from onnxq import api
@@ -76,7 +76,7 @@ def histogram(stats: Path, tensor: str, out: Path, **options: Any) -> None:
 )
 @click.argument("ranking", type=IN)
 @option("--top", type=click.IntRange(min=1), metavar="N", default=30, show_default=True,
-        help="Bars: the worst so many.")  # fmt: skip
+        help="Draw this many of the worst.")  # fmt: skip
 @shared_options
 def sensitivity(ranking: Path, top: int, out: Path, **options: Any) -> None:
     """Draw the bars of RANKING, which onnxq sensitivity -o wrote.

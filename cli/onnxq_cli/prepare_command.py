@@ -19,10 +19,10 @@ from onnxq_cli.sections import verb
 @click.argument("model", type=IN)
 @out_option("The prepared model.", ".prepared.onnx")
 @option("--requantize", is_flag=True, help="Take out the Q/DQ of a quantized MODEL first.")
-@option("--fix", multiple=True, metavar="NAME=VALUE", help="Take an input for a constant.")
+@option("--fix", multiple=True, metavar="NAME=VALUE", help="Make an input a constant.")
 @json_option("Print JSON instead of a table.")
 def command(model: Path, out: Path, requantize: bool, fix: tuple[str, ...], as_json: bool) -> int:
-    """Fold BatchNorm and constants, name every node, raise the opset: MODEL as it is planned."""
+    """Fold BatchNorm and constants, name every node, raise the opset, as before planning."""
     from onnxq import api
     from onnxq.model import graph
     from onnxq.pipeline.config import Config

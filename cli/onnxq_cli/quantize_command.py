@@ -64,8 +64,8 @@ SAVED = ("save_plan", "save_stats", "save_ranges", "save_config")
 def command(**options: Any) -> int:
     """Quantize MODEL to an ONNX model with Q/DQ that TensorRT builds.
 
-    Prints what was quantized and what stayed float and why, and how far INT8 is from FP32 on
-    samples held out of the calibration data.
+    Prints what was quantized, what stayed float and why, and how far INT8 is from FP32 on
+    held-out samples.
     """
     from onnxq import api
     from onnxq.calib.ranges import Ranges

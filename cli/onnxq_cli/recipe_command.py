@@ -70,10 +70,10 @@ RECIPE = "recipe.json"  # in each folder that the command made
 def command(**options: Any) -> int:
     """Quantize MODEL with the worst nodes left float, as few as are needed.
 
-    Measures the float model, INT8, and INT8 without the worst K nodes for each K of --worst, takes
-    the least K within --max-drop or --min-sqnr, else the best, and writes the model, its plan,
-    configuration, manifest and reports to one folder. Exit code 1 where no K is within the bound;
-    the best is written all the same.
+    Measures the float model, INT8, and INT8 without the worst K nodes for each K of --worst. Takes
+    the least K within --max-drop or --min-sqnr, else the best. Writes the model, its plan,
+    configuration, manifest and reports to one folder. Exit code 1 if no K is within the bound; the
+    best is written all the same.
     """
     from onnxq import api
     from onnxq.plan import Plan

@@ -50,9 +50,8 @@ if TYPE_CHECKING:
         help="Largest cost, as a share of the float model's.")  # fmt: skip
 @options_of(SearchOptions)
 @option("--choices", default=None, metavar="TYPE,...", section="Search",
-        help="Precisions to choose of: int8, int4 (4-bit weights, INT8 activations), fp8 "
-        "or any scheme; float, fp16 or bf16 for what stays float. Default: --scheme, "
-        "float.")  # fmt: skip
+        help="Precisions to choose from: int8, int4 (4-bit weights, INT8 activations), fp8 or any "
+        "scheme; float, fp16 or bf16 for what stays float. Default: --scheme, float.")  # fmt: skip
 @dask_option
 @placement_options
 @options_of(Config, besides=("max_memory",))
@@ -67,8 +66,8 @@ if TYPE_CHECKING:
 def command(**options: Any) -> int:
     """Choose how each node of MODEL is quantized, if at all: the cheapest plan that scores well.
 
-    Every plan reported was measured: its Q/DQ inserted, the whole model run on samples held out
-    of the calibration data, or on --eval. Exit code 1 where no plan keeps to the budget.
+    Every reported plan was measured: the whole model ran with its Q/DQ on held-out samples, or on
+    --eval. Exit code 1 if no plan keeps to the budget.
     """
     from onnxq import api
     from onnxq.calib.stats import Stats

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @dask_option
 @plan_option()
 @stats_option()
-@option("--write-skip", type=OUT, help="List of the --top nodes for --skip @FILE.")
+@option("--write-skip", type=OUT, help="Write the --top nodes as a list for --skip @FILE.")
 @option("-o", "--out", "outs", type=OUT, multiple=True, named=beside(".ranking.csv"),
         help="The ranking, as .csv, .json, .md, .png, .svg or .pdf. Repeatable. Default: MODEL "
         "with .ranking.csv.")  # fmt: skip

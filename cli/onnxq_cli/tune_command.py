@@ -51,14 +51,13 @@ if TYPE_CHECKING:
         help="Folder to write to, and to go on in. Default: MODEL with .tuned.")  # fmt: skip
 @json_option()
 def command(**options: Any) -> int:
-    """Quantize MODEL by a goal: the cheapest way that meets it, of a ladder of ways.
+    """Quantize MODEL in the cheapest way that meets a goal.
 
-    Climbs from the default over the method, further recoveries, the worst nodes left float,
-    activations of 16 bits and, where torch is installed, finetune, and stops at the first rung that
-    meets --min-sqnr, --max-drop or --agreement on samples that took part in nothing else. Writes
-    the model, its manifest, plan and configuration and tune.json to one folder; a run that was
-    killed goes on there. Exit code 1 where no rung meets the goal; the best is written all the
-    same.
+    Climbs a ladder: the default, the method, more recoveries, the worst nodes in float, 16-bit
+    activations and, if torch is installed, finetune. Stops at the first rung that meets --min-sqnr,
+    --max-drop or --agreement on samples that took part in nothing else. Writes the model, its
+    manifest, plan, configuration and tune.json to one folder; if it is killed, run it again to go
+    on. Exit code 1 if no rung meets the goal; the best is written all the same.
     """
     from onnxq import api
     from onnxq.plan import Plan

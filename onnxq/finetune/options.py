@@ -19,20 +19,20 @@ class FinetuneOptions:
     """
 
     steps: int | None = option(
-        None, "Learning steps of every block. Default: by the size of the model, some minutes on "
+        None, "Learning steps for each block. Default: by the size of the model, some minutes on "
         "two cores.", "Learning", "N", least=1,
     )  # fmt: skip
     epochs: int | None = option(
-        None, "How often every block sees the samples, in place of --steps.", "Learning", "N",
+        None, "How often each block sees the samples, instead of --steps.", "Learning", "N",
         least=1,
     )  # fmt: skip
-    batch: int = option(8, "Samples of a step, at most.", "Learning", "N", least=1)
+    batch: int = option(8, "Samples in a step, at most.", "Learning", "N", least=1)
     polish: bool = option(
-        True, "End with biases and scales that are learned end to end, if the judges agree.",
+        True, "At the end, learn biases and scales end to end, if the judges agree.",
         "Learning", flag="--polish/--no-polish",
     )  # fmt: skip
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "Where torch learns; auto is CUDA where there is one.", "Learning"
+        "auto", "Where torch learns; auto takes CUDA if it is there.", "Learning"
     )
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ class Thresholds:
     """
 
     tolerance: float | None = option(
-        None, "Absolute and relative, per sample (Polygraphy).", "Scoring"
+        None, "Absolute and relative tolerance per sample, as in Polygraphy.", "Scoring"
     )
     error_stat: str = option("mean", "What --tolerance looks at.", "Scoring", choices=ERROR_STATS)
     atol: float | None = option(None, "Largest mean absolute error of an output.", "Scoring")

@@ -31,15 +31,16 @@ class Goal:
         "Search", "DROP",
     )  # fmt: skip
     agreement: float | None = option(
-        None, "Least share, 0 to 1, of what the float model decides: top classes, detections "
-        "(same class, IoU 0.5), what is above 0.5 behind a Sigmoid.", "Search", "SHARE",
+        None, "Least share, 0 to 1, of the float model's decisions that stay the same: top "
+        "classes, detections (same class, IoU 0.5), what is above 0.5 behind a Sigmoid.",
+        "Search", "SHARE",
     )  # fmt: skip
     metric: str | None = option(
-        None, "What --max-drop is of: cosine (the default), top1 with --labels, or "
+        None, "The score of --max-drop: cosine (the default), top1 with --labels, or "
         "module:function.", "Scoring", "METRIC",
     )  # fmt: skip
     direction: Literal["higher", "lower"] = option(
-        "higher", "Which scores of a module:function are better.", "Scoring"
+        "higher", "Whether higher or lower scores of a module:function are better.", "Scoring"
     )
     outputs: tuple[str, ...] = option(
         (), "The output that top1 or --agreement looks at. Repeatable.", "Scoring", "NAME",

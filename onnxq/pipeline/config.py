@@ -44,18 +44,22 @@ class Config:
         "fp32", "Type of what is not quantized.", "Precision"
     )
     weights_as: Literal["auto", "int", "float"] = option(
-        "auto", "INT8 weights with a DequantizeLinear, or float weights with a Q/DQ pair.",
+        "auto", "Write INT8 weights with a DequantizeLinear, or float weights with a Q/DQ pair.",
         "Precision",
     )  # fmt: skip
     io: Literal["keep", "half"] = option(
-        "keep", "Types of the model's inputs and outputs in a half graph.", "Precision"
+        "keep",
+        "Inputs and outputs of a half-precision model: keep the types, or make them half.",
+        "Precision",
     )
     recover: str = option(
-        "auto", f"none, all, or some of {', '.join(ALGORITHMS)} with commas between; each is "
-        "kept where it helps samples that it is not fitted to. auto: channels, bias, and round for "
-        "weights of 4 bits.", "Recovery", "LIST",
+        "auto", f"none, all, or some of {', '.join(ALGORITHMS)} separated by commas; each "
+        "stays only if it helps samples that it did not see. auto: channels, bias, and round for "
+        "4-bit weights.", "Recovery", "LIST",
     )  # fmt: skip
-    max_memory: int = option(1024, "Bound on what a recovery may keep.", "Running", "MB", least=1)
+    max_memory: int = option(
+        1024, "Limit on the tensors that a recovery keeps.", "Running", "MB", least=1
+    )
     samples: int | None = option(
         None, "Use this many samples, evenly spread, or drawn with --seed. Default: all.",
         "Calibration", "N", least=1,
@@ -65,7 +69,7 @@ class Config:
         "Calibration",
     )  # fmt: skip
     preprocess: str | None = option(
-        None, "How the model takes images: yolo, imagenet, or a YAML file that says it.",
+        None, "How images become inputs: yolo, imagenet, or a YAML file of your own.",
         "Calibration", "NAME",
     )  # fmt: skip
     workers: int = field(
@@ -76,31 +80,33 @@ class Config:
         ).metadata,
     )  # fmt: skip
     check_samples: int | None = option(
-        None, "Samples held out of calibration to compare FP32 with INT8. Default: 8; of more than "
-        "128 one in 16, up to 64 and to about a second's inference.", "Calibration", "N", least=0,
+        None, "Samples held out of calibration to compare FP32 with INT8. Default: 8; with more "
+        "than 128 samples one in 16, up to 64 and to about a second of inference.",
+        "Calibration", "N", least=0,
     )  # fmt: skip
     fix: tuple[str, ...] = option(
-        (), "Take an input for a constant, such as sr=16000: the branches of an If that it chooses "
+        (), "Make an input a constant, such as sr=16000: the branches of an If that it chooses "
         "become part of the graph. Repeatable.", "Placement", "NAME=VALUE",
     )  # fmt: skip
     feedback: tuple[str, ...] = option(
-        (), "An output is the next sample's input, such as state_out=state: the data are sequences "
-        "(docs/data.md). none: what the model remembers is not fed back. Repeatable.",
+        (), "Feed an output back as the next sample's input, such as state_out=state; the data are "
+        "sequences (docs/data.md). none: feed back nothing, whatever the model remembers. "
+        "Repeatable.",
         "Calibration", "OUT=IN",
     )  # fmt: skip
     requantize: bool = option(False, "Take the Q/DQ out of MODEL first.", "Placement")
     allow_nonfinite: bool = option(False, "Drop samples that hold NaN or Inf.", "Calibration")
-    external_data: bool = option(False, "Weights in a file beside the model.", "Output")
+    external_data: bool = option(False, "Write the weights to a file beside the model.", "Output")
     provider: str = option(
-        "cpu", "Where ONNX Runtime runs; cuda,cpu is the CPU where CUDA fails.", "Running",
+        "cpu", "Where ONNX Runtime runs; cuda,cpu falls back to the CPU if CUDA fails.", "Running",
         choices=PROVIDERS,
     )  # fmt: skip
     ort_library: str | None = option(
         None, "Shared library with custom ops.", "Running", place="read"
     )
     cache: str | None = option(
-        None, "Keep statistics in this folder, and take from it what the model and the data have "
-        "counted before.", "Calibration", "DIR", place="folder",
+        None, "Keep statistics in this folder, and reuse those of the same model and data.",
+        "Calibration", "DIR", place="folder",
     )  # fmt: skip
     ort_extension: str | None = option(
         None, "Python module, or .py file, that declares custom ops with onnxruntime-extensions.",

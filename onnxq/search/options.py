@@ -33,19 +33,19 @@ class SearchOptions:
     )  # fmt: skip
     layers: Path | None = option(
         None, "With --cost PROFILE.json: layers of that engine, by trtexec --exportLayerInfo; "
-        "needed where it has Q/DQ.", "Search", "FILE", place="read",
+        "needed if it has Q/DQ.", "Search", "FILE", place="read",
     )  # fmt: skip
     rates: str | None = option(
-        None, "Rates of types that the profile does not have, beside FP16's. Default: "
+        None, "Speed, relative to FP16, of types that the profile lacks. Default: "
         "int8=2,fp8=2,bf16=1,fp32=0.5.", "Search", "TYPE=N,...",
     )  # fmt: skip
     metric: str | None = option(
-        None, f"Of the measured score: {', '.join(LABEL_FREE)}, top1, or module:function. "
+        None, f"What is measured: {', '.join(LABEL_FREE)}, top1, or module:function. "
         "Default: cosine for --max-drop, else sqnr.", "Scoring", "METRIC",
     )  # fmt: skip
     labels: Array | None = None
     direction: Literal["higher", "lower"] = option(
-        "higher", "Which scores of a module:function are better.", "Scoring"
+        "higher", "Whether higher or lower scores of a module:function are better.", "Scoring"
     )
     rank_by: str = option(
         "sqnr", "What ranks the nodes; needs no labels.", "Search", choices=tuple(LABEL_FREE)
@@ -55,17 +55,17 @@ class SearchOptions:
         flag="--output",
     )  # fmt: skip
     apart: bool = option(
-        True, "Score the branches of an output that is a Concat, such as boxes and classes, each "
-        "on its own.", "Scoring", flag="--apart/--together",
+        True, "If an output is a Concat, score each branch on its own, such as boxes and classes.",
+        "Scoring", flag="--apart/--together",
     )  # fmt: skip
     rank_samples: int = option(
         16, "Calibration samples to rank the nodes on.", "Search", "N", least=1
     )
     trials: int = option(
-        10, "Plans to measure at most in pursuit of the budget.", "Search", "N", least=1
+        10, "Measure at most this many plans to meet the budget.", "Search", "N", least=1
     )
     points: int = option(
-        5, "Measure plans at this many evenly spread costs besides.", "Search", "N", least=0
+        5, "Also measure plans at this many evenly spaced costs.", "Search", "N", least=0
     )
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ class Options:
         "one-on", "Quantize each alone, or leave each alone float.", "Ranking"
     )
     granularity: Literal["node", "group"] = option(
-        "node", "Toggle nodes, or blocks of them by their names.", "Ranking"
+        "node", "Toggle single nodes, or blocks by their names.", "Ranking"
     )
     groups: tuple[str, ...] = option(
         (), "With --granularity group: toggle these nodes together. Repeatable.", "Ranking",
@@ -40,7 +40,7 @@ class Options:
     )  # fmt: skip
     labels: Array | None = None
     direction: Literal["higher", "lower"] = option(
-        "higher", "Which scores of a module:function are better.", "Scoring"
+        "higher", "Whether higher or lower scores of a module:function are better.", "Scoring"
     )
     at: Literal["outputs", "node"] = option(
         "outputs", "Score the model's outputs, or what the node writes.", "Scoring"
@@ -50,27 +50,27 @@ class Options:
         flag="--output",
     )  # fmt: skip
     apart: bool = option(
-        True, "Score the branches of an output that is a Concat, such as boxes and classes, each "
-        "on its own.", "Scoring", flag="--apart/--together",
+        True, "If an output is a Concat, score each branch on its own, such as boxes and classes.",
+        "Scoring", flag="--apart/--together",
     )  # fmt: skip
     curve: tuple[int, ...] = option(
         (), "Score with the worst K left float, for each K.", "Ranking", "K,..."
     )
     screen: float = option(
-        0.25, "Score all on this share of the samples, and the worst on all samples; 1: all on "
-        "all, as scores beside boxes always are.", "Ranking", "SHARE", above=0, most=1,
+        0.25, "Score all nodes on this share of the samples, and the worst on all samples; 1: all "
+        "on all, as always with scores beside boxes.", "Ranking", "SHARE", above=0, most=1,
     )  # fmt: skip
-    top: int = option(
-        10, "How many rows to print, and to write to --write-skip.", "Ranking", "N", least=1
-    )
+    top: int = option(10, "Rows to print, and to write to --write-skip.", "Ranking", "N", least=1)
     max_memory: int = option(
-        1 << 30, "Bound on the tensors kept to save work.", "Running", "MB", least=1, unit=1 << 20
+        1 << 30, "Limit on the tensors kept to save work.", "Running", "MB", least=1, unit=1 << 20
     )
     resume: Path | None = option(
-        None, "Keep what is measured here, and go on from it.", "Running", "FILE.json",
+        None, "Keep results in this file, and go on from them.", "Running", "FILE.json",
         place="write",
     )  # fmt: skip
-    whole: bool = option(False, "Slow, to check with: a whole new run for each node.", "Running")
+    whole: bool = option(
+        False, "Run the whole model for each node: slow, to check with.", "Running"
+    )
 
     def __post_init__(self) -> None:
         settle(self)

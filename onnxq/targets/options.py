@@ -28,7 +28,7 @@ class PlanOptions:
         (), "Leave these nodes float: a substring or glob of the name, op:TYPE, tensor:NAME or "
         "@FILE. Repeatable.", "Placement", "PATTERN",
     )  # fmt: skip
-    only: tuple[str, ...] = option((), "Quantize these nodes alone.", "Placement", "PATTERN")
+    only: tuple[str, ...] = option((), "Quantize only these nodes.", "Placement", "PATTERN")
     skip_op: tuple[str, ...] = option((), "Leave an op type float.", "Placement", "TYPE")
     skip_between: tuple[str, ...] = option(
         (), "Leave every node on a path between two patterns float.", "Placement", "FROM:TO"
@@ -40,8 +40,8 @@ class PlanOptions:
         0, "Leave the last N weighted ops before the outputs float.", "Placement", "N", least=0
     )
     deconv: Literal["float", "per-tensor", "per-channel"] = option(
-        "float", "ConvTranspose: TensorRT runs it in float whatever is asked; build and compare "
-        "if you change it.", "Placement",
+        "float", "Q/DQ for ConvTranspose. TensorRT runs it in float anyway; build and compare if "
+        "you change this.", "Placement",
     )  # fmt: skip
     concat: Literal["auto", "share", "requant", "float"] = option(
         "auto", "Q/DQ on the inputs of a Concat: one shared scale, a scale each, or none. auto: a "
@@ -51,13 +51,16 @@ class PlanOptions:
         "skip", "Q/DQ on the skip branch of a residual Add, or none.", "Placement"
     )
     target: str = option(
-        "tensorrt", "What will run the model: where Q/DQ goes.", "Placement", choices=BOTH
+        "tensorrt",
+        "What will run the model; it decides where Q/DQ goes.",
+        "Placement",
+        choices=BOTH,
     )
     scheme: str = option(
         "w8a8", "Types of weights and activations.", "Precision", choices=tuple(SCHEMES)
     )
     scheme_for: tuple[str, ...] = option(
-        (), "Another scheme for these nodes. Repeatable; the last that matches wins.", "Precision",
+        (), "Another scheme for these nodes. Repeatable; the last match wins.", "Precision",
         "PATTERN=SCHEME",
     )  # fmt: skip
     weights: Literal["auto", "per-channel", "per-tensor", "per-block"] = option(
@@ -65,11 +68,13 @@ class PlanOptions:
         "block.", "Precision",
     )  # fmt: skip
     block_size: int | None = option(
-        None, "Weights of MatMul and Gemm that share a scale. Default for INT4: 64.", "Precision",
+        None, "How many weights of a MatMul or Gemm share a scale. Default for INT4: 64.",
+        "Precision",
         choices=BLOCK_SIZES,
     )  # fmt: skip
     min_channels: int | None = option(
-        None, "Narrower Conv, Gemm and MatMul stay float. Default: 8 for Conv, 16 for the others.",
+        None, "Conv, Gemm and MatMul with fewer channels stay float. Default: 8 for Conv, 16 for "
+        "the others.",
         "Placement", "N", least=1,
     )  # fmt: skip
     attribute_op: tuple[str, ...] = option(

@@ -44,19 +44,19 @@ class BuildOptions:
     """
 
     backend: str | None = option(
-        None, "Default: what is installed.", "Engine", choices=tuple(MODULES)
+        None, "Default: the one that is installed.", "Engine", choices=tuple(MODULES)
     )
     shapes: tuple[str, ...] = option(
         (), "Profile of a dynamic input, or NAME:SHAPE. Repeatable.", "Engine", "NAME:MIN:OPT:MAX"
     )
     arch: str | None = option(
         None,
-        "TensorRT-RTX without a GPU: what to build for; several with commas, or all, to try. "
+        "TensorRT-RTX without a GPU: the GPU to build for; several with commas, or all, to try. "
         f"Default: {ARCHITECTURE}.",
         "Engine",
     )
     timing_cache: Path | None = option(
-        None, "Read if there, and written back.", "Engine", place="write"
+        None, "Read this file if it exists, and write it back.", "Engine", place="write"
     )
     workspace: int | None = option(None, "MiB that kernels may use.", "Engine", "MIB", least=1)
     plugins: tuple[Path, ...] = option(
