@@ -67,9 +67,10 @@ def insert_options(config: Config, codes: Mapping[Weight, Codes] | None = None) 
 def _split_in_the_engine(graph: Graph, plan: Plan) -> list[str]:
     """Weights that TensorRT splits, and would dequantize for that, of products on codes."""
     return [
-        node.inputs[weight_input(node)].name
+        node.inputs[weight].name
         for node in merged_projections(graph)
-        if {Edge(node.name, 0), Edge(node.name, 1)} <= plan.edges.keys()
+        if (weight := weight_input(node)) is not None
+        and {Edge(node.name, 0), Edge(node.name, 1)} <= plan.edges.keys()
     ]
 
 

@@ -6,13 +6,14 @@ kernel. With one of them float the kernel falls apart and the scores are written
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from math import prod
 
 from onnxq.model.flow import SAME, same_source
-from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
-from onnxq.targets.options import weight_input
+from onnxq.model.graph import WEIGHTED, Graph, Node, Tensor, behind, constant_of, producer
 
-_SCALE_AND_MASK = ("Add", "Mul", "Div", "Sub", "Where", "Cast")
+QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 def broken_attention(graph: Graph, quantized: Collection[str]) -> dict[str, str]:
@@ -30,48 +31,80 @@ def broken_attention(graph: Graph, quantized: Collection[str]) -> dict[str, str]
 
 
 def merged_projections(graph: Graph) -> list[Node]:
-    """Products with a weight from which q, k and v of one attention all come.
+    """Products with a weight that a chain of two computed products, (a b) c, reads in three places.
 
-    TensorRT splits such a product in three. It splits float weights with Q/DQ behind them; of codes
-    with a scale per channel it was seen to make float again, and to multiply in float.
+    Such are q, k and v of an attention, whatever stands between q k^T and v; softmax or none.
+    TensorRT-RTX splits such a product in three. It splits float weights with Q/DQ behind them; of
+    codes with a scale per channel it was seen to make float again, and to multiply in float.
     """
     found: dict[str, Node] = {}
-    for node in graph.nodes:
-        scores = _scores(node)
-        if scores is not None:
-            of_q, of_k, of_v = map(_weighted_before, (*scores.inputs[:2], node.inputs[1]))
-            found |= {name: of_q[name] for name in of_q.keys() & of_k.keys() & of_v.keys()}
+    for node in filter(_is_computed, graph.nodes):
+        for operand, other in zip(node.inputs, node.inputs[::-1], strict=True):
+            for inner in filter(_is_computed, _products_before(operand, through=_has_weight)):
+                parts = (*inner.inputs, other)
+                of_a, of_b, of_c = map(_weighted_before, parts)
+                all_three = (of_a[name] for name in of_a.keys() & of_b.keys() & of_c.keys())
+                found |= {n.name: n for n in all_three if _are_thirds(parts, n.outputs[0])}
     return list(found.values())
+
+
+def _are_thirds(parts: Sequence[Tensor], whole: Tensor) -> bool:
+    """Whether each part is a third of the whole, by the axes whose lengths are known; a product of
+    other parts, two, four or unlike, is not split."""
+    if any(t.shape is None for t in (*parts, whole)):
+        return True
+    sizes = [prod(d for d in t.shape if isinstance(d, int)) for t in (whole, *parts)]
+    return sizes[1:] == [sizes[0] / len(parts)] * len(parts)
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    """Whether a tensor is a constant, or what Q/DQ make of one."""
+    return constant_of(behind(tensor, QDQ)) is not None
+
+
+def _is_computed(node: Node) -> bool:
+    """Whether `node` is a product of two computed matrices."""
+    return node.op == "MatMul" and not any(map(_is_weight, node.inputs))
+
+
+def _has_weight(node: Node) -> bool:
+    return not _is_computed(node)
 
 
 def _weighted_before(tensor: Tensor) -> dict[str, Node]:
     """The nearest products with a weight that `tensor` comes from, by name."""
-    found: dict[str, Node] = {}
-    waiting, seen = [tensor], set[int]()
+    met = filter(_has_weight, _products_before(tensor, through=_is_computed))
+    return {n.name: n for n in met if n.op in ("MatMul", "Gemm")}
+
+
+def _products_before(
+    tensor: Tensor, through: Callable[[Node], bool] = lambda node: False
+) -> list[Node]:
+    """The products that `tensor` comes from, nearest first; what stands before them is looked at
+    where `through` says so."""
+    found, waiting, seen = [], deque([tensor]), set[int]()
     while waiting:
-        node = producer(waiting.pop())
+        node = producer(waiting.popleft())
         if node is None or id(node) in seen:
             continue
         seen.add(id(node))
-        if node.op in ("MatMul", "Gemm") and weight_input(node) is not None:
-            found[node.name] = node
-        else:
+        if node.op in WEIGHTED:
+            found.append(node)
+        if node.op not in WEIGHTED or through(node):
             waiting += node.inputs
     return found
 
 
 def _scores(node: Node) -> Node | None:
-    """The product q k^T whose softmax is the left operand of the product `node`."""
-    if node.op != "MatMul" or any(constant_of(t) is not None for t in node.inputs):
+    """The product q k^T whose softmax is the left operand of the product `node`; where heads are
+    mixed between them, the product that mixes them."""
+    if not _is_computed(node):
         return None
     softmax = producer(same_source(node.inputs[0]))
     if softmax is None or softmax.op != "Softmax":
         return None
-    before = producer(softmax.inputs[0])
-    while before is not None and (before.op in _SCALE_AND_MASK or before.op in SAME):
-        computed = [p for t in before.inputs if (p := producer(t)) is not None]
-        before = next((p for p in computed if p.op in ("MatMul", *_SCALE_AND_MASK, *SAME)), None)
-    return before if before is not None and before.op == "MatMul" else None
+    met = [n for n in _products_before(softmax.inputs[0]) if n.op == "MatMul"]
+    return next(filter(_is_computed, met), next(iter(met), None))
 
 
 def _projections(node: Node) -> list[Node]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Node, Tensor, producer
 from onnxq.model.qdq import Quantizer, is_constant
+from onnxq.targets.attention import merged_projections
 from onnxq.trt.context import MOVES, Context, label
 from onnxq.trt.rule import DOCS, SEEN, Place, Rule
 from onnxq.trt.rules_lowbit import weight_alone
@@ -165,6 +166,15 @@ def dynamic_inputs(ctx: Context) -> Iterator[Place]:
             yield None, f"the input '{tensor.name}' has the shape {tensor.shape}"
 
 
+def merged_codes(ctx: Context) -> Iterator[Place]:
+    """Products that q, k and v come from, with weights stored as codes with a scale a channel."""
+    for node in merged_projections(ctx.graph):
+        operands = [ctx.dequantizer(t) for t in node.inputs[:2]]
+        weight = next((q for q in operands if q is not None and is_constant(q.data)), None)
+        if None not in operands and weight is not None and weight.per_channel:
+            yield node, f"a chain of products reads its thirds, and '{weight.data.name}' is codes"
+
+
 def hardware(ctx: Context) -> Iterator[Place]:
     """Types that only newer GPUs have."""
     used = dict.fromkeys(q.dtype for q in ctx.quantizers if q.dtype in HARDWARE)
@@ -223,6 +233,13 @@ RULES: tuple[Rule, ...] = (
         "TensorRT issue 2527; " + SEEN,
         "quantize the Concat's output only, or give its inputs one scale", unequal_concats,
         rtx="inaccurate",
+    ),
+    Rule(
+        "merged-codes", "info",
+        "A product that q, k and v come from is split in three; of codes with a scale a channel "
+        "TensorRT-RTX makes float again for that, and multiplies in float.", SEEN,
+        "write its weight as float with Q/DQ (onnxq quantize --weights-as auto)", merged_codes,
+        rtx="slow",
     ),
     Rule(
         "fp32-rest", "info", "A strongly typed engine runs in FP32 what the graph says is FP32.",

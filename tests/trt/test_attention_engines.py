@@ -13,6 +13,7 @@ from onnxq import api
 from onnxq.model.graph import Graph, load, to_proto
 from onnxq.pipeline.config import Config
 from onnxq.trt.engine import Engine
+from onnxq.trt.lint import lint
 from onnxq.trt.verdict import judge
 
 Make = Callable[..., Graph]
@@ -28,17 +29,28 @@ APART = {
         q = Gather(t, i0) k0 = Gather(t, i1) v = Gather(t, i2)
         k = Transpose<perm = [0, 1, 3, 2]>(k0)""",
 }
+SOFTMAX = "s = Mul(q, scale) qk = MatMul(s, k) e = Softmax<axis = -1>(qk) pv = MatMul(e, v)"
+BETWEEN = {
+    "softmax": SOFTMAX,
+    "mask": """large = ReduceMax<axes = [2], keepdims = 0>(x) l = Unsqueeze(large, axes)
+        mask = Mul(l, minus)""" + SOFTMAX.replace("Softmax<axis = -1>(qk)",
+                                                  "Softmax<axis = -1>(masked)").replace(
+        " e =", " masked = Add(mask, qk) e ="),
+    "clip": SOFTMAX.replace(" e =", " held = Clip(qk, low) e =").replace("1>(qk)", "1>(held)"),
+    "none": "s = Relu(q) qk = MatMul(s, k) pv = MatMul(qk, v)",
+}  # fmt: skip
 BODY = """(float[1,49,64] x) => (float[1,49,64] y) {
     n = LayerNormalization(x, ones) p = MatMul(n, wqkv) m = Add(p, bias) APART
-    s = Mul(q, scale) qk = MatMul(s, k) e = Softmax<axis = -1>(qk) pv = MatMul(e, v)
+    BETWEEN
     o = Transpose<perm = [0, 2, 1, 3]>(pv) f = Reshape(o, flat) z = MatMul(f, wo) y = Add(x, z)}"""
 
 
 @pytest.fixture
-def block(graph_of: Make, rng: np.random.Generator, tmp_path: Path) -> Callable[[str], Path]:
-    """`block("split")`: the file of an attention block, named nodes, calibration data beside it."""
+def block(graph_of: Make, rng: np.random.Generator, tmp_path: Path) -> Callable[..., Path]:
+    """`block("split", "mask")`: the file of an attention block, named nodes, calibration data
+    beside it."""
 
-    def make(apart: str) -> Path:
+    def make(apart: str, between: str = "softmax") -> Path:
         constants = {
             "ones": np.ones(WIDTH, np.float32),
             "wqkv": rng.normal(0, 0.12, (WIDTH, 3 * WIDTH)).astype(np.float32),
@@ -50,8 +62,11 @@ def block(graph_of: Make, rng: np.random.Generator, tmp_path: Path) -> Callable[
             "five": np.array([1, TOKENS, 3, HEADS, DIM]),
             "flat": np.array([1, TOKENS, WIDTH]),
             **{f"i{i}": np.array(i) for i in range(3)},
+            "axes": np.array([1, 2]),
+            "minus": np.array(-1e9, np.float32),
+            "low": np.array(-50, np.float32),
         }
-        body = BODY.replace("APART", APART[apart])
+        body = BODY.replace("APART", APART[apart]).replace("BETWEEN", BETWEEN[between])
         graph = graph_of(body, {n: v for n, v in constants.items() if f"{n})" in body})
         for node in graph.nodes:
             node.name = f"/{node.outputs[0].name}"
@@ -71,21 +86,39 @@ def quantized(model: Path, config: Config) -> Graph:
     return load(out)
 
 
-@pytest.mark.parametrize("high_precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("apart", APART)
+@pytest.mark.parametrize(
+    ("apart", "between", "high_precision"),
+    [("split", "softmax", "fp16"), ("gather", "softmax", "fp32"), ("split", "mask", "fp16"),
+     ("split", "clip", "fp32"), ("gather", "none", "fp16")],
+)  # fmt: skip
 def test_every_product_of_a_block_with_one_projection_runs_in_int8(
     apart: str,
+    between: str,
     high_precision: str,
-    block: Callable[[str], Path],
+    block: Callable[..., Path],
     engine_of_graph: Callable[..., Engine],
 ) -> None:
     config = Config(recover="none", check_samples=0, high_precision=high_precision)
-    graph = quantized(block(apart), config)
+    graph = quantized(block(apart, between), config)
     verdict = judge(graph, engine_of_graph(graph))
     assert verdict.real == dict.fromkeys(("/p", "/qk", "/pv", "/z"), "int8")
+    assert not named(graph)
 
 
-def test_only_the_merged_projection_keeps_float_weights(block: Callable[[str], Path]) -> None:
+def named(graph: Graph) -> list[str]:
+    """The nodes that lint says run in float for their codes."""
+    return [f.node for f in lint(graph, "tensorrt-rtx") if f.rule == "merged-codes"]
+
+
+def test_lint_names_the_projection_that_codes_make_float(
+    block: Callable[..., Path], engine_of_graph: Callable[..., Engine]
+) -> None:
+    config = Config(recover="none", check_samples=0, weights_as="int")
+    graph = quantized(block("split", "mask"), config)
+    assert judge(graph, engine_of_graph(graph)).missed == ["/p"] == named(graph)
+
+
+def test_only_the_merged_projection_keeps_float_weights(block: Callable[..., Path]) -> None:
     model = block("gather")
     for weights_as, kept in (("auto", {"wqkv"}), ("int", set()), ("float", {"wqkv", "wo"})):
         config = Config(recover="none", check_samples=0, weights_as=weights_as)
