@@ -1,6 +1,6 @@
 """Engines of our quantized models beside those of another tool's output for the same model.
 
-    python benchmarks/kernels.py --shared ../shared --other FOLDER --write docs/engines.md
+    python benchmarks/kernels.py --shared ../shared --other FOLDER --write docs/tensorrt.md
 
 Every model is quantized with default options on a few samples (where Q/DQ goes does not depend on
 how many), built with TensorRT-RTX, and its engine read. FOLDER holds the other tool's models under

@@ -14,7 +14,6 @@ MEASURED = (
     "strangers",
     "performance",
     "hardening",
-    "engines",
 )  # name options of benchmarks
 # of trtexec, Polygraphy, Model Optimizer and a benchmark
 OTHERS = {"--stronglyTyped", "--load-inputs", "--save-inputs", "--data-loader-script", "--onnxrt",
