@@ -132,7 +132,8 @@ def _write(result: Quantized, out: Path, config: Config, options: dict[str, Any]
         if options["report"] is not None:
             from onnxq.report.html import verbs, write_page
 
-            write_page(verbs.quantized(result, out.name, command_line()), options["report"])
+            found = verbs.quantized(result, out.name, command_line(), options["model"])
+            write_page(found, options["report"])
     return result
 
 

@@ -106,13 +106,17 @@ def write_report(
     out: str | Path,
     sources: Sources | None = None,
     commands: tuple[str, ...] = (),
+    badge: Path | None = None,
+    markdown: Path | None = None,
 ) -> None:
     """Write one self-contained HTML page about a model with Q/DQ.
 
-    sources: files to take in besides. commands: what made it, to show. Raises OnnxqError for files
-    that are not what they should be, or were made for another model.
+    sources: files to take in besides. commands: what made it, to show. badge, markdown: files for
+    the verdict as a small SVG, and for a summary. All are written or none. Raises OnnxqError for
+    files that are not what they should be, or were made for another model.
     """
-    from onnxq.report.html import write_page
     from onnxq.report.html.gathering import Sources, gather
+    from onnxq.report.html.page import write_forms
 
-    write_page(gather(Path(model), sources or Sources(), commands), Path(out))
+    evidence = gather(Path(model), sources or Sources(), commands)
+    write_forms(evidence, Path(out), badge, markdown)

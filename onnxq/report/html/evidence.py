@@ -27,6 +27,7 @@ class Evidence:
     reasons: why, and the ranges. manifest: that of the quantizing run. ranking, search: what those
     verbs found. engine, comparison, fleet: the documents of `build`, `compare` and `build --arch
     all`. commands: that made it.
+    weights: node -> SQNR in dB of its rounded weights.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Evidence:
     comparison: Document | None = field(default=None, repr=False)
     fleet: Document | None = field(default=None, repr=False)
     commands: tuple[str, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict, repr=False)
 
 
 def planned(plan: Plan, ranges: Ranges | None = None) -> Reasons:

@@ -32,6 +32,7 @@ from onnxq.report.html.headline import verdict_of
 from onnxq.report.html.layers import of_layers
 from onnxq.report.html.provenance import told
 from onnxq.report.html.summary import manifest_cards
+from onnxq.report.html.weights import float_graph, reshaped, weight_errors
 from onnxq.search.result import Result
 from onnxq.sensitivity.ranking import Ranking
 from onnxq.trt.engine import load_engine
@@ -51,6 +52,7 @@ class Sources:
     fleet: Path | None = None
     layers: Path | None = None
     profile: Path | None = None
+    float_model: Path | None = None
 
 
 def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evidence:
@@ -67,6 +69,7 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
         manifest = load_manifest(sources.manifest or model.with_name(f"{model.name}.manifest.json"))
     given = metadata.get("onnxq.source_model")
     float_model = given if manifest is None else str(manifest["model"]["sha256"])
+    floats = float_graph(sources.float_model, model.parent, manifest)
     stats = Stats.load(sources.stats) if sources.stats else None
     ranking = Ranking.load(sources.ranking) if sources.ranking else None
     search = Result.load(sources.search) if sources.search else None
@@ -74,7 +77,7 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
                         (search, f"the search '{sources.search}' was")):  # fmt: skip
         if value is not None:
             check_model(float_model, value.model, what)
-    if stats is not None and not _reshaped(manifest):
+    if stats is not None and not reshaped(manifest):
         check_model(float_model, stats.model, f"the statistics '{sources.stats}' were")
     return Evidence(
         model.name,
@@ -89,6 +92,7 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
         _comparison(sources.comparison) if sources.comparison else None,
         _fleet(sources.fleet) if sources.fleet else None,
         commands,
+        weight_errors(reading, floats),
     )
 
 
@@ -106,16 +110,6 @@ def load_manifest(path: Path) -> Document:
 
     check_readable(path, "onnxq quantize", read)
     return document
-
-
-def _reshaped(manifest: Document | None) -> bool:
-    """Whether the statistics are of a graph that a recovery had changed."""
-    done = (manifest or {}).get("recovered", ())
-    return any(
-        r.get("algorithm", "").startswith(("smooth", "equaliz"))
-        or (r.get("algorithm") == "channel scales" and r.get("gain_db"))
-        for r in done
-    )
 
 
 def _ran(model: Path, graph: Graph, sources: Sources) -> Document | None:

@@ -21,6 +21,11 @@ class Verdict:
     more: str
     next: str
 
+    @property
+    def figure(self) -> str:
+        """The SQNR alone, without its spread: `16.3 dB`; empty where no part decided."""
+        return self.worst.rpartition(": ")[2].partition(" ± ")[0]
+
 
 def verdict_of(manifest: Document | None) -> Verdict | None:
     """The verdict that a manifest holds; None where nothing was judged."""

@@ -70,6 +70,7 @@ def _row(node: NodeReading, evidence: Evidence, facts: NodeFacts, known: Known) 
         "weight_scale": _scale([g for g in node.grids if g.kind == "weight"]),
         "sat_ratio": max((s for r in ranges if (s := float(r["sat_ratio"])) >= 0), default=None),
         "input_sqnr": min(quality, default=None),
+        "weight_sqnr": evidence.weights.get(node.name),
         "node_sqnr": min(errors, default=None),
         "share": facts.shares.get(node.name),
         "unit": facts.units.get(node.name),

@@ -14,8 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from onnxq.files import write_text
+from onnxq.files import together, write_text
 from onnxq.progress import stage
+from onnxq.report.html import badge as badges
+from onnxq.report.html import pull_request
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.modules import joined
@@ -26,8 +28,20 @@ STYLES = ("page.css", "graph.css", "tables.css")
 @stage("report")
 def write_page(evidence: Evidence, path: Path) -> None:
     """Write the page, whole or not at all."""
-    text = render(content(evidence))
-    write_text(path, text)
+    write_forms(evidence, path)
+
+
+def write_forms(
+    evidence: Evidence, page: Path, badge: Path | None = None, markdown: Path | None = None
+) -> None:
+    """Write the page, and where they are asked for the badge and the summary, all or none."""
+    shown = content(evidence)
+    with together():
+        write_text(page, render(shown))
+        if badge is not None:
+            write_text(badge, badges.badge(evidence.manifest))
+        if markdown is not None:
+            write_text(markdown, pull_request.markdown(shown))
 
 
 def render(data: dict[str, Any]) -> str:

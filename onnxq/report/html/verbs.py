@@ -15,6 +15,7 @@ from onnxq.pipeline.steps import insert, read
 from onnxq.plan import Plan
 from onnxq.report.html.evidence import Evidence, planned
 from onnxq.report.html.gathering import Sources, gather
+from onnxq.report.html.weights import float_graph, weight_errors
 from onnxq.trt.compare import ENGINES
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from onnxq.trt.compare import Comparison
 
 
-def quantized(result: Quantized, name: str, commands: tuple[str, ...]) -> Evidence:
-    """What `quantize` has, after `write` has put the size into its manifest."""
+def quantized(
+    result: Quantized, name: str, commands: tuple[str, ...], model: Path | None = None
+) -> Evidence:
+    """What `quantize` has, after `write` has put the size into its manifest. model: the float one,
+    whose weights are compared with the rounded ones."""
     manifest, plan = result.manifest, result.plan
     reasons = replace(
         planned(plan, result.ranges),
@@ -33,7 +37,10 @@ def quantized(result: Quantized, name: str, commands: tuple[str, ...]) -> Eviden
         samples=result.stats.samples,
     )
     reading = read_graph(result.graph, Path(name))
-    return Evidence(name, result.graph, reading, reasons, manifest, result.stats, commands=commands)
+    floats = None if model is None else float_graph(model, model.parent, manifest)
+    weights = weight_errors(reading, floats)
+    return Evidence(name, result.graph, reading, reasons, manifest, result.stats,
+                    commands=commands, weights=weights)  # fmt: skip
 
 
 def foreseen(

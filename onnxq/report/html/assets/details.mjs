@@ -15,6 +15,8 @@ export function detailsOf(index, data, bus) {
     ["precision", [chip(node), " ", node.told || node.why]],
     node.share !== undefined && ["damage", damageOf(node)],
     node.input_sqnr !== undefined && ["its input", `${decibels(node.input_sqnr)} dB expected`],
+    node.weight_sqnr !== undefined && ["its weights",
+      `${decibels(node.weight_sqnr)} dB after rounding`],
     node.node_sqnr !== undefined && ["its output", `${decibels(node.node_sqnr)} dB measured`],
     node.engine && ["engine", engineOf(node)],
     ...(node.reads || []).map((read) => [`input ${read.input}`, readOf(read, data, bus)]),

@@ -9,6 +9,7 @@ import { sortable } from "./table.mjs";
 const SHARE = { title: "Share of the damage that quantizing does, by the ranking" };
 const INPUT = { title: "Expected SQNR of the worst quantized input, read off its histogram",
   first: "up" };
+const WEIGHT = { title: "SQNR of the rounded weights against the float ones", first: "up" };
 const NODE = { title: "Measured SQNR of what the node writes", first: "up" };
 const CLIPPED = { title: "Share of the values of its inputs beyond their range" };
 
@@ -21,6 +22,7 @@ export function nodesSection(data, bus) {
     word("why", "why"),
     has("share") && figure("share", "damage %", percent, SHARE),
     has("input_sqnr") && figure("input_sqnr", "input dB", decibels, INPUT),
+    has("weight_sqnr") && figure("weight_sqnr", "weight dB", decibels, WEIGHT),
     has("node_sqnr") && figure("node_sqnr", "node dB", decibels, NODE),
     has("sat_ratio") && figure("sat_ratio", "clipped %", percent, CLIPPED),
     has("scale") && scales("scale", "input scale"),
