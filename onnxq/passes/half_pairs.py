@@ -8,6 +8,9 @@ r"""Q/DQ beside nodes that run in FP16 or BF16, and beside those that stay FP32.
 A Cast between a DequantizeLinear and a product would cost the product its integers: an engine runs
 it in float. Not so with FP4: there what quantizes reads half, and a DQ gives FP32, which is cast.
 Scales of FP32 Q/DQ are those of half, where half holds them.
+
+A scale below the normal numbers of FP16 has few bits there, or none: `fit_scales` keeps it above
+zero, and writes the codes of constants anew for the scale that FP16 holds.
 """
 
 from __future__ import annotations
@@ -16,14 +19,17 @@ from collections.abc import Container
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from ml_dtypes import iinfo
 
-from onnxq.model.graph import Graph, Node, Tensor, constant_of, is_output
-from onnxq.model.qdq import dequantizer, dynamic_quantizer, gives_scales, type_name
+from onnxq.arrays import Array
+from onnxq.model.graph import Graph, Node, Tensor, constant_from, constant_of, is_output
+from onnxq.model.qdq import dequantizer, dynamic_quantizer, gives_scales, spread_for, type_name
 from onnxq.numerics import fits_fp16
 from onnxq.passes.name_nodes import names_of, new_name
 from onnxq.spec import DTYPES
 
 FP16_MAX, E4M3_MAX = 65504.0, DTYPES["fp8"].qmax
+FP16_NORMAL = 2.0**-14  # below it FP16 has fewer bits, down to 2^-24
 PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -73,6 +79,58 @@ def single_pairs(graph: Graph, kept: Container[str]) -> set[str]:
         if readers and all(n.name in single for n in readers):
             single.add(node.name)
     return single
+
+
+def fit_scales(graph: Graph, single: Container[str]) -> int:
+    """Give the Q/DQ that become FP16, those not in `single`, scales that FP16 holds, in place;
+    returns how many scales changed. None above zero falls to zero, and integer codes of a constant
+    stand for the same values as before, to half a step."""
+    new: dict[str, gs.Constant] = {}
+    taken = names_of(graph)
+    pairs = [n for n in graph.nodes if n.op in PAIR]
+    for node in pairs:
+        scale = node.inputs[1]
+        values = constant_of(scale)
+        if node.name in single or scale.name in new or values is None:
+            continue
+        held = _held(values)
+        if held is not None:
+            new[scale.name] = gs.Constant(new_name(f"{scale.name}_held", taken), held)
+    for node in pairs:  # those in `single` too: Q and DQ of a tensor have one scale
+        scale = node.inputs[1]
+        if scale.name in new:
+            _rewrite_codes(node, new[scale.name].values, taken)
+            node.inputs[1] = new[scale.name]
+    return len(new)
+
+
+def _held(scale: Array) -> Array | None:
+    """The scale, float32, that FP16 holds in place of one with values below its normal numbers;
+    None where it holds it as it is."""
+    if scale.dtype != np.float32:
+        return None
+    with np.errstate(over="ignore"):
+        half = scale.astype(np.float16)
+    above = np.nextafter(half, np.float16(np.inf))
+    half = np.where(half < scale, above, half).astype(np.float32)  # up: no code beyond the last
+    held = np.where((scale > 0) & (scale < FP16_NORMAL), half, scale)
+    return None if np.array_equal(held, scale) else held
+
+
+def _rewrite_codes(node: Node, held: Array, taken: set[str]) -> None:
+    """Round the constant codes that a DequantizeLinear reads anew, for another scale."""
+    codes, scale = constant_of(node.inputs[0]), constant_of(node.inputs[1])
+    zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(1, np.int8)
+    if node.op != "DequantizeLinear" or codes is None or scale is None or zero is None:
+        return
+    ratio = np.divide(scale, held, where=held > 0, out=np.ones(scale.shape, np.float64))
+    by, origin = (spread_for(node, x.astype(np.float64), codes.shape) for x in (ratio, zero))
+    values = (codes.astype(np.float64) - origin) * by + origin
+    if not (type_name(codes.dtype) or "").startswith("FLOAT"):
+        grid = iinfo(codes.dtype)  # type: ignore[no-untyped-call]
+        values = np.clip(np.rint(values), grid.min, grid.max)
+    name = new_name(f"{node.inputs[0].name}_held", taken)
+    node.inputs[0] = constant_from(name, values.astype(codes.dtype))
 
 
 def of_fp4(graph: Graph) -> set[str]:

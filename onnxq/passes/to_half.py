@@ -27,7 +27,7 @@ from onnxq import fp4
 from onnxq.errors import ModelError
 from onnxq.model.graph import Graph, Node, Tensor, is_custom
 from onnxq.passes.apply import tidy
-from onnxq.passes.half_pairs import FP16_MAX, PAIR, beyond_fp16, single_pairs
+from onnxq.passes.half_pairs import FP16_MAX, PAIR, beyond_fp16, fit_scales, single_pairs
 from onnxq.passes.name_nodes import names_of, new_name
 
 SENSITIVE = frozenset({
@@ -78,6 +78,8 @@ def to_half(graph: Graph, options: HalfOptions | None = None) -> int:
                          f"{graph.opset}; raise it with passes.raise_opset")  # fmt: skip
     kept = {*reasons_to_keep(graph, options)}
     kept |= (pairs := single_pairs(graph, kept))
+    if options.dtype == "fp16":
+        fit_scales(graph, kept)
     nodes = list(graph.nodes)  # without the Casts that come in
     half_nodes = [n for n in nodes if n.name not in kept and _touches_float(n)]
     caster = _Caster(graph, options)

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from onnxq.model.graph import constant_of, producer, to_proto
+from onnxq.model.qdq import spread_for
 from onnxq.passes.apply import apply
 from onnxq.passes.half_pairs import single_pairs
 from onnxq.passes.insert_qdq import InsertOptions, insert_qdq
@@ -119,3 +120,42 @@ def test_an_input_beyond_fp16_keeps_its_type_where_inputs_become_half(graph_of):
     graph = prepare(graph_of(body, {"k": np.float32(1e-5)}, opset=19))
     halves = halved(graph, HalfOptions(keep={"shrink": "'x' reaches 1.3e+05"}, io="half"))
     assert [np.dtype(t.dtype).name for t in halves.inputs] == ["float32", "float16"]
+
+
+ONE = "(float[N,8] x) => (float[N,8] y) { [one] y = MatMul(x, w) }"
+GRIDS = {"int8": COLUMNS, "fp8": QuantSpec("fp8", "channel", 1),
+         "int4": QuantSpec("int4", "block", 0, 4)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weights_as"), [("int8", "int"), ("int8", "float"), ("fp8", "int"), ("int4", "int")]
+)
+def test_no_scale_falls_to_zero_in_fp16_and_weights_keep_their_values(
+    graph_of, run_graph, dtype, weights_as
+):
+    """Q/DQ of FP32, with channels whose scales FP16 rounds to zero, to few bits, and not at all."""
+    sizes = np.float32([1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1, 1])
+    graph = prepare(graph_of(ONE, {"w": floats(8, 8, seed=1) * sizes}, opset=21))
+    edges = {Edge("one", 1): GRIDS[dtype]}
+    insert_qdq(graph, Plan("m", "tensorrt", edges), {}, InsertOptions(weights_as))
+    half = halved(graph)
+    (pair,) = [n for n in half.nodes if n.op == "DequantizeLinear"]
+    scale = constant_of(pair.inputs[1])
+    assert scale.dtype == np.float16
+    assert scale.min() == 2.0**-24
+    x = np.eye(8, dtype=np.float32)
+    (before,), (after,) = (run_graph(g, {"x": x}) for g in (graph, half))
+    step = spread_for(pair, scale.astype(np.float32), (8, 8))
+    step = np.abs(before) * 2.0**-4 + step * 2.0**-9 if dtype == "fp8" else step / 2
+    room = np.abs(before) * 2.0**-10 + 2.0**-24  # what FP16 makes of the sum
+    np.testing.assert_array_less(np.abs(after - before), step + room)
+
+
+def test_q_and_dq_of_a_tensor_have_one_scale_where_one_is_kept(quantized):
+    graph = quantized(amax=127 * 3.3e-6)  # below the normal numbers of FP16, which holds it to 1%
+    halved_graph = halved(graph, KEPT)
+    scales = [constant_of(n.inputs[1]) for n in halved_graph.nodes
+              if n.op.endswith("tizeLinear") and n.inputs[1].values.ndim == 0]  # fmt: skip
+    assert len(scales) == 3
+    assert {s.dtype.name for s in scales} == {"float16", "float32"}
+    assert len({float(s) for s in scales}) == 1

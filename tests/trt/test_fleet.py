@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 from layer_files import INT8, layer, port, written
 from onnxq_cli.main import run
@@ -51,6 +52,17 @@ def test_a_model_is_built_for_each_as_it_is_and_with_fp16_around(models):
     assert cells["sm90", "as it is"].state == "unknown"
     assert "--layers sm90=FILE" in cells["sm90", "as it is"].why
     assert not list(models.glob("*.engine"))
+
+
+def test_a_channel_whose_scale_is_zero_in_fp16_is_no_refusal(models, tmp_path):
+    model = onnx.load(models / "w8a8.onnx")
+    scale = next(i for i in model.graph.initializer if i.name.endswith("_scale") and i.dims)
+    values = onnx.numpy_helper.to_array(scale).copy()
+    values[0] = 1e-9
+    scale.CopyFrom(onnx.numpy_helper.from_array(values, scale.name))
+    onnx.save(model, tmp_path / "dead.onnx")
+    (_, half) = onnxq.build_fleet(tmp_path / "dead.onnx", "sm89").cells
+    assert (half.form, half.state, half.covered) == ("FP16 around", "builds", half.meant)
 
 
 def test_a_refusal_is_found_with_its_line(models, capsys):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Container
 from typing import Any
 
+from onnxq.cost.learnt import Learnt
 from onnxq.judge.units import UNITS
 from onnxq.report.decibels import parts_of
 from onnxq.report.engine import KERNELS
@@ -69,9 +70,32 @@ def search(found: Result) -> Section:
                 "float_score": found.reference,
                 "chosen": None if found.chosen is None else found.trials.index(found.chosen),
                 "trials": [_trial(trial) for trial in found.trials],
+                "learnt": None if found.learnt is None else _learnt(found.learnt),
             }
         )
     )
+
+
+def _learnt(found: Learnt) -> dict[str, Any]:
+    """The device as a cost was fitted to it: where the time of the profile goes, rates, and how far
+    off each kernel is, the worst first."""
+    return {
+        "lines": found.lines(),
+        "times": [
+            {"name": "nodes of the model", "kernels": found.kernels, "ms": found.nodes_ms},
+            {"name": "quantize or dequantize", "kernels": None, "ms": found.converting_ms},
+            {"name": "change a layout", "kernels": None, "ms": found.layout_ms},
+            {"name": "map to no node, left out", "kernels": found.unmapped_kernels,
+             "ms": found.unmapped_ms},
+        ],
+        "rates": [
+            *({"name": f"{name}, 10^12 multiply-accumulates a second", "rate": rate}
+              for name, rate in found.tera_macs_s.items()),
+            {"name": "bandwidth, GB/s", "rate": found.gb_s},
+            {"name": "a kernel at least, us", "rate": 1000 * found.overhead_ms},
+        ],
+        "errors": [{"name": n, "error": 100 * e} for n, e in found.errors.items()],
+    }  # fmt: skip
 
 
 def _trial(trial: Trial) -> dict[str, Any]:

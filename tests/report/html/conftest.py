@@ -14,7 +14,9 @@ import pytest
 
 import onnxq
 from onnxq.api import Quantized
+from onnxq.cost.blocks import Pays
 from onnxq.cost.counted import Share
+from onnxq.cost.learnt import Learnt
 from onnxq.inspect.reading import read_graph
 from onnxq.model.graph import Graph
 from onnxq.passes.name_nodes import name_nodes
@@ -61,6 +63,14 @@ def evidence(centerpoint, ranking) -> Evidence:
     return replace(verbs.quantized(centerpoint, "model.onnx", ("onnxq quantize",)), ranking=ranking)
 
 
+LEARNT = Learnt(
+    kernels=9, nodes_ms=1.5, converting_ms=0.25, layout_ms=0.125, unmapped_kernels=2,
+    unmapped_ms=0.0625, float_type="fp16", gb_s=1234.0, tera_macs_s={"fp16": 70.0, "int8": 140.0},
+    overhead_ms=0.002, limits={"bytes": 5, "macs": 3, "overhead": 1}, median_error=0.07,
+    errors={"Conv_9": -0.4, "Conv_12": 0.1}, pays=Pays(2.0, 1.5, 1.5, "fp16", "int8", True, ()),
+)  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def full(evidence) -> Evidence:
     """The same with a search, an engine and a comparison, made up, infinite scores among them."""
@@ -71,7 +81,7 @@ def full(evidence) -> Evidence:
         for k, score in enumerate((20.0, 30.0, float("inf")))
     )
     search = Result("", "sqnr", True, float("inf"), "SQNR of at least 25 dB", "ops", ("int8",), 8,
-                    trials, trials[1], None, None)  # fmt: skip
+                    trials, trials[1], None, None, learnt=LEARNT)  # fmt: skip
     runs = {name: {"meant": "int8", "real": "int8", "kernel": "corrltn", "fused_with": []}
             for name in names}  # fmt: skip
     runs[names[0]] |= {"real": "fp32"}

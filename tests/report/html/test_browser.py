@@ -98,6 +98,7 @@ def test_every_section_is_drawn_where_all_is_known(opened):
     assert page.find_element(By.CSS_SELECTOR, ".failed").text == "Failed: 'reg_0': too low"
     assert column(page, "plan", "trials") == ["front", "chosen", "front"]
     assert "∞" in column(page, "sqnr dB", "trials")[2]
+    assert column(page, "error of the fit, %", "fit") == ["-40", "+10"]
     assert "fp32" in column(page, "runs in", "engine-nodes")
     for chart in ("curve", "pareto", "drift", "histogram"):
         assert page.find_element(By.ID, chart).rect["height"] > 100

@@ -153,6 +153,18 @@ def test_the_verdict_is_that_of_the_manifest_and_says_nothing_twice():
     assert verdict_of(None) is None
 
 
+def test_a_search_says_what_its_cost_was_learnt_from(full, evidence):
+    learnt = content(full)["search"]["learnt"]
+    assert learnt["lines"][0] == full.search.learnt.pays.headline
+    assert [row["ms"] for row in learnt["times"]] == [1.5, 0.25, 0.125, 0.0625]
+    assert sum(row["ms"] for row in learnt["times"]) == full.search.learnt.total_ms
+    rates = {row["name"].split(",")[0]: row["rate"] for row in learnt["rates"]}
+    assert rates == {"fp16": 70.0, "int8": 140.0, "bandwidth": 1234.0, "a kernel at least": 2.0}
+    assert learnt["errors"][0] == {"name": "Conv_9", "error": -40.0}
+    plain = replace(evidence, search=replace(full.search, learnt=None))
+    assert content(plain)["search"]["learnt"] is None
+
+
 def test_commands_are_shown_once_and_in_order(shown):
     assert shown["provenance"]["commands"] == ["onnxq quantize"]
 

@@ -1,8 +1,8 @@
 // Every plan that a search measured.
 
 import { chart } from "./charts.mjs";
-import { figure, word } from "./columns.mjs";
-import { dim, el, section } from "./dom.mjs";
+import { figure, named, word } from "./columns.mjs";
+import { breakable, dim, el, section } from "./dom.mjs";
 import { digits, number, percent, plural } from "./numbers.mjs";
 import { sortable } from "./table.mjs";
 
@@ -16,7 +16,25 @@ export function searchSection(data) {
     el("p", { class: "legend" },
       key("front", "front "), key("chosen", "chosen "), key("off", "measured")),
     sortable("trials", columnsOf(found, metric), found.trials,
-      { noun: "plan", plain: true, sort: "cost", down: false }));
+      { noun: "plan", plain: true, sort: "cost", down: false }),
+    found.learnt ? learntOf(found.learnt) : null);
+}
+
+// The profile that a cost was learnt from, the device fitted to it, and how well.
+function learntOf(learnt) {
+  const signed = (v) => `${v > 0 ? "+" : ""}${v.toFixed(0)}`;
+  const times = [word("name", "time of"), figure("kernels", "kernels", String),
+    figure("ms", "ms", digits)];
+  const rates = [word("name", "rate"), figure("rate", "fitted", digits)];
+  const errors = [named("kernel"), figure("error", "error of the fit, %", signed)];
+  return [
+    el("h3", {}, "What the cost was learnt from"),
+    learnt.lines.map((line) => el("p", {}, breakable(line))),
+    sortable("learnt", times, learnt.times, { noun: "time", plain: true }),
+    sortable("rates", rates, learnt.rates, { noun: "rate", plain: true }),
+    sortable("fit", errors, learnt.errors,
+      { noun: "kernel", hint: "Find a kernel", page: 12 }),
+  ];
 }
 
 const stateOf = (found, trial) =>
