@@ -80,7 +80,7 @@ def deconvolution():
 
 
 def grouped():
-    """A depthwise Conv without a bias, which w16a16 leaves float."""
+    """A depthwise Conv of one channel a group, without a bias."""
     body = """(float[N,16,10,10] x) => (float[N,16,10,10] y) {
         c = Conv<pads = [1,1,1,1], group = 16>(x, w) r = Relu(c) y = Conv(r, v, b) }"""
     return body, {

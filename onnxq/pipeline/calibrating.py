@@ -12,6 +12,7 @@ from onnxq.calib.collect import collect, collect_parts
 from onnxq.calib.data import Dataset
 from onnxq.calib.enough import Enough, enough, parted
 from onnxq.calib.gated import GatedMse, read_by_gates
+from onnxq.calib.hidden import without_hidden
 from onnxq.calib.methods import Auto, Method, parse_method
 from onnxq.calib.mse import Mse
 from onnxq.calib.observed import activation_specs, observed
@@ -116,7 +117,8 @@ def how_enough(
     source: Source, plan: Plan, parts: Sequence[Stats], whole: Ranges, method: str
 ) -> Enough:
     """What twice the data would change in ranges `whole`, read by a method off all `parts`."""
-    stats, specs = merge(*parts), activation_specs(source.graph, plan)
+    specs = activation_specs(source.graph, plan)
+    stats = without_hidden(source.graph, merge(*parts))
     with stage("enough"):
         return enough(
             parts,
@@ -138,4 +140,5 @@ def read(source: Source, plan: Plan, stats: Stats, method: str) -> Ranges:
         gates = read_by_gates(source.graph)
         own = {name: GatedMse(gate) for name, gate in gates.items() if name in asymmetric}
     with stage("ranges"):
+        stats = without_hidden(source.graph, stats)
         return read_ranges(stats, parsed, specs, plan.tied, own)

@@ -29,12 +29,14 @@ class FloatRule:
     """One reason to leave a weighted op float; `reason` may quote {min_channels}, {high_precision}.
 
     kernel: whether it speaks of a kernel on quantized activations, not of weights alone.
+    tensorrt: whether it speaks of what TensorRT runs, or runs fast.
     """
 
     name: str
     reason: str
     holds: Callable[[Node, PlanOptions], bool]
     kernel: bool = False
+    tensorrt: bool = True
 
 
 def shape_of(tensor: Tensor) -> list[Any]:
@@ -140,13 +142,14 @@ def _wide_window(node: Node, options: PlanOptions) -> bool:
 
 
 FLOAT_RULES: tuple[FloatRule, ...] = (
-    FloatRule("not-float", "its inputs are not float32 or float16", _not_float),
-    FloatRule("computed-weight", "its weight is not constant", _no_constant_weight),
+    FloatRule("not-float", "its inputs are not float32 or float16", _not_float, tensorrt=False),
+    FloatRule("computed-weight", "its weight is not constant", _no_constant_weight, tensorrt=False),
     FloatRule(
         "other-codes",
         "its weight is quantized already, and not as INT8 around zero with a scale "
         "a tensor or channel",
         _other_codes,
+        tensorrt=False,
     ),
     FloatRule("deconv", "TensorRT runs ConvTranspose in float anyway; --deconv to try", _deconv),
     FloatRule("few-channels", "fewer than {min_channels} channels in or out", _few_channels),
@@ -178,6 +181,8 @@ def float_reason(node: Node, options: PlanOptions, scheme: Scheme) -> str | None
         rules = tuple(rule for rule in rules if not rule.kernel)
     elif scheme.activation != "int8" and stored_weight(node) is not None:
         return f"other-codes: its weight is quantized already, and not for {scheme.name}"
+    if "tensorrt" not in scheme.targets:
+        rules = tuple(rule for rule in rules if not rule.tensorrt)
     if scheme.activation == "fp8":
         rules += FP8_RULES
     for rule in rules:

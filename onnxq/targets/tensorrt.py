@@ -54,7 +54,7 @@ def plan(graph: Graph, options: PlanOptions, model: str) -> Plan:
             stored = stored_weight(node) is not None
             rules[node.name] = other or ("stored-weight" if stored else f"weighted-{node.op}")
     activated = {e.node for e in edges if e.input == 0}
-    broken = broken_attention(graph, activated)
+    broken = broken_attention(graph, activated) if "tensorrt" in scheme.targets else {}
     for name, float_part in broken.items():
         skipped[name] = f"attention: '{float_part}' stays float, and it fuses whole or not at all"
         del rules[name]

@@ -328,6 +328,15 @@ def test_a_scheme_of_fixed_point_hardware_quantizes_every_tensor(planned, scheme
     assert plan.rules["c"] == "fixed-point"
 
 
+@pytest.mark.parametrize("scheme", ["w16a16", "fixed88", "w8aint16"])
+def test_sixteen_bits_know_no_limits_of_tensorrt(planned, scheme):
+    body = f"{X} => (float[n,c,i,j] y) {{[a] s = Conv(x, w) [b] t = Conv(s, v) y = Sigmoid(t)}}"
+    _, plan = planned(body, scheme=scheme, min_channels=64)
+    assert {"a", "b"} <= plan.by_node.keys()
+    assert all(Edge(node, 1) in plan.edges for node in "ab")
+    assert not plan.skipped
+
+
 def test_a_node_may_have_another_scheme_than_the_rest(planned):
     body = f"{X} => (float[n,c,i,j] y) {{[a] s = Conv(x, w) [b] t = Conv(s, v) y = Sigmoid(t)}}"
     _, plan = planned(body, scheme_for=("b=w8a16",))
