@@ -28,6 +28,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.keywords import composed
 from onnxq.pipeline.opened import Opened
 from onnxq.pipeline.quantize import Quantized, made, planned
+from onnxq.pipeline.ranging import Given
 from onnxq.pipeline.recoveries import Learner
 from onnxq.pipeline.source import prepare
 from onnxq.pipeline.steps import runtime_of
@@ -169,7 +170,7 @@ class Climb:
         config = self.config_of(asked)
         plan, opened = self.plan_of(asked), self.opened_for(config)
         learner = self._learner(config, opened) if asked.row == FINETUNE else None
-        result = made(opened, plan, config, learner=learner)
+        result = made(opened, plan, config, Given(learner=learner))
         figure = self.judge.figure(result)
         headline = result.agreement.headline
         cost, macs = self.priced(result.plan, config)

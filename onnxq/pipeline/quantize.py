@@ -12,16 +12,15 @@ from typing import Self, TypeVar
 
 from onnxq import files
 from onnxq.calib.data import Dataset
-from onnxq.calib.observed import settle, taken
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
-from onnxq.errors import DataError
 from onnxq.judge.grade import Verdict, judged
 from onnxq.judge.parts import judged_tensors
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.model.input_shapes import shapes_seen
 from onnxq.model.model_file import ModelLike
+from onnxq.passes.insert_qdq import Codes, Weight
 from onnxq.passes.name_axes import name_axes_by
 from onnxq.pipeline import doubts, original, remarks
 from onnxq.pipeline import manifest as manifests
@@ -30,8 +29,9 @@ from onnxq.pipeline.comparing import timing
 from onnxq.pipeline.config import Config
 from onnxq.pipeline.high_precision import HALF_SAMPLES
 from onnxq.pipeline.manifest import Document, Manifest, Values
-from onnxq.pipeline.method_choice import choose, is_auto
+from onnxq.pipeline.method_choice import is_auto
 from onnxq.pipeline.opened import Opened
+from onnxq.pipeline.ranging import Given, Ranged, check_stats, ranged
 from onnxq.pipeline.reading import CalibrationData
 from onnxq.pipeline.recoveries import Learner, refine
 from onnxq.pipeline.source import Source, prepare
@@ -129,7 +129,7 @@ def quantize(
             learner.check(source.graph, judged_tensors(source.graph))
     with clock("calibrate", "read data"):
         opened = Opened.of(source, calib, config)
-    return made(opened, chosen, config, stats_from, clock, ranges_from, learner)
+    return made(opened, chosen, config, Given(stats_from, ranges_from, learner), clock)
 
 
 def planned(source: Source, config: Config, plan_from: Plan | None = None) -> Plan:
@@ -146,60 +146,39 @@ def made(
     opened: Opened,
     chosen: Plan,
     config: Config,
-    stats_from: Stats | None = None,
+    given: Given | None = None,
     clock: Clock | None = None,
-    ranges_from: Ranges | None = None,
-    learner: Learner | None = None,
 ) -> Quantized:
     """An opened model, quantized by a plan; raises as `quantize`."""
-    clock = clock or Clock()
-    if ranges_from is not None:
-        stats_from = _uncounted(ranges_from, stats_from, opened.source)
-    rest, check, side = opened.rest, opened.check, opened.side
+    given, clock = (given or Given()).of(opened.source), clock or Clock()
     with clock("recover"):
-        source, outcomes = opened.reshape(chosen, config, stats_from)
+        source, outcomes = opened.reshape(chosen, config, given.stats)
     with clock("calibrate"):
-        stats = stats_from or opened.count(source, chosen, config)
-        _check_stats(stats, source, opened.source)
+        stats = given.stats or opened.count(source, chosen, config)
+        check_stats(stats, source, opened.source)
     with clock("ranges"):
-        scores: Mapping[str, float] = {}
-        lacking: list[str] = []
-        if ranges_from is None:
-            ranges, scores = choose(source, chosen, stats, side, config)
-        else:
-            chosen, ranges, lacking = taken(source.graph, chosen, ranges_from)
-        unseen = {name for name, seen in stats.histograms.items() if not seen.count}
-        chosen, notes = settle(source.graph, chosen, ranges, unseen)
-        refuse_empty(chosen, source)
+        read = ranged(source, chosen, stats, given.ranges, opened, config)
+        chosen, ranges = read.plan, read.ranges
     with clock("recover"):
-        draft, refined = refine(source, chosen, ranges, rest, config, learner)
+        draft, refined = refine(source, chosen, ranges, opened.rest, config, given.learner)
         ranges = draft.ranges or ranges
     with clock("insert"):
         graph = insert(source, chosen, ranges, config, draft.codes)
         shift_biases(graph, draft.shifts)
-    half, kept, runs = _high_precision(source, graph, chosen, ranges, rest, config, clock)
+    half, kept, runs = _high_precision(source, graph, chosen, ranges, opened.rest, config, clock)
     with clock("compare"):
-        agreement, unrounded, trouble = near(side, runs, config)
-        timed = timing(side, runs, config, trouble)
-    values = Values(half, chosen, stats, ranges, agreement)
-    recovered = [o.as_dict() for o in (*outcomes, *refined)]
+        agreement, unrounded, trouble = near(opened.side, runs, config)
+        timed = timing(opened.side, runs, config, trouble)
     compared = remarks.Compared(agreement, unrounded, trouble, runs)
-    notes = [*source.notes, *original.notes(source), *lacking, *notes]
-    with stage("look at the data"):
-        notes += remarks.of_model(source, chosen, config, draft.codes)
-        notes += doubts.of_data(opened.source, opened.dataset, runtime_of(config))
-        notes += doubts.of_outputs(opened.source.graph, side.outputs())
-    notes += remarks.of_comparison(compared, not scores and is_auto(config))
     half_serves = config.high_precision == "fp32" and config.placement.target == "tensorrt"
-    verdict = judged(agreement, manifests.quantized_share(source.graph, chosen), half_serves)
     said = manifests.Remarks(
-        notes,
-        verdict,
-        scores,
-        recovered,
+        _notes(opened, source, read, draft.codes, compared, config),
+        judged(agreement, manifests.quantized_share(source.graph, chosen), half_serves),
+        read.scores,
+        [o.as_dict() for o in (*outcomes, *refined)],
         kept,
-        len(check),
-        remarks.took_part(opened, chosen, stats_from, config),
+        len(opened.check),
+        remarks.took_part(opened, chosen, given.stats, config),
         shapes_seen(opened.dataset.shapes()),
         unrounded,
         trouble,
@@ -207,8 +186,30 @@ def made(
         timed,
         opened.dataset.feedback,
     )
+    values = Values(half, chosen, stats, ranges, agreement)
     record = manifests.describe(source.file, config, values, said)
     return Quantized(**vars(values), runs=runs, metadata=source.file.metadata, record=record)
+
+
+@stage("look at the data")
+def _notes(
+    opened: Opened,
+    source: Source,
+    read: Ranged,
+    codes: Mapping[Weight, Codes],
+    compared: remarks.Compared,
+    config: Config,
+) -> list[str]:
+    """What a reader of the summary has to know of the model, the data and the comparison."""
+    return [
+        *source.notes,
+        *original.notes(source),
+        *read.notes,
+        *remarks.of_model(source, read.plan, config, codes),
+        *doubts.of_data(opened.source, opened.dataset, runtime_of(config)),
+        *doubts.of_outputs(opened.source.graph, opened.side.outputs()),
+        *remarks.of_comparison(compared, not read.scores and is_auto(config)),
+    ]
 
 
 def _high_precision(
@@ -234,25 +235,6 @@ def _high_precision(
         few = dataset.select(range(min(HALF_SAMPLES, len(dataset))))
         name_axes_by(half, (facts.shapes for facts in few.facts()))
     return half, kept, runs
-
-
-def _uncounted(ranges: Ranges, stats: Stats | None, source: Source) -> Stats:
-    """No statistics, for ranges that were read elsewhere; raises DataError unless these are of the
-    source and stand alone."""
-    if stats is not None:
-        raise DataError("--stats and --ranges both say what the ranges are; give one of them")
-    ranges.check_model(source.sha256)
-    return Stats(source.sha256, {}, 0)
-
-
-def _check_stats(stats: Stats, source: Source, float_source: Source) -> None:
-    """Raises DataError unless the statistics are those of the graph that is quantized."""
-    if source is not float_source and stats.model == float_source.sha256:
-        raise DataError(
-            "the statistics or ranges are of the model as it is, and channels, smooth or equalize "
-            "changed it; leave out --stats or --ranges, or those recoveries"
-        )
-    stats.check_model(source.sha256)
 
 
 @stage("write")
