@@ -25,6 +25,7 @@ from onnxq_cli.options import (
     quantized_name,
     stats_option,
 )
+from onnxq_cli.paths import say_written
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
@@ -82,6 +83,7 @@ def command(**options: Any) -> int:
     if options["as_json"]:
         streams.out(to_json(result.manifest))
         return 0
+    say_written()
     text.show(text.blocks_table(result.manifest))
     text.show(text.summary(result.manifest))
     return 0

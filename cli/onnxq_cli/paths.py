@@ -15,7 +15,7 @@ from onnxq.files import LEFT, refuse
 from onnxq_cli.verbosity import is_quiet
 
 DATA = (".npy", ".npz", ".json", ".pb", ".png", ".jpg", ".jpeg", ".bmp")
-READ = "onnxq.read"
+READ, SAID = "onnxq.read", "onnxq.said"
 Place = Path | tuple[int, int]
 Named = Callable[[Path, Mapping[str, Any]], Path | None]  # of what is read, and all options
 
@@ -81,14 +81,23 @@ def keep_inputs(command: click.Command) -> None:
         kwargs |= _named(ctx)
         _check(ctx)
         result = run(*args, **kwargs)
-        if (written := LEFT.named()) and not kwargs.get("as_json") and not is_quiet():
-            from onnxq.report.text import show
-            from onnxq.terminal import line
-
-            show(line(f"written: {written}"))
+        if not kwargs.get("as_json"):
+            say_written()
         return result
 
     command.callback = checked
+
+
+def say_written() -> None:
+    """Name what was written, once a command: at its end, or before its last word."""
+    meta = click.get_current_context().meta
+    if SAID in meta or is_quiet() or not (written := LEFT.named()):
+        return
+    from onnxq.report.text import show
+    from onnxq.terminal import line
+
+    meta[SAID] = True
+    show(line(f"written: {written}"))
 
 
 def note_read(ctx: click.Context, path: Path) -> None:

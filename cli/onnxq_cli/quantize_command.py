@@ -27,6 +27,7 @@ from onnxq_cli.options import (
     report_option,
     stats_option,
 )
+from onnxq_cli.paths import say_written
 from onnxq_cli.progress import Bars
 from onnxq_cli.repeat import lines
 from onnxq_cli.sections import verb
@@ -101,6 +102,7 @@ def command(**options: Any) -> int:
     if options["as_json"]:
         streams.out(to_json(result.manifest))
     else:
+        say_written()
         verbose = logging.getLogger("onnxq").isEnabledFor(logging.INFO)
         text.show(text.summary(result.manifest, repeat=options["repeat"] or verbose))
     return 0

@@ -24,6 +24,7 @@ from onnxq_cli.options import (
     report_option,
     stats_option,
 )
+from onnxq_cli.paths import say_written
 from onnxq_cli.progress import Bars
 from onnxq_cli.searching import (
     evaluation_of,
@@ -96,6 +97,7 @@ def command(**options: Any) -> int:
         streams.err(f"onnxq: {pareto.summary(result)}")
         return 1
     if not options["as_json"]:
+        say_written()
         streams.out(f"\nnow: {quantize_line(out, config.high_precision)}")
     return 0
 

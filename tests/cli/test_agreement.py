@@ -71,7 +71,8 @@ def test_top_is_a_number_of_rows_everywhere():
 def test_what_is_written_lies_beside_the_model_and_is_named(done, model, images, words, written):
     data = ("--calib", images, "--samples", 8) if words[0] not in ("prepare", "plan") else ()
     ran = done(*words, *data)
-    assert written in ran.out.splitlines()[-1].removeprefix("written: ").split(", ")
+    (line,) = [line for line in ran.out.splitlines() if line.startswith("written: ")]
+    assert written in line.removeprefix("written: ").split(", ")
 
 
 def test_nothing_is_written_beside_what_is_not_there(refused, folder):
