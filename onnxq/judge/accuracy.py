@@ -16,7 +16,8 @@ from onnxq.judge.agreement import agreement as agreement
 from onnxq.judge.agreement import table_of
 from onnxq.judge.along import Along, Course
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
-from onnxq.judge.parts import Part, by_output
+from onnxq.judge.parts import Part, by_output, ranked_in
+from onnxq.judge.ranked import Found, line_up
 from onnxq.run.over import stream, to_stream
 from onnxq.run.runtime import Model, Runtime, release_free_memory
 from onnxq.table import Table
@@ -69,6 +70,7 @@ class Agreements(Mapping[str, Agreement]):
     samples: int = 0
     parts: Mapping[str, Agreement] = field(default_factory=dict)
     along: Mapping[str, Along] = field(default_factory=dict)
+    matched: Mapping[str, Found] = field(default_factory=dict)
 
     @property
     def judged(self) -> Mapping[str, Agreement]:
@@ -117,8 +119,10 @@ class Agreements(Mapping[str, Agreement]):
         """A line for whatever the figures leave out or cannot say."""
         for name, why in self.left_out.items():
             yield f"output '{name}' is not compared: {why}"
+        for names, found in self.matched.items():
+            yield found.line(names)
         for name, a in self.floats.items():
-            if a.alike:
+            if a.alike and not any(f"'{name}'" in names for names in self.matched):
                 yield (f"output '{name}': {a.alike} of {a.alike + a.count} values are infinite or "
                        "NaN alike in both models and are left out")  # fmt: skip
             if a.apart:
@@ -200,9 +204,11 @@ class Reference:
         exact: dict[str, Equality] = {}
         parts: dict[Part, Agreement] = {}
         of, course = by_output(self.parts), Course(self.samples)
+        groups, matched = ranked_in(self.parts), dict[str, Found]()
         found = outputs(quantized, self.samples, tick, runtime)
-        for k, (a, b) in enumerate(zip(self.outputs, found, strict=True)):
+        for k, pair in enumerate(zip(self.outputs, found, strict=True)):
             course.at(k)
+            a, b = line_up(groups, *pair, matched)
             for name, x, y in sorted_out.pairs(a, b):
                 if is_float(x):
                     whole = agreement(x, y)
@@ -218,7 +224,7 @@ class Reference:
             if k + 1 == len(self.outputs):
                 sorted_out.check()
             so_far = agreements(floats, exact, sorted_out.left_out, k + 1, parts)
-            yield replace(so_far, along=course.found())
+            yield replace(so_far, along=course.found(), matched=dict(matched))
         if not self.outputs:
             yield agreements({}, {}, {}, 0)
 

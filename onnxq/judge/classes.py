@@ -12,6 +12,9 @@ Flatten, Softmax and a Reshape to the shape there was before: its axis is the Fl
 
 from __future__ import annotations
 
+import numpy as np
+
+from onnxq.arrays import Array
 from onnxq.model.graph import Node, Tensor, behind, constant_of, producer
 
 KEEPS = ("Identity", "Cast", "Dropout")  # each value in its place
@@ -89,3 +92,10 @@ def _moved(node: Node, axis: int, before: Tensor, output: Tensor) -> int | None:
         return None
     last = axis == len(old) - 1 and isinstance(old[-1], int) and old[-1] == new[-1]
     return len(new) - 1 if last and old[-1] != 1 else None
+
+
+def logits(probabilities: Array, axis: int) -> Array:
+    """What a Softmax made them of, less the mean; in float64. Nothing is infinite: what is below
+    the normal numbers of float32 counts as the least of these."""
+    x = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
+    return np.asarray(x - x.mean(axis=axis, keepdims=True))

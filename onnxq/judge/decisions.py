@@ -2,7 +2,7 @@
 
     output                                   a decision                        alike
     [batch, classes], or behind a Softmax    the top class of a row            the same class
-    boxes and scores of a detector           a detection, after NMS            same class, IoU 0.5
+    boxes and scores of a detector           a detection, after NMS or TopK    same class, IoU 0.5
     behind a Sigmoid                         what is above 0.5                 above 0.5 in both
     integers and booleans                    a value                           equal
 
@@ -24,12 +24,23 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.errors import ModelError, PlanError
 from onnxq.judge.heads import OBJECTNESS
-from onnxq.judge.parts import BOXES, SCORES, Part, classifies, slices_of, written_outputs
+from onnxq.judge.overlaps import corners
+from onnxq.judge.overlaps import overlap as overlap
+from onnxq.judge.parts import (
+    BOXES,
+    SCORES,
+    Part,
+    classifies,
+    ranked_in,
+    slices_of,
+    written_outputs,
+)
+from onnxq.judge.ranked import CONFIDENT, Ranked
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, Tensor, producer
 from onnxq.model.other_types import Other
 
-CONFIDENT, OVERLAP, MOST = 0.25, 0.5, 300  # score, IoU, detections of an image
+OVERLAP, MOST = 0.5, 300  # IoU, detections of an image
 ABOVE = 0.5
 Outputs = Mapping[str, Array]
 Counts = tuple[int, int]  # alike, of how many
@@ -81,8 +92,9 @@ def decisions_of(graph: Graph, only: Sequence[str] = ()) -> list[Decision]:
     """What a graph's outputs, or those named `only`, decide; raises PlanError for nothing."""
     written = written_outputs(graph, only)
     parts = [p for p in slices_of(graph) if not only or p.output in only]
-    found = _detections(parts)
+    found = [_picked(r) for r in ranked_in(parts)] or _detections(parts)
     boxed = {p.output for p in parts if p.called.endswith((BOXES, SCORES))} if found else set()
+    boxed |= {r.output for group in ranked_in(parts) for r in group.rows}
     softmax = {p.output: p.classes for p in parts if p.classes is not None}
     for name in only or written:
         if name not in boxed:
@@ -147,6 +159,11 @@ def _detections(parts: Sequence[Part]) -> list[Decision]:
     return [Decision("detections", made, matching)]
 
 
+def _picked(ranked: Ranked) -> Decision:
+    """The detections of a model that picks them by a TopK; no NMS takes any away."""
+    return Decision("detections", lambda row: ranked.detections(row), matching)
+
+
 def _rows(part: Part, value: Array) -> Array:
     """[images, anchors, numbers] of a part, whose numbers lie along its axis."""
     x = np.moveaxis(part.of(value), -1 if part.axis is None else part.axis, -1)
@@ -158,7 +175,7 @@ def detected(boxes: Array, scores: Array, image: int = 0) -> Array:
 
     boxes: [anchors, 4], corners, or center and size where not all are; scores: [anchors, classes].
     """
-    corners = boxes if (boxes[:, 2:] >= boxes[:, :2]).all() else _corners(boxes)
+    placed = corners(boxes, boxes)
     label, score = scores.argmax(1), scores.max(1)
     left = np.flatnonzero(score > CONFIDENT)
     left = left[np.argsort(-score[left], kind="stable")]
@@ -166,35 +183,22 @@ def detected(boxes: Array, scores: Array, image: int = 0) -> Array:
     while len(left) and len(kept) < MOST:
         best, left = left[0], left[1:]
         kept.append(int(best))
-        near = (label[left] == label[best]) & (overlap(corners[best], corners[left]) > OVERLAP)
+        near = (label[left] == label[best]) & (overlap(placed[best], placed[left]) > OVERLAP)
         left = left[~near]
     front = [np.full(len(kept), image), label[kept], score[kept]]
-    return np.column_stack([*front, corners[kept]]).reshape(-1, 7)
+    return np.column_stack([*front, placed[kept]]).reshape(-1, 7)
 
 
-def _corners(boxes: Array) -> Array:
-    half = boxes[:, 2:] / 2
-    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
-
-
-def overlap(box: Array, others: Array) -> Array:
-    """The IoU of a box [4] with others [n, 4], by corners."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    both = np.clip(high - low, 0.0, None).prod(1)
-    areas = np.abs((others[:, 2:] - others[:, :2]).prod(1)) + abs(float((box[2:] - box[:2]).prod()))
-    return np.asarray(both / np.maximum(areas - both, 1e-12))
-
-
-def matching(ref: Array, test: Array) -> Counts:
-    """(twice the pairs of detections of the same image and class with an IoU of 0.5 at least, all
-    detections); each is in one pair at most, the best choose first."""
+def matching(ref: Array, test: Array, least: float = OVERLAP) -> Counts:
+    """(twice the pairs of detections of the same image and class with an IoU of `least` or more,
+    all detections); each is in one pair at most, the best choose first."""
     free = np.ones(len(test), bool)
     pairs = 0
     for one in ref:
         near = np.where(
             free & (test[:, 0] == one[0]) & (test[:, 1] == one[1]), overlap(one[3:], test[:, 3:]), 0
         )
-        if len(near) and near.max() >= OVERLAP:
+        if len(near) and near.max() >= least:
             free[near.argmax()] = False
             pairs += 1
     return 2 * pairs, len(ref) + len(test)

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from onnxq.arrays import Samples
-from onnxq.judge.parts import class_axes, logits, score_parts
+from onnxq.judge.classes import logits
+from onnxq.judge.judged import score_parts
+from onnxq.judge.parts import class_axes
 from onnxq.judge.verdict import Errors, Sums, gathered, hopeless, sums, worst_fall
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph

@@ -1,8 +1,10 @@
-"""Which tensors have lengths that depend on values, and what to judge in their place.
+"""Which tensors have lengths or places that depend on values, and what to judge in their place.
 
 A NonMaxSuppression keeps a few boxes more or fewer once a model is quantized: its outputs, and all
 that is computed from them, cannot be held against the float model's value by value. What it reads
-can. The same stands in for the classes that an ArgMax picks.
+can. The same stands in for the classes that an ArgMax picks. A TopK keeps as many, but where each
+lands depends on the values: what only picks and moves behind it has its values in no order that
+holds, up to the next product (`ranked` matches rows where outputs are compared as they are).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
+from onnxq.model.graph import WEIGHTED, Graph, Node, Tensor, constant_of, producer
 from onnxq.model.other_types import Other
 from onnxq.run.segments import reads
 
@@ -38,18 +40,22 @@ INTO_FIRST = ("ScatterND", "ScatterElements", "Scatter")  # as long as their fir
 @dataclass
 class _Found:
     """computed: tensors with values from the inputs'. rounded: with values that quantization may
-    change, as they are from floats that are computed. varying: whose lengths do."""
+    change, as they are from floats that are computed. varying: whose lengths do. moved: whose
+    places do."""
 
     computed: set[str] = field(default_factory=set)
     rounded: set[str] = field(default_factory=set)
     varying: set[str] = field(default_factory=set)
+    moved: set[str] = field(default_factory=set)
 
     def add(self, node: Node) -> None:
         read = [t.name for t in reads(node)]
-        varying = self._varies(node, read)
+        varying, moved = self._varies(node, read), self._moves(node, read)
         for tensor in node.outputs:
             if varying:
                 self.varying.add(tensor.name)
+            if moved:
+                self.moved.add(tensor.name)
             if node.op in SHAPES:
                 self.rounded |= {tensor.name} if read[0] in self.varying else set()
                 continue
@@ -59,6 +65,13 @@ class _Found:
                 self.rounded.add(tensor.name)
             if self.computed.intersection(read):
                 self.computed.add(tensor.name)
+
+    def _moves(self, node: Node, read: list[str]) -> bool:
+        if node.op in (*SHAPES, *WEIGHTED):
+            return False
+        if node.op == "TopK" and self.rounded.intersection(read):
+            return True
+        return bool(self.moved.intersection(read[:1] if node.op in INTO_FIRST else read))
 
     def _varies(self, node: Node, read: list[str]) -> bool:
         if node.op in SHAPES:
@@ -72,12 +85,13 @@ class _Found:
 
 
 def varying(graph: Graph) -> set[str]:
-    """Names of the tensors whose lengths quantization may change; nodes in topological order."""
+    """Names of the tensors whose lengths, or places behind a TopK, quantization may change; nodes
+    in topological order."""
     found = _Found(computed={t.name for t in graph.inputs},
                    rounded={t.name for t in graph.inputs if _is_float(t)})  # fmt: skip
     for node in graph.nodes:
         found.add(node)
-    return found.varying
+    return found.varying | found.moved
 
 
 def stand_ins(tensor: Tensor, varying: Collection[str]) -> list[Tensor]:

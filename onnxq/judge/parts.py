@@ -21,7 +21,7 @@ output.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -30,11 +30,14 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.errors import PlanError
 from onnxq.judge.classes import classes_axis
+from onnxq.judge.classes import logits as logits
 from onnxq.judge.heads import BOXES as BOXES
 from onnxq.judge.heads import SCORES as SCORES
-from onnxq.judge.heads import Known, called, detector, is_scores
+from onnxq.judge.heads import Known, called, detector
 from onnxq.judge.heads import length_of as _length
-from onnxq.judge.lengths import comparable, stand_ins, varying
+from onnxq.judge.lengths import comparable, varying
+from onnxq.judge.ranked import Ranked
+from onnxq.judge.rankings import ranked_of
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.model.other_types import Other
@@ -51,7 +54,8 @@ class Part:
 
     tensor: the tensor of the float graph that holds the same values. called: what a person calls
     it; empty for what has no name but its place. classes: along which axis the classes lie whose
-    logits it is; None for the values as they are.
+    logits it is; None for the values as they are. ranked: how its rows are matched before they are
+    compared; None where they are compared as they come.
     """
 
     output: str
@@ -61,6 +65,7 @@ class Part:
     stop: int = 0
     called: str = ""
     classes: int | None = None
+    ranked: Ranked | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -115,20 +120,30 @@ def slices_of(graph: Graph) -> tuple[Part, ...]:
     the shapes that the graph says, whether or not a plan quantizes a Concat."""
     shapes = {name: t.shape for name, t in graph.tensors().items() if t.shape is not None}
     found = floats_of(graph)
-    return tuple(p for t in found for p in _placed(t, (), shapes, len(found) > 1))
+    ranked = ranked_of(list(written_outputs(graph).values()), shapes)
+    matched = [] if ranked is None else _matched(ranked)
+    in_rows = {p.output for p in matched}
+    others = [t for t in found if t.name not in in_rows]
+    return (*matched, *(p for t in others for p in _placed(t, (), shapes, len(found) > 1)))
+
+
+def _matched(ranked: Ranked) -> list[Part]:
+    """The boxes and the scores of rows that are matched."""
+    numbers = {r.output: r.numbers for r in ranked.rows}
+    named = ((f"matched {BOXES}", ranked.boxes), (f"matched {SCORES}", ranked.scores))
+    return [Part(c.output, c.output, numbers[c.output], c.start, c.stop, name, ranked=ranked)
+            for name, c in named]  # fmt: skip
+
+
+def ranked_in(parts: Sequence[Part]) -> list[Ranked]:
+    """The groups of outputs whose rows are matched."""
+    return list(dict.fromkeys(p.ranked for p in parts if p.ranked is not None))
 
 
 def in_headline(parts: Sequence[Part]) -> list[Part]:
     """Without the probabilities whose logits are among the parts."""
     logits = {part.output for part in parts if part.classes is not None}
     return [part for part in parts if not (part.is_whole and part.output in logits)]
-
-
-def logits(probabilities: Array, axis: int) -> Array:
-    """What a Softmax made them of, less the mean; in float64. Nothing is infinite: what is below
-    the normal numbers of float32 counts as the least of these."""
-    x = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
-    return np.asarray(x - x.mean(axis=axis, keepdims=True))
 
 
 def floats_of(graph: Graph) -> list[Tensor]:
@@ -190,32 +205,6 @@ def with_outputs(graph: Graph, parts: Sequence[Part]) -> Graph:
     return copy
 
 
-def judged_tensors(graph: Graph) -> list[str]:
-    """Names of the float32 outputs, with the innermost parts of a Concat in place of the whole, and
-    of what stands in for outputs that cannot be compared."""
-    unlike = varying(graph)
-    names: dict[str, None] = {}
-    for output in graph.outputs:
-        standing = stand_ins(output, unlike) if output.name in unlike else [output]
-        names |= dict.fromkeys(t.name for s in standing for t in _innermost(s))
-    if not names:
-        standing = [s for output in graph.outputs for s in stand_ins(output, unlike)]
-        names |= dict.fromkeys(t.name for s in standing for t in _innermost(s))
-    return list(names)
-
-
-def score_parts(graph: Graph) -> frozenset[str]:
-    """Those of the judged tensors that are scores beside other parts of an output, as a detector
-    has them: written by Sigmoid or Softmax, if only moved since."""
-    scores = set()
-    for output in graph.outputs:
-        parts = list(_innermost(output))
-        for part in parts if len(parts) > 1 else ():
-            if is_scores(part):
-                scores.add(part.name)
-    return frozenset(scores)
-
-
 def class_axes(graph: Graph) -> dict[str, int]:
     """Outputs that hold probabilities of classes -> the axis of the classes."""
     axes = {output.name: classes_axis(output) for output in graph.outputs}
@@ -227,22 +216,10 @@ def _is_float(tensor: Tensor) -> bool:
     return not isinstance(kind, int | Other) and np.dtype(kind).kind == "f"
 
 
-def _joined(tensor: Tensor) -> Node | None:
+def joined(tensor: Tensor) -> Node | None:
     """The Concat that writes a tensor."""
     node = producer(tensor)
     return node if node is not None and node.op == "Concat" else None
-
-
-def _innermost(tensor: Tensor) -> Iterator[Tensor]:
-    """The parts, and their parts, down to what no Concat writes; constants are none."""
-    if producer(tensor) is None or tensor.dtype != np.float32 or constant_of(tensor) is not None:
-        return
-    concat = _joined(tensor)
-    if concat is None:
-        yield tensor
-        return
-    for part in concat.inputs:
-        yield from _innermost(part)
 
 
 def _placed(output: Tensor, quantized: Collection[str], shapes: Known, several: bool) -> list[Part]:
@@ -274,7 +251,7 @@ def _whole(output: Tensor) -> list[Part]:
 
 def _pieces(tensor: Tensor, axis: int, quantized: Collection[str], shapes: Known) -> list[Tensor]:
     """What Concats along one axis join to a tensor."""
-    concat = _joined(tensor)
+    concat = joined(tensor)
     if concat is None or _axis(tensor, quantized, shapes) != axis:
         return [tensor]
     return [piece for t in concat.inputs for piece in _pieces(t, axis, quantized, shapes)]
@@ -283,7 +260,7 @@ def _pieces(tensor: Tensor, axis: int, quantized: Collection[str], shapes: Known
 def _axis(tensor: Tensor, quantized: Collection[str], shapes: Known) -> int | None:
     """Along which axis a Concat joins a tensor of two parts or more that have known lengths; None
     where that is not so."""
-    concat = _joined(tensor)
+    concat = joined(tensor)
     if concat is None or concat.name in quantized or len(concat.inputs) < 2:
         return None
     if any(constant_of(t) is not None or not t.inputs for t in concat.inputs):

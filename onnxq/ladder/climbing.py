@@ -20,7 +20,7 @@ from onnxq.cost.shapes import shapes_of
 from onnxq.errors import ModelError, OnnxqError
 from onnxq.finetune.missing import require
 from onnxq.finetune.options import FinetuneOptions
-from onnxq.judge.parts import judged_tensors
+from onnxq.judge.judged import judged_tensors
 from onnxq.ladder.judging import Judge
 from onnxq.ladder.result import Rung, Tuned
 from onnxq.pipeline import original

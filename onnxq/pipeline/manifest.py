@@ -187,6 +187,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
     """The manifest of a run, before its output is written."""
     plan, stats, headline = values.plan, values.stats, values.agreement.headline
     along = {name: a.as_dict() for name, a in values.agreement.along.items()}
+    matched = {name: f.as_dict() for name, f in values.agreement.matched.items()}
     return Manifest(
         versions=versions(),
         config=config.flat(),
@@ -212,6 +213,7 @@ def describe(file: ModelFile, config: Config, values: Values, remarks: Remarks) 
             "outputs": {name: a.as_dict() for name, a in values.agreement.items()},
             "exact": {name: e.as_dict() for name, e in values.agreement.exact.items()},
             **({"along": along} if along else {}),
+            **({"matched": matched} if matched else {}),
             "left_out": dict(values.agreement.left_out),
             "session": remarks.trouble or "plain",
             "unrounded": {name: a.as_dict() for name, a in remarks.unrounded.items()},

@@ -15,7 +15,7 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
 from onnxq.judge.grade import Verdict, judged
-from onnxq.judge.parts import judged_tensors
+from onnxq.judge.judged import judged_tensors
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.model.input_shapes import shapes_seen

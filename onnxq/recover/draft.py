@@ -20,8 +20,8 @@ from onnxq.calib.holdout import content_order
 from onnxq.calib.observed import observed, settle
 from onnxq.calib.ranges import Ranges
 from onnxq.calib.stats import Stats
+from onnxq.judge.judged import judged_tensors
 from onnxq.judge.jury import Jury
-from onnxq.judge.parts import judged_tensors
 from onnxq.judge.verdict import Errors, reached
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph

@@ -28,8 +28,9 @@ from onnxq.judge.along import Course
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
 from onnxq.judge.gates import TensorGap, missed
 from onnxq.judge.gates import Thresholds as Thresholds
-from onnxq.judge.parts import Part, by_output, classifies, slices_of
+from onnxq.judge.parts import Part, by_output, classifies, ranked_in, slices_of
 from onnxq.judge.plain import cannot, plainly
+from onnxq.judge.ranked import Found, line_up
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.passes.apply import apply
@@ -80,6 +81,7 @@ class Comparison:
             "parts": {n: t.with_spread() for n, t in self.parts.items()},
             "outputs": {n: t.as_dict() for n, t in self.outputs.items()},
             "exact": {n: e.as_dict() for n, e in self.found.exact.items()},
+            "matched": {n: f.as_dict() for n, f in self.found.matched.items()},
             "along": {n: a.as_dict() for n, a in self.found.along.items()},
             "notes": [*self.found.notes(), *([cannot(self.trouble)] if self.trouble else ())],
             "tensors": {n: t.as_dict() for n, t in self.tensors.items()},
@@ -169,6 +171,8 @@ class _Sums:
         self.floats: dict[str, TensorGap] = {}
         self.parts: dict[Part, TensorGap] = {}
         self.exact: dict[str, Equality] = {}
+        self.groups = ranked_in([part for parts in of.values() for part in parts])
+        self.matched: dict[str, Found] = {}
 
     @property
     def left_out(self) -> Mapping[str, str]:
@@ -177,6 +181,7 @@ class _Sums:
 
     def add(self, ref: Mapping[str, Any], test: Mapping[str, Any], asked: Thresholds) -> None:
         """Add one sample."""
+        ref, test = line_up(self.groups, ref, test, self.matched)
         for name, a, b in self.sorted_out.pairs(ref, test):
             if is_float(a):
                 whole = self.floats.setdefault(name, TensorGap(name, self.says_top))
@@ -199,7 +204,7 @@ class _Sums:
         left_out = {n: why for n, why in self.left_out.items() if n not in self.inner}
         parts = {part: t.sums for part, t in self.parts.items()}
         found = agreements(floats, self.exact, left_out, samples, parts)
-        return replace(found, along=self.course.found())
+        return replace(found, along=self.course.found(), matched=self.matched)
 
 
 @dataclass(frozen=True)

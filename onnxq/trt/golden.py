@@ -31,7 +31,7 @@ from onnxq.errors import DataError, ModelError
 from onnxq.files import replacing
 from onnxq.judge.accuracy import Agreement, agreement
 from onnxq.judge.comparable import Equality, equality, is_float
-from onnxq.judge.parts import Part, by_output, slices_of
+from onnxq.judge.parts import Part, by_output, ranked_in, slices_of
 from onnxq.judge.plain import plainly
 from onnxq.model import graph as graphs
 from onnxq.passes.apply import apply
@@ -196,7 +196,7 @@ def load(path: str | Path) -> Golden:
             listed = file.namelist()
         FORM.check(header, path)
         names = [n.split("/", 1)[1].rpartition("/")[0] for n in listed if n.startswith("float/")]
-        parts = tuple(value_of(Part, part) for part in header["parts"])
+        parts = tuple(value_of(Part, {"ranked": None} | part) for part in header["parts"])
         return Golden(path, int(header["samples"]), parts, tuple(dict.fromkeys(names)))
 
     return FORM.read(Path(path), of, (*UNREADABLE, zipfile.BadZipFile, NotImplementedError))
@@ -216,16 +216,30 @@ def judge(golden: Golden, outputs: Outputs) -> Verdict:
     of = by_output(golden.parts)
     for name in golden.names:
         for i in range(golden.samples):
-            ref, kept = (golden.read(side, name, i) for side in ("float", "quantized"))
-            back = outputs.read(name, i, ref.shape)
+            (ref, back), (like, kept) = _sides(golden, outputs, name, i)
             if not is_float(ref):
-                now = equality(ref, back), equality(ref, kept)
+                now = equality(ref, back), equality(like, kept)
                 exact[name] = (exact[name][0] + now[0], exact[name][1] + now[1]) \
                     if name in exact else now  # fmt: skip
             for part in of.get(name, ()) if is_float(ref) else ():
-                a, b, c = (part.of(x) for x in (ref, back, kept))
-                parts.setdefault(part, []).append((agreement(a, b), agreement(a, c)))
+                pair = [(part.of(a), part.of(b)) for a, b in ((ref, back), (like, kept))]
+                parts.setdefault(part, []).append((agreement(*pair[0]), agreement(*pair[1])))
     return Verdict(golden.samples, {p.name: _judged(pairs) for p, pairs in parts.items()}, exact)
+
+
+def _sides(
+    golden: Golden, outputs: Outputs, name: str, i: int
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """An output of float and of the device in sample i, and of float and quantized; with the same
+    rows at the same places where a TopK orders them."""
+    group = next((g for g in ranked_in(golden.parts) if name in {r.output for r in g.rows}), None)
+    names = [name] if group is None else [r.output for r in group.rows]
+    ref, kept = ({n: golden.read(side, n, i) for n in names} for side in ("float", "quantized"))
+    back = {n: outputs.read(n, i, ref[n].shape) for n in names}
+    if group is None:
+        return (ref[name], back[name]), (ref[name], kept[name])
+    one, other = (group.lined_up(ref, side) for side in (back, kept))
+    return (one[0][name], one[1][name]), (other[0][name], other[1][name])
 
 
 def _judged(pairs: Sequence[tuple[Agreement, Agreement]]) -> Judged:

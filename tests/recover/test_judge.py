@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from onnxq.judge import verdict as judge
+from onnxq.judge.judged import judged_tensors, score_parts
 from onnxq.judge.jury import Jury
-from onnxq.judge.parts import judged_tensors, score_parts
 from onnxq.judge.verdict import gathered, reached, sums
 from onnxq.model.graph import to_proto
 from onnxq.passes.prepare import prepare
