@@ -8,6 +8,7 @@
 import { columnsOf, corners, cuts, GAP } from "./wrap.mjs";
 
 const GAP_X = 16, BEND = 8, SWEEPS = 6, SHIFTS = 8;
+const WIDE = 600; // of a frame that is left far from where it is entered
 
 // boxes: {w, h, pin: "top", "bottom" or undefined, reach: how far right what is told of it ends};
 // they get x and y.
@@ -150,9 +151,10 @@ function settle(row, side) {
 }
 
 function finish(rows, links, aspect) {
+  if (isStairs(rows)) centre(rows);
   const extents = rows.map((row) => ({
     h: Math.max(0, ...row.map((slot) => (slot.box ? slot.box.h : 0))),
-    left: Math.min(...row.map((slot) => slot.x)),
+    left: leftOf(row),
     right: Math.max(...row.map((slot) => slot.x + Math.max(slot.w, slot.box?.reach || 0))),
   }));
   const lanes = rows.map(lanesOf);
@@ -162,6 +164,24 @@ function finish(rows, links, aspect) {
   const cut = new Map(placed.columns.slice(0, -1).map((column) => [column.end - 1, column]));
   for (const link of links) link.bends = bendsOf(link, lanes, cut);
   return { w: Math.max(0, placed.w), h: Math.max(0, placed.h) };
+}
+
+const leftOf = (row) => Math.min(...row.map((slot) => slot.x));
+const rightOf = (row) => Math.max(...row.map((slot) => slot.x + slot.w));
+
+// Whether wide frames stand like stairs: each entered on its left and left on its right.
+function isStairs(rows) {
+  const wide = Math.max(0, ...rows.flat().map((slot) => (slot.box ? slot.w : 0)));
+  const all = Math.max(...rows.map(rightOf)) - Math.min(...rows.map(leftOf));
+  return wide > WIDE && all > 2 * Math.max(...rows.map((row) => rightOf(row) - leftOf(row)));
+}
+
+// Rows in the middle of each other, where straight edges would take too much room.
+function centre(rows) {
+  for (const row of rows) {
+    const middle = (leftOf(row) + rightOf(row)) / 2;
+    for (const slot of row) slot.x -= middle;
+  }
 }
 
 function placeRows(rows, extents, column) {

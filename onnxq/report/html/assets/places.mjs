@@ -42,7 +42,7 @@ function pairsOf(tree, open) {
     const key = `${from.key}>${to.key}`;
     if (!pairs.has(key)) pairs.set(key, { from, to, shapes: new Set(), types: new Set() });
     if (edge.from.shape) pairs.get(key).shapes.add(edge.from.shape);
-    if (edge.type) pairs.get(key).types.add(edge.type);
+    for (const type of (edge.type || "").split(", ")) if (type) pairs.get(key).types.add(type);
   }
   return [...pairs.values()];
 }

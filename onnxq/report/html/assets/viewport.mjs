@@ -71,8 +71,9 @@ export function viewport(canvas, layer) {
     },
     // A place in the middle, large enough to read.
     center(x, y, k = Math.max(view.k, READABLE)) {
-      const [cx, cy] = middle();
-      Object.assign(view, { k, x: cx - x * k, y: cy - y * k });
+      const [cx, cy] = middle(), [w, h] = sizeOf(canvas);
+      Object.assign(view, { k, x: within(cx - x * k, view.size.w * k, w),
+        y: within(cy - y * k, view.size.h * k, h) });
       apply();
     },
     // A part of the drawing, as large as it gets.
@@ -91,6 +92,12 @@ export function viewport(canvas, layer) {
       apply();
     },
   };
+}
+
+// Where a side of the drawing begins, so that no part of the canvas is empty for nothing.
+export function within(start, size, room, edge = 10) {
+  if (size < room) return Math.min(Math.max(start, 0), room - size);
+  return Math.min(Math.max(start, room - size - edge), edge);
 }
 
 const sizeOf = (canvas) => [canvas.clientWidth || 800, canvas.clientHeight || 500];

@@ -5,7 +5,7 @@
 // rightmost edge is the innermost below and beside the column and the outermost above the next.
 
 export const GAP = 30; // between rows
-const LANE = 7, MARGIN = 12;
+const LANE = 7, MARGIN = 12, BELOW = 20; // what is told of a box stands below it
 const WORTH = 1.2; // times larger it must be drawn for another column
 const COLUMNS = 12;
 
@@ -58,7 +58,7 @@ export function columnsOf(rows, crossing, starts) {
     const h = part.reduce((sum, row) => sum + row.h + GAP, -GAP);
     columns.push({ start, end, x, left, right: x + right - left, top, h });
     x += right - left + (below ? below * LANE + 2 * MARGIN : 0);
-    height = Math.max(height, top + h + (below ? below * LANE + MARGIN : 0));
+    height = Math.max(height, top + h + (below ? below * LANE + BELOW : 0));
   });
   return { columns, w: x, h: height };
 }
@@ -67,7 +67,7 @@ export function columnsOf(rows, crossing, starts) {
 // column to (to, ...) in the next. right: of the column; below: the end of its last row.
 export function corners(i, count, { x, right, below, to }) {
   const outer = (count - i) * LANE;
-  const low = below + MARGIN + outer - LANE, high = (count - 1 - i) * LANE;
+  const low = below + BELOW + outer - LANE, high = (count - 1 - i) * LANE;
   const side = right + MARGIN + outer - LANE / 2;
   return [[x, low, true], [side, low, true], [side, high, true], [to, high, true]];
 }

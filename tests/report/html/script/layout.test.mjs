@@ -5,6 +5,7 @@ import { layered } from "../../../../onnxq/report/html/assets/layered.mjs";
 import { scene } from "../../../../onnxq/report/html/assets/places.mjs";
 import { openSome } from "../../../../onnxq/report/html/assets/opening.mjs";
 import { treeOf } from "../../../../onnxq/report/html/assets/tree.mjs";
+import { within } from "../../../../onnxq/report/html/assets/viewport.mjs";
 import { stepFrom } from "../../../../onnxq/report/html/assets/walking.mjs";
 import { chain, overlaps } from "./graphs.mjs";
 
@@ -52,6 +53,21 @@ test("an edge over a cut turns around its column without touching a box", () => 
       }
     });
   }
+});
+
+test("wide frames that are entered left and left on the right do not stand like stairs", () => {
+  const made = Array.from({ length: 20 }, () => ({ w: 1500, h: 800 }));
+  const links = Array.from({ length: 19 }, (_, i) => ({ from: i, to: i + 1, out: 1450, into: 50 }));
+  const { w, h } = layered(made, links, 1.7);
+  assert.ok(w * h < 3 * 20 * 1500 * 800, `${w} by ${h}`);
+  assert.equal(overlaps(made), 0);
+});
+
+test("moving to a place leaves no part of the canvas empty for nothing", () => {
+  assert.equal(within(300, 2000, 800), 10);
+  assert.equal(within(-5000, 2000, 800), -1210);
+  assert.equal(within(-400, 2000, 800), -400);
+  assert.equal(within(900, 500, 800), 300);
 });
 
 test("edges that run back are marked, and no two boxes overlap", () => {
