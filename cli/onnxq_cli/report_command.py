@@ -26,6 +26,8 @@ from onnxq_cli.sections import verb
 @option("--fleet", type=IN, help="What 'onnxq build --arch all --json' printed.")
 @layers_options
 @option("--comparison", type=IN, help="What 'onnxq compare --json' printed.")
+@option("--compare", type=IN, metavar="OTHER.onnx",
+        help="Another quantized model of the same float model, to show beside it.")  # fmt: skip
 @option("--badge", type=OUT, metavar="FILE.svg", help="Write the verdict as a badge, too.")
 @option("--markdown", type=OUT, metavar="FILE.md",
         help="Write a summary for a pull request, too.")  # fmt: skip

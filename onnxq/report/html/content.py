@@ -7,6 +7,7 @@ nodes, folders            rows (see `nodes`), and the folders they are in (see `
 edges                     [from, to, types]: indices of nodes, and how the second reads the first
 inputs, outputs           of the graph: name, shape and the nodes that read or write it
 tensors                   ranges, histograms, readings (see `tensors`)
+against                   another model beside it, where one is given (see `against`)
 agreement, comparison, sensitivity, search, engine     where known (see `sections`)
 provenance                versions, options, commands (see `provenance`)
 """
@@ -21,6 +22,7 @@ from onnxq import __version__
 from onnxq.inspect.reading import Reading
 from onnxq.model.graph import Tensor
 from onnxq.report.html import sections
+from onnxq.report.html.against import against
 from onnxq.report.html.edges import edges_of, shape_text
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.folding import fold
@@ -68,6 +70,8 @@ def content(evidence: Evidence) -> dict[str, Any]:
         found["fleet"] = sections.fleet(evidence.fleet)
     if evidence.comparison is not None:
         found["comparison"] = sections.comparison(evidence.comparison)
+    if evidence.other is not None:
+        found["against"] = against(found, content(evidence.other))
     return found
 
 

@@ -27,7 +27,7 @@ class Evidence:
     reasons: why, and the ranges. manifest: that of the quantizing run. ranking, search: what those
     verbs found. engine, comparison, fleet: the documents of `build`, `compare` and `build --arch
     all`. commands: that made it.
-    weights: node -> SQNR in dB of its rounded weights.
+    weights: node -> SQNR in dB of its rounded weights. other: a model to show beside it.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Evidence:
     fleet: Document | None = field(default=None, repr=False)
     commands: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict, repr=False)
+    other: Evidence | None = field(default=None, repr=False)
 
 
 def planned(plan: Plan, ranges: Ranges | None = None) -> Reasons:

@@ -53,6 +53,7 @@ class Sources:
     layers: Path | None = None
     profile: Path | None = None
     float_model: Path | None = None
+    compare: Path | None = None
 
 
 def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evidence:
@@ -93,7 +94,17 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
         _fleet(sources.fleet) if sources.fleet else None,
         commands,
         weight_errors(reading, floats),
+        _beside(sources.compare, float_model) if sources.compare else None,
     )
+
+
+def _beside(path: Path, float_model: str | None) -> Evidence:
+    """Another model of the same float model, which is shown beside the page's own."""
+    found = gather(path, Sources())
+    source = found.reading.metadata.get("onnxq.source_model")
+    if source is not None:
+        check_model(float_model, source, f"'{path}' was")
+    return found
 
 
 def load_manifest(path: Path) -> Document:

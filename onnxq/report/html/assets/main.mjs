@@ -1,5 +1,6 @@
 // The page: its sections in order, and how they lead to each other.
 
+import { againstSection } from "./against.mjs";
 import { comparisonSection } from "./comparison.mjs";
 import { detailsOf } from "./details.mjs";
 import { breakable, el } from "./dom.mjs";
@@ -32,6 +33,7 @@ function start() {
   const graph = graphSection(data, bus);
   const tensors = data.tensors.length ? tensorsSection(data) : null;
   const made = [summarySection(data), graph.made, nodesSection(data, bus)];
+  if (data.against) made.splice(1, 0, againstSection(data, bus));
   for (const [key, make] of WHERE_KNOWN) if (data[key]) made.push(make(data, bus));
   if (tensors) made.push(tensors.made);
   if (data.engine) made.push(engineSection(data, bus));
