@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from pycocotools.cocoeval import COCOeval
 CONFIDENCE = 0.001
 NMS_IOU = 0.7
 MOST = 300  # detections of an image
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # corners [n, 4], scores [n], classes [n]
 
 
-def detections(output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def detections(output: np.ndarray) -> Found:
     """Corners [n, 4], scores [n] and classes [n] after NMS within each class."""
     rows = output[0].T
     classes, scores = rows[:, 4:].argmax(axis=1), rows[:, 4:].max(axis=1)
@@ -39,30 +41,39 @@ def detections(output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     while len(left) and len(kept) < MOST:
         best, left = left[0], left[1:]
         kept.append(best)
-        left = left[_iou(apart[best], apart[left]) <= NMS_IOU]
+        left = left[iou(apart[best], apart[left]) <= NMS_IOU]
     return corners[kept], scores[kept], classes[kept]
 
 
-def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The IoU of a box [4] with others [n, 4], by corners."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     inter = np.clip(high - low, 0, None).prod(axis=1)
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
     return inter / np.maximum(areas - inter, 1e-9)
 
 
-def coco_map(model: Path, images: Path, annotations: Path) -> dict[str, float]:
-    """mAP50-95 and mAP50, 0 to 100, over the images of an annotations file."""
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        truth = COCO(str(annotations))
+def detected(model: Path, images: Path, annotations: Path) -> dict[int, Found]:
+    """What a model finds in each image of an annotations file, by the image's id and in its
+    pixels."""
+    truth = _read(annotations)
     session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     (value,) = session.get_inputs()
     size = value.shape[2] if isinstance(value.shape[2], int) else 640
-    ids = sorted(truth.getCatIds())
-    found: list[dict[str, Any]] = []
+    found = {}
     for number in sorted(truth.getImgIds()):
         image, placed = letterbox(images / truth.loadImgs(number)[0]["file_name"], size)
         corners, scores, classes = detections(session.run(None, {value.name: image[None]})[0])
-        corners = placed.original(corners)
+        found[number] = placed.original(corners), scores, classes
+    return found
+
+
+def coco_map(every: Mapping[int, Found], annotations: Path) -> dict[str, float]:
+    """mAP50-95 and mAP50, 0 to 100, of what was found in the images of an annotations file."""
+    truth = _read(annotations)
+    ids = sorted(truth.getCatIds())
+    found: list[dict[str, Any]] = []
+    for number, (corners, scores, classes) in every.items():
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         found += [
             {"image_id": number, "category_id": ids[c], "bbox": b.tolist(), "score": float(s)}
@@ -78,5 +89,11 @@ def coco_map(model: Path, images: Path, annotations: Path) -> dict[str, float]:
     return {"mAP50-95": 100 * float(scored.stats[0]), "mAP50": 100 * float(scored.stats[1])}
 
 
+def _read(annotations: Path) -> COCO:
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        return COCO(str(annotations))
+
+
 if __name__ == "__main__":
-    print(json.dumps(coco_map(*map(Path, sys.argv[1:4])), indent=1))
+    network, folder, labels = map(Path, sys.argv[1:4])
+    print(json.dumps(coco_map(detected(network, folder, labels), labels), indent=1))

@@ -1,4 +1,4 @@
-"""Quantize a YOLO detector from a list of images; COCO mAP and latency before and after.
+"""Quantize a YOLO detector from a list of images; COCO mAP, agreement, latency before and after.
 
 python examples/yolo/run.py                            # on the fixture
 python examples/yolo/run.py --model yolo11n.onnx --calib-list calib.txt --images val2017 \
@@ -20,7 +20,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import annotations  # noqa: E402
 import latency  # noqa: E402
 import numpy as np  # noqa: E402
-from coco_map import coco_map  # noqa: E402
+from agreement import agreement  # noqa: E402
+from coco_map import coco_map, detected  # noqa: E402
 from commands import FIXTURES, onnxq, table  # noqa: E402
 from fixture_images import write_images  # noqa: E402
 from letterbox import write_npy  # noqa: E402
@@ -70,13 +71,18 @@ def main() -> None:
 
     print()
     sample = np.load(calib, mmap_mode="r")[:1].copy()
-    rows = [("model", "mAP50-95", "mAP50", "ms", "MB")]
+    rows = [("model", "mAP50-95", "mAP50", "same", "ms", "MB")]
+    floats = detected(args.model, images, labels)
     for name, model in (("float", args.model), ("INT8", quantized)):
-        scores = coco_map(model, images, labels)
+        found = floats if model is args.model else detected(model, images, labels)
+        scores = coco_map(found, labels)
+        same = "{:.1f} ± {:.1f}%".format(*agreement(floats, found))
         median, _ = latency.through_onnxruntime(model, sample, args.runs)
         size = model.stat().st_size / 1e6
-        rows.append((name, *(f"{s:.2f}" for s in scores.values()), f"{median:.2f}", f"{size:.2f}"))
+        maps = (f"{s:.2f}" for s in scores.values())
+        rows.append((name, *maps, same, f"{median:.2f}", f"{size:.2f}"))
     table(rows)
+    print("same: detections above 0.25 of one class and an IoU above 0.9 with float's")
     print("ms: ONNX Runtime on this CPU; Q/DQ placed for TensorRT gain little there")
     if args.engine:
         engine = quantized.with_suffix(".engine")

@@ -72,9 +72,31 @@ def test_yolo_keeps_its_coco_map(run, tmp_path):
     _, (_, plain, quantized, *_) = run("yolo", "--runs", 2)
     assert float(plain[2]) > 80
     assert float(quantized[2]) >= float(plain[2]) - 2  # the goal for a detector's mAP50
-    assert float(quantized[4]) < float(plain[4]) / 2
+    assert plain[3] == "100.0 ± 0.0%"
+    assert float(quantized[3].split()[0]) > 80
+    assert float(quantized[5]) < float(plain[5]) / 2
     calib = np.load(tmp_path / "yolo-out" / "calib.npy")
     assert (calib.shape, calib.dtype) == ((10, 3, 128, 128), np.float32)
+
+
+def test_detections_are_the_same_by_class_and_overlap(yolo):
+    pytest.importorskip(
+        "pycocotools", reason="pycocotools, of examples/yolo/requirements.txt, is not here"
+    )
+    yolo("letterbox")
+    yolo("coco_map")
+    agreement = yolo("agreement").agreement
+    boxes = np.array([[0, 0, 10, 10], [20, 0, 40, 20], [50, 50, 60, 60]], float)
+    found = boxes, np.array([0.9, 0.8, 0.1]), np.array([0, 1, 2])  # the last is no detection
+    other = np.add(boxes, [0, 0, 0, 0.5]), np.array([0.8, 0.9, 0.9]), np.array([0, 0, 2])
+    none = np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)
+    assert agreement({1: found}, {1: found}) == (100, 0)
+    assert agreement({1: found}, {1: other})[0] == pytest.approx(40)  # 2 of 2 and 3
+    share, error = agreement({1: found, 2: found}, {1: other, 2: none})
+    assert share == pytest.approx(100 * 2 / 7)
+    # e = (2 - 5 R) / 7 and (0 - 2 R) / 7
+    assert error == pytest.approx(100 * np.sqrt(2 * ((4 / 7 / 7) ** 2 + (4 / 7 / 7) ** 2)))
+    assert agreement({1: none}, {1: none}) == (100, 0)
 
 
 def test_boxes_come_back_from_the_letterbox(yolo, tmp_path):
