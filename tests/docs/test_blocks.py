@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx.numpy_helper import from_array
 from onnxq_cli.main import run
 
 from tests.streaming import sequences, streaming_model
@@ -31,23 +30,8 @@ FENCE = re.compile(r"^( *)(`{3,})([^\n`]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DO
 COMMENT = re.compile(r"<!-- *((?:(?!-->).)*?) *-->\s*\Z", re.DOTALL)
 NOT_RUN = re.compile(r'not run(?:, "(.+)")?: *(.+)', re.DOTALL)
 LANGUAGES = {"sh", "python", "text", "yaml", "json", "{toctree}", "{eval-rst}"}
-# nodes by the names and types that the pages' patterns use
-NAMES = ("", "neck_deblocks", "depthwise")
-CONVS = "\n".join(
-    (f"[{name}] " if name else "")
-    + f"c{i} = Conv<pads = [1, 1, 1, 1]>({f'r{i - 1}' if i else 'x'}, w) r{i} = Relu(c{i})"
-    for i, name in enumerate(NAMES)
-)
-MODEL = f"""<ir_version: 8, opset_import: ["": 17]>
-g (float[N, 32, 4, 4] x) => (float[N, 32] y) {{
-    {CONVS}
-    m = GlobalAveragePool(r2)
-    rows = Flatten(m)
-    y = Gemm(rows, v)
-}}"""
-
 ENCODER = """<ir_version: 8, opset_import: ["": 17]>
-g (float[N, 32, 4, 4] raw) => (float[N, 32, 4, 4] encoded) { encoded = Relu(raw) }"""
+g (float[N, 1, 16, 16] raw) => (float[N, 1, 16, 16] encoded) { encoded = Relu(raw) }"""
 
 
 @dataclass(frozen=True)
@@ -113,23 +97,13 @@ def prepared(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)  # rows are whole then
     monkeypatch.syspath_prepend(str(tmp_path))
-    rng = np.random.default_rng(0)
-    model = onnx.parser.parse_model(MODEL)
-    arrays = {
-        "w": 0.08 * rng.normal(size=(32, 32, 3, 3)).astype(np.float32),
-        "v": rng.normal(size=(32, 32)).astype(np.float32),
-    }
-    model.graph.initializer.extend(from_array(x, name) for name, x in arrays.items())
-    onnx.save(model, "model.onnx")
-    samples = rng.normal(size=(12, 32, 4, 4)).astype(np.float32)
-    for name in ("calib", "data", "images"):
-        np.save(f"{name}.npy", samples)
-    np.save("labels.npy", rng.integers(32, size=12))
-    Path("skip.txt").write_text("Conv_0  # the first\n")
+    classifier = ROOT / "fixtures" / "classifier"
+    shutil.copy(classifier / "classifier.onnx", "model.onnx")
+    np.save("calib.npy", np.load(classifier / "calib.npy")[:24])
     if "encoder.onnx" in page.read_text("utf-8"):
         onnx.save(onnx.parser.parse_model(ENCODER), "encoder.onnx")
         shutil.copy("model.onnx", "backbone.onnx")
-        np.save("raw.npy", samples)
+        shutil.copy("calib.npy", "raw.npy")
     if "streaming.onnx" in page.read_text("utf-8"):
         onnx.save(streaming_model(), "streaming.onnx")
         for i, x in enumerate(sequences(3, 6)):
