@@ -92,18 +92,18 @@ def model_in(folder, location, holder="an initializer"):
 
 
 FOREIGN = {
-    "ABSOLUTE": "own folder alone",
-    "OWN": "own folder alone",
-    "../secret/key": "own folder alone",
-    "sub/../../secret/key": "own folder alone",
-    "../m/own": "own folder alone",
+    "ABSOLUTE": "model's own folder",
+    "OWN": "model's own folder",
+    "../secret/key": "model's own folder",
+    "sub/../../secret/key": "model's own folder",
+    "../m/own": "model's own folder",
     "linked/key": "'linked' is a link.*cp -rL",
     "link": "'link' is a link.*cp -rL",
     "inner": "'inner' is a link.*cp -rL",
     "hard": "2 names",
     "fifo": "is no file",
     "sub": "is no file",
-    "": "own folder alone",
+    "": "model's own folder",
     "nothing": "not beside it",
     "own/deeper": "not beside it",
     "*/_ORT_MEM_ADDR_/*": "not beside it",  # ONNX Runtime's word for an address in memory
@@ -275,10 +275,10 @@ def test_weights_that_change_after_they_were_hashed_are_refused(folder):
     path = model_in(folder, "own")
     graph = load(path)
     (folder / "own").write_bytes(SECRET[:100])  # cut short: its mapped pages are gone
-    with pytest.raises(ModelError, match="changed while the model was in work"):
+    with pytest.raises(ModelError, match="changed during the run"):
         graphs.constant_of(graph.tensors()["w"])
     (folder / "own").write_bytes(SECRET)
-    with pytest.raises(ModelError, match="changed while the model was in work"):
+    with pytest.raises(ModelError, match="changed during the run"):
         graphs.to_proto(graph)
 
 
@@ -288,7 +288,7 @@ def test_weights_that_another_file_replaced_are_not_read_in_their_place(folder):
     (folder / "new").replace(folder / "own")
     w = graphs.constant_of(graph.tensors()["w"])  # the old file is still mapped
     np.testing.assert_array_equal(w, np.frombuffer(SECRET, np.float32).reshape(SHAPE))
-    with pytest.raises(ModelError, match="changed while the model was in work"):
+    with pytest.raises(ModelError, match="changed during the run"):
         graphs.to_proto(graph)
 
 

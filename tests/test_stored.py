@@ -208,7 +208,7 @@ def test_data_outside_the_folder_is_refused(path):
             if entry.key == "location":
                 entry.value = "../secret"
     (inner / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(graphs.ModelError, match="own folder alone"):
+    with pytest.raises(graphs.ModelError, match="model's own folder"):
         load(inner / "m.onnx")
 
 

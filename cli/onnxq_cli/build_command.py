@@ -67,7 +67,7 @@ def command(model: Path, out: Path | None, **options: Any) -> int:
     if _is_fleet(settings.arch):
         return _fleet(model, out, settings, options)
     if options["told"]:
-        raise OnnxqError("--layers is a column beside others; give several --arch, or all")
+        raise OnnxqError("--layers adds a column to those of --arch; give several --arch, or all")
     if out is None:
         raise OnnxqError(f"'{model}' has no name to call an engine by; give -o")
     with Bars() as bars:

@@ -63,8 +63,8 @@ def command(
 
     _check(layers, profiles, write_skip)
     if float_model is None and (write_plan or plan_path or rates):
-        raise OnnxqError("give the model without Q/DQ by --float FLOAT.onnx: what pays is asked of "
-                         "its nodes")  # fmt: skip
+        raise OnnxqError("give the model without Q/DQ by --float FLOAT.onnx: --write-plan, --plan "
+                         "and --rates are about its nodes")  # fmt: skip
     pairs = list(zip(layers, profiles or (None,) * len(layers), strict=True))
     readings = [
         api.read_layers(path, times, model if i == len(pairs) - 1 else None)

@@ -242,7 +242,7 @@ def _read_one_json(path: Path) -> Record:
     feeds = list(_read_json(path))
     if len(feeds) != 1:
         raise DataError(
-            f"'{path}' holds {len(feeds)} feeds, and a folder has a feed a file; "
+            f"'{path}' holds {len(feeds)} feeds, but in a folder each file is one feed; "
             "give the file itself as data"
         )
     return feeds[0]

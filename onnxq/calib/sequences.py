@@ -64,7 +64,7 @@ def looped(
         pairs = ", ".join(f"{out}={name}" for out, name in model.feedback.items())
         raise DataError(
             f"--feedback {pairs}: no sequence has a second sample, so nothing is fed back; give "
-            f"the samples of a sequence in order, '{RESET}' 1 at its first alone"
+            f"the samples of a sequence in order, with '{RESET}' 1 only at its first"
         )
     rows: list[tuple[Source, int]] = [(visited, i) for i in range(len(steps))]
     return Dataset(inputs, rows, 1, opened)
@@ -96,8 +96,7 @@ def _steps(source: Source, fed: frozenset[str], begins: bool) -> Iterator[Step]:
         if given and not starts:
             raise DataError(
                 f"{source.where(i)} gives input '{min(given)}' within a sequence, sample {i}, "
-                "where it is fed back; give it where a sequence begins alone, where "
-                f"'{RESET}' is 1"
+                f"where it is fed back; give it only where a sequence begins, at '{RESET}' 1"
             )
         yield Step(source, i, count if starts else None)
         count += starts

@@ -240,7 +240,7 @@ def read_profile(
         return timed(read(load_layers(layers), times, known))
     names = [name for name, _ in times.times]
     if any(is_quantizer(n) for name in names for n in named(name).nodes):
-        raise OnnxqError(f"'{profile}' is of an engine with Q/DQ, and a profile does not tell "
+        raise OnnxqError(f"'{profile}' is from an engine with Q/DQ, and a profile does not tell "
                          "types; give its layer info by --layers")  # fmt: skip
     return timed(read(LayerInfo(tuple(map(Layer, names)), (), False, times.path), times, known))
 
@@ -253,10 +253,10 @@ def timed(reading: EngineReading) -> EngineReading:
     others = [t for t in reading.timed if t.ms and not (t.said.nodes or t.said.hidden
               or t.said.beside or t.layer.name in copies or t.layer.copies)]  # fmt: skip
     if not own:
-        raise OnnxqError(f"'{reading.info.path}' has no time of a node of the model: it is of "
-                         "another model, or of one whose nodes have other names")  # fmt: skip
+        raise OnnxqError(f"'{reading.info.path}' has no time of a node of the model: it belongs "
+                         "to another model, or its nodes have other names")  # fmt: skip
     if math.fsum(t.ms or 0.0 for t in others) > own:
         strange = others[0].layer.name[:60]
-        raise OnnxqError(f"'{reading.info.path}' is of another model: most of its time is of nodes "
-                         f"that this one has not, such as '{strange}'")  # fmt: skip
+        raise OnnxqError(f"'{reading.info.path}' is of another model: most of its time goes to "
+                         f"nodes that this one does not have, such as '{strange}'")  # fmt: skip
     return reading

@@ -107,7 +107,7 @@ def parts_of(
     floats = comparable([t for t in written.values() if not only or t.name in only], varying(graph))
     if not floats:
         raise PlanError(
-            "no scored output is floating point and of a length that values do not change; "
+            "no scored output has floats at a length that the values do not change; "
             "use --metric module:function"
         )
     several = len(floats_of(graph)) > 1

@@ -61,8 +61,8 @@ class Goal:
         if self.metric is not None:
             self._check_metric(named[0])
         if self.outputs and self.scored_by not in ("top1", AGREEMENT):
-            raise PlanError(f"--output names what top1 or --agreement looks at, and {named[0]} "
-                            f"is of {self.scored_by}; leave it out")  # fmt: skip
+            raise PlanError(f"--output names what top1 or --agreement looks at, but {named[0]} "
+                            f"looks at {self.scored_by}; leave it out")  # fmt: skip
         _ = self.budget
 
     def _check_metric(self, flag: str) -> None:

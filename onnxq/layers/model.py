@@ -22,4 +22,4 @@ def check_same(info: LayerInfo, model: Model, path: object) -> None:
         return
     if not any(named(x.name, x.metadata, model.ops).nodes for x in info.layers):
         raise OnnxqError(f"'{info.path}' has no node of '{path}' in its layers: it is an engine of "
-                         "another model, or of one whose nodes have other names")  # fmt: skip
+                         "another model, or its nodes have other names")  # fmt: skip

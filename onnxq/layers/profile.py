@@ -78,6 +78,6 @@ def joined(layers: Sequence[Layer], profile: Profile) -> tuple[list[float | None
     lost = math.fsum(ms for times in waiting.values() for ms in times)
     if lost > profile.total_ms / 2 or all(ms is None for ms in found):
         strange = next(name for name, times in waiting.items() if times)
-        raise OnnxqError(f"'{profile.path}' is of another engine: most of its time is of layers "
+        raise OnnxqError(f"'{profile.path}' is of another engine: most of its time goes to layers "
                          f"that are not listed, such as '{strange[:60]}'")  # fmt: skip
     return found, lost

@@ -63,8 +63,8 @@ def _own_file(path: Path, name: str) -> Path:
     given, parts = Path(name), Path(os.path.normpath(name)).parts
     if given.is_absolute() or given.drive or not parts or parts[0] == "..":
         raise ModelError(
-            f"'{path}' keeps its weights in '{name}', and they are read from the model's own "
-            "folder alone; put that file beside the model, and save the model to name it so"
+            f"'{path}' keeps its weights in '{name}', but weights are read only from the model's "
+            "own folder; put that file beside the model, and save the model with its new name"
         )
     file = path.parent
     try:

@@ -64,7 +64,7 @@ def check_unchanged(file: MappedFile, replaced: bool = False) -> None:
         now = None
     other = now is None or now[:2] != file.identity[:2]
     if (other and replaced) or (not other and now != file.identity):
-        raise ModelError(f"'{file.path}' changed while the model was in work; start again")
+        raise ModelError(f"'{file.path}' changed during the run; start again")
 
 
 def check_all() -> None:

@@ -77,8 +77,8 @@ class _Activation:
         """Add them; the readers of the DequantizeLinear read theirs."""
         axis, rank = self.node.attrs.get("axis", 1), len(self.node.inputs[0].shape or ())
         if axis != -1 and (not rank or axis != rank - 1):
-            raise ModelError(f"'{self.node.name}' has blocks along axis {axis}; ONNX Runtime is "
-                             "given a stand-in for blocks along the last axis alone")  # fmt: skip
+            raise ModelError(f"'{self.node.name}' has blocks along axis {axis}; the stand-in for "
+                             "ONNX Runtime knows only blocks along the last axis")  # fmt: skip
         readers = [n for n in self.node.outputs[0].outputs if n.op == "DequantizeLinear"]
         if not readers or len(readers) < len(self.node.outputs[0].outputs):
             raise ModelError(f"'{self.node.name}' writes FP4 codes that something but a "

@@ -82,9 +82,8 @@ class ModelSpec:
             source = replace(source, graph=_with_outputs(source.graph, self.outputs))
         if _digest(source.graph) != self.digest:
             raise ModelError(
-                f"'{self.path}' is not the same there once it is prepared; workers need the same "
-                "versions of onnxq, onnx and NumPy, and a graph that was changed after 'prepare' "
-                "cannot be handed to them"
+                f"'{self.path}' differs there after 'prepare'; give workers the same versions of "
+                "onnxq, onnx and NumPy, and a graph that was not changed after 'prepare'"
             )
         return source
 

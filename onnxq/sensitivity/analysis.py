@@ -106,7 +106,7 @@ class Analysis:
         floats = comparable([written[name] for name in names], varying(self.graph))
         if not floats:
             raise ModelError(
-                "no scored output is floating point and of a length that values do not change; "
+                "no scored output has floats at a length that the values do not change; "
                 "use a metric module:function"
             )
         scored = tuple(t.name for t in floats)

@@ -77,7 +77,7 @@ def _of_runs(path: Path) -> Outputs:
     device = [name for name in runs if "onnxrt" not in name.lower()] or list(runs)
     if len(device) != 1:
         raise DataError(f"'{path}' holds the outputs of {', '.join(device) or 'nothing'}; save "
-                        "those of the device alone")  # fmt: skip
+                        "only those of the device")  # fmt: skip
     iterations = runs[device[0]]
     names = tuple(iterations[0]) if iterations else ()
     return Outputs(path, names, len(iterations), lambda name, i: np.asarray(iterations[i][name]))

@@ -64,7 +64,7 @@ def calibrate_model(
     if config.method.strip().lower() == "auto":
         raise PlanError("method 'auto' is judged at the model's outputs: use 'onnxq quantize'")
     if enough and stats_from is not None:
-        raise DataError("--enough counts parts of the data apart: give --calib DATA, no statistics")
+        raise DataError("--enough counts parts of the data: give --calib DATA, not statistics")
     source = prepare(model, config, plan_from)
     chosen = plan_from or plan(source, config)
     chosen.check_model(source.sha256)

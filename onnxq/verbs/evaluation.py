@@ -56,5 +56,5 @@ def _read(path: Path) -> Array:
     arrays = read_npz(path)
     if len(arrays) != 1:
         listed = ", ".join(f"'{name}'" for name in arrays) or "none"
-        raise DataError(f"'{path}' holds the arrays {listed}; give a file with the labels alone")
+        raise DataError(f"'{path}' holds the arrays {listed}; give a file with only the labels")
     return next(iter(arrays.values()))

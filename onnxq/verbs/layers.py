@@ -62,7 +62,7 @@ def does_it_pay(
     from onnxq.search.choices import given
 
     if len(profiles) != len(layers):
-        raise OnnxqError("whether it pays is a matter of times: give a --profile for each LAYERS")
+        raise OnnxqError("times decide whether it pays: give a --profile for each LAYERS")
     source = prepare(model, None, plan_from)
     graph, chosen = source.graph, plan_from or plan(source)
     chosen.check_model(source.sha256)

@@ -171,7 +171,7 @@ read and read.join()
 def test_a_mapped_file_that_is_cut_short_under_a_reader_is_a_line(folder, where):
     ran = subprocess.run([sys.executable, "-c", CUT_SHORT, where], env=ENV, text=True,
                          capture_output=True, timeout=60, check=False)  # fmt: skip
-    said = f"onnxq: '{folder / 'w.bin'}' changed while the model was in work; start again\n"
+    said = f"onnxq: '{folder / 'w.bin'}' changed during the run; start again\n"
     assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
     assert [p.name for p in folder.iterdir()] == ["w.bin"]
 
