@@ -99,7 +99,7 @@ def fit(rows: Sequence[Row], ratios: Mapping[str, float]) -> Fitted:
     """The device that these kernels ran on; raises OnnxqError for fewer than LEAST of them."""
     rows = [row for row in rows if row.ms > 0 and row.bytes > 0]
     if len(rows) < LEAST:
-        raise OnnxqError(f"only {count(len(rows), 'kernel')} of the profile belong to the model; "
+        raise OnnxqError(f"the profile has only {count(len(rows), 'kernel')} of the model; "
                          f"a cost is fitted to {LEAST} or more")  # fmt: skip
     base, own = _types(rows)
     moved, macs, ms = (np.array([getattr(r, n) for r in rows]) for n in ("bytes", "macs", "ms"))

@@ -101,8 +101,8 @@ def sharded(dataset: Dataset, part: tuple[int, int] | None) -> Dataset:
     k, n = part
     units: Sequence[Sequence[int]] = dataset.sequences()
     if k > len(units) and dataset.feedback:
-        raise DataError(f"--shard {k}/{n} would split a sequence: there are {len(units)}, whole "
-                        "ones alone are shards; use fewer shards")  # fmt: skip
+        raise DataError(f"--shard {k}/{n} would split a sequence: there are {len(units)}, "
+                        "and a shard holds whole ones; use fewer shards")  # fmt: skip
     if k > len(units):
         raise DataError(f"--shard {k}/{n}: there are {len(units)} samples; use fewer shards")
     return dataset.select([i for unit in units[k - 1 :: n] for i in unit])

@@ -114,7 +114,7 @@ def test_two_engines_say_it_by_what_was_measured(done, engine, classifier, folde
         ('{"Layers": []}', "lists layers; give it as LAYERS"),
         ('{"/conv1/Conv": -1}', "is no time of a layer"),
         ('{"another": 1.0}', "no time of a node of the model"),
-        ('{"/conv1/Conv": 1.0}', "of 1 kernel of the profile the nodes are in the model"),
+        ('{"/conv1/Conv": 1.0}', "only 1 kernel of the model"),
     ],
 )
 def test_a_profile_that_is_none_is_refused_in_a_line(

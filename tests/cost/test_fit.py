@@ -60,7 +60,7 @@ def test_twice_the_times_are_half_the_device():
 
 
 def test_two_kernels_are_no_device():
-    with pytest.raises(OnnxqError, match="of 2 kernels of the profile the nodes are in the model"):
+    with pytest.raises(OnnxqError, match="only 2 kernels of the model"):
         fit(rows(2), ratios_of(None))
 
 
