@@ -38,7 +38,7 @@ def check_folder(path: Path) -> None:
     """Raises OnnxqError unless a file can be made in the folder of `path`."""
     folder = path.parent
     if not path.name:
-        raise OnnxqError(f"'{path}' is no file name to write to")
+        raise OnnxqError(f"'{path}' is not a file name to write to")
     if not folder.is_dir():
         raise OnnxqError(f"no folder '{folder}' to write '{path.name}' to; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):

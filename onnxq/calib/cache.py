@@ -42,7 +42,7 @@ def cached(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise DataError(f"--cache '{folder}' is no folder that can be made: {e}") from e
+        raise DataError(f"--cache '{folder}' is not a folder that can be made: {e}") from e
     known = _load(path, model, digest, len(data))
     missing = [name for name in dict.fromkeys(tensors) if name not in known.histograms]
     if missing:

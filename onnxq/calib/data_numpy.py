@@ -106,7 +106,7 @@ def _refuse_other_files(path: Path) -> None:
     magic = np.lib.format.MAGIC_PREFIX
     if not magic.startswith(start[: len(magic)]) and not start.startswith(b"\x80"):  # a pickle's
         raise DataError(
-            f"'{path}' is no NumPy file, it begins with {start!r}; write one with np.save(path, "
+            f"'{path}' is not a NumPy file, it begins with {start!r}; write one with np.save(path, "
             "array), first axis = samples"
         )
 

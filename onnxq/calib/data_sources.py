@@ -166,7 +166,7 @@ def _open_file(path: Path, names: Sequence[str], limit: int | None, fed: Collect
         feeds = _read_json(path)
         return spool(islice(feeds, limit), f"'{path}'")
     raise DataError(
-        f"'{path}' is no calibration data: expected .npy, .npz or a Polygraphy .json, found "
+        f"'{path}' is not calibration data: expected .npy, .npz or a Polygraphy .json, found "
         f"'{path.suffix or path.name}'; convert it, first axis = samples"
     )
 

@@ -140,7 +140,7 @@ def _decoded(path: Path, channels: int, turn: bool) -> Array:
             image = importlib.import_module("PIL.ImageOps").exif_transpose(file) if turn else file
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     except (OSError, ValueError, SyntaxError) as e:
-        raise DataError(f"'{path}' is no image that Pillow reads ({e}); take it out") from e
+        raise DataError(f"'{path}' is not an image that Pillow reads ({e}); take it out") from e
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 

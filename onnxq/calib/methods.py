@@ -65,6 +65,6 @@ def parse_method(text: str) -> Method | Auto:
             return Percentile(float(argument))
         except ValueError as e:
             raise PlanError(
-                f"'{argument}' in method '{text}' is no number; write percentile:99.9"
+                f"'{argument}' in method '{text}' is not a number; write percentile:99.9"
             ) from e
     raise PlanError(f"unknown method '{text}'; choose one of {CHOICES}")

@@ -110,9 +110,9 @@ def preprocess_of(text: str) -> Preprocess:
     try:
         document = from_yaml(path.read_text("utf-8"))
     except (OSError, ValueError) as e:
-        raise DataError(f"'{path}' is no YAML of preprocessing: {e}") from e
+        raise DataError(f"'{path}' is not YAML of preprocessing: {e}") from e
     if not isinstance(document, dict):
-        raise DataError(f"'{path}' is no mapping of preprocessing, such as 'preset: imagenet'")
+        raise DataError(f"'{path}' is not a mapping of preprocessing, such as 'preset: imagenet'")
     return from_document(document, f"'{path}'")
 
 

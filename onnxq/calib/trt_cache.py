@@ -65,7 +65,7 @@ def load_cache(path: str | Path) -> Cache:
     try:
         lines = path.read_text("utf-8").splitlines()
     except UnicodeDecodeError as e:
-        raise DataError(f"'{path}' is no calibration cache: it is no text") from e
+        raise DataError(f"'{path}' is not a calibration cache: it is not text") from e
     header = lines[0] if lines and lines[0].startswith("TRT-") else ""
     found: dict[str, float] = {}
     for number, text in enumerate(lines[bool(header) :], 1 + bool(header)):
@@ -90,7 +90,7 @@ def _entry(path: Path, number: int, text: str) -> tuple[str, float]:
         except ValueError:
             amax = math.nan
     if not name or not 0 <= amax < math.inf:
-        raise DataError(f"'{path}' line {number} is no entry of a calibration cache: "
+        raise DataError(f"'{path}' line {number} is not an entry of a calibration cache: "
                         f"'{text[:60]}'; expected 'NAME: HEX' or 'NAME AMAX'")  # fmt: skip
     return name, amax
 

@@ -30,7 +30,8 @@ from onnxq.saved import STUMBLES, FileForm
 FORM = FileForm(
     "onnxq.finetune", 1, DataError,
     absent="no state of a finetune at '{path}'",
-    other="'{path}' is no state of a finetune that this version reads: {found}; name another file",
+    other="'{path}' is not a state of a finetune that this version reads: {found}; "
+    "name another file",
     broken="'{path}' is not a state of a finetune or is cut short ({class}: {why}); delete it",
 )  # fmt: skip
 

@@ -111,7 +111,7 @@ def read_json(path: Path) -> Any:
         return from_json(path.read_bytes())
     except ValueError as e:
         why = "it is empty" if not size else str(e)
-        raise OnnxqError(f"'{path}' is no JSON of TensorRT ({why}); write it anew by trtexec "
+        raise OnnxqError(f"'{path}' is not JSON of TensorRT ({why}); write it again by trtexec "
                          f"--exportLayerInfo or --exportProfile") from e  # fmt: skip
 
 

@@ -59,8 +59,8 @@ def _time(path: Path, entry: Any, runs: int) -> tuple[str, float]:
             raise ValueError(f"{ms} milliseconds")
         return name, float(ms)
     except (LookupError, TypeError, ValueError) as e:
-        raise OnnxqError(f"'{path}' is no profile of TensorRT: {str(entry)[:60]} is no time of a "
-                         "layer") from e  # fmt: skip
+        raise OnnxqError(f"'{path}' is not a profile of TensorRT: {str(entry)[:60]} is not "
+                         "the time of a layer") from e  # fmt: skip
 
 
 def joined(layers: Sequence[Layer], profile: Profile) -> tuple[list[float | None], float]:

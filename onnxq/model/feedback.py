@@ -27,7 +27,7 @@ def parse_feedback(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         out, equals, name = text.partition("=")
         if not (out and equals and name):
-            raise PlanError(f"--feedback '{text}' is no OUT=IN, such as state_out=state")
+            raise PlanError(f"--feedback '{text}' is not OUT=IN, such as state_out=state")
         _add(found, out, name)
     return found
 
@@ -49,7 +49,9 @@ def of_mapping(given: object, where: str) -> dict[str, str]:
     if not isinstance(given, Mapping) or not all(
         isinstance(one, str) for pair in given.items() for one in pair
     ):
-        raise DataError(f"{where}: its 'feedback' is no mapping of an output's name to an input's")
+        raise DataError(
+            f"{where}: its 'feedback' is not a mapping of an output's name to an input's"
+        )
     found: dict[str, str] = {}
     for out, name in given.items():
         _add(found, out, name)

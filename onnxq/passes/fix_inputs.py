@@ -26,7 +26,7 @@ def fixed(texts: Sequence[str]) -> dict[str, float]:
         except ValueError:
             equals = ""
         if not name or not equals:
-            raise PlanError(f"--fix '{text}' is no NAME=VALUE with a number, such as sr=16000")
+            raise PlanError(f"--fix '{text}' is not NAME=VALUE with a number, such as sr=16000")
     return found
 
 
@@ -55,7 +55,7 @@ def _constant(tensor: Tensor, value: float, name: str) -> Tensor:
         raise PlanError(f"--fix {tensor.name}: its shape is not fixed, {shape}; one value alone "
                         "does not say how many there are")  # fmt: skip
     if dtype is None or isinstance(dtype, int | Other):
-        raise PlanError(f"--fix {tensor.name}: it is no input of numbers")
+        raise PlanError(f"--fix {tensor.name}: it is not an input of numbers")
     found = np.full(shape, value, np.dtype(dtype))
     if float(found.reshape(-1)[0] if found.size else value) != value:
         raise PlanError(f"--fix {tensor.name}={value:g}: {np.dtype(dtype)} cannot hold it")

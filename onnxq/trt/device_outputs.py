@@ -50,7 +50,7 @@ def load_outputs(path: str | Path, samples: int) -> Outputs:
         return _of_arrays(path, read_npz(path), samples)
     if path.suffix == ".json":
         return _of_runs(path)
-    raise DataError(f"'{path}' is no .npz and no .json of Polygraphy's --save-outputs")
+    raise DataError(f"'{path}' is not an .npz or a .json of Polygraphy's --save-outputs")
 
 
 def _of_arrays(path: Path, arrays: Mapping[str, Array], samples: int) -> Outputs:
@@ -91,5 +91,5 @@ def _runs(path: Path) -> dict[str, list[Mapping[str, Any]]]:
         found = RunResults.load(str(path))
         return {name: list(results) for name, results in found.items()}
     except (PolygraphyException, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise DataError(f"'{path}' is no JSON of Polygraphy's --save-outputs "
+        raise DataError(f"'{path}' is not JSON of Polygraphy's --save-outputs "
                         f"({' '.join(str(e).split())[:120]})") from e  # fmt: skip

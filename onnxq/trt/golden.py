@@ -48,7 +48,7 @@ FORM = FileForm(
     "onnxq.golden", 1, DataError,
     absent="no golden outputs at '{path}'; 'onnxq compare --save-golden' writes them",
     other="'{path}' holds no golden outputs this version reads: {found}",
-    broken="'{path}' is no file of golden outputs or is cut short ({class}: {why}); "
+    broken="'{path}' is not a file of golden outputs or is cut short ({class}: {why}); "
     "'onnxq compare --save-golden' writes one",
 )  # fmt: skip
 

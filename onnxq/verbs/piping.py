@@ -91,7 +91,7 @@ def parse_map(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         out, equals, name = text.partition("=")
         if not (out and equals and name):
-            raise PlanError(f"--map '{text}' is no OUT=IN, such as features=input")
+            raise PlanError(f"--map '{text}' is not OUT=IN, such as features=input")
         if out in found or name in found.values():
             raise PlanError(f"--map '{text}': that name is mapped already; give each once")
         found[out] = name

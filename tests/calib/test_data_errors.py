@@ -215,7 +215,7 @@ def test_an_array_and_an_archive_are_read_whatever_their_names_end_in(tmp_path, 
 
 def test_text_is_no_numpy_file_and_not_said_to_be_a_pickle(tmp_path):
     (tmp_path / "x.npy").write_text("1,2,3")
-    assert "is no NumPy file, it begins with b'1,2,3'" in refused(tmp_path / "x.npy")
+    assert "is not a NumPy file, it begins with b'1,2,3'" in refused(tmp_path / "x.npy")
 
 
 def test_a_later_sample_that_does_not_fit_is_told_when_it_is_read(tmp_path):

@@ -104,8 +104,8 @@ def test_a_folder_a_glob_a_list_and_a_data_yaml_name_the_same_images(tmp_path: P
         ("fit: squeeze\n", "choose from letterbox, crop, stretch"),
         ("size: [1, 2, 3]\n", "give [height, width]"),
         ("mean: [1, 2]\n", "one for each of 3 channels"),
-        ("- 1\n", "is no mapping of preprocessing"),
-        ("a: [\n", "is no YAML of preprocessing"),
+        ("- 1\n", "is not a mapping of preprocessing"),
+        ("a: [\n", "is not YAML of preprocessing"),
     ],
 )
 def test_a_file_that_is_no_preprocessing_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -137,5 +137,5 @@ def test_an_input_that_is_no_image_is_refused(shape: tuple[int | None, ...], sai
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match="is no image that Pillow reads"):
+    with pytest.raises(DataError, match="is not an image that Pillow reads"):
         sample(tmp_path, PRESETS["yolo"], (1, 3, 8, 8))

@@ -82,12 +82,12 @@ def test_a_name_spelled_otherwise_is_found_where_only_one_fits(tmp_path):
     [
         ("", "holds no tensor"),
         (f"{HEADER}\n", "holds no tensor"),
-        (f"{HEADER}\nx: 3f80\n", "line 2 is no entry"),
-        (f"{HEADER}\nx: 7f800000\n", "line 2 is no entry"),
-        (f"{HEADER}\nx: bf800000\n", "line 2 is no entry"),
-        (f"{HEADER}\nx: 7fc00000\n", "line 2 is no entry"),
+        (f"{HEADER}\nx: 3f80\n", "line 2 is not an entry"),
+        (f"{HEADER}\nx: 7f800000\n", "line 2 is not an entry"),
+        (f"{HEADER}\nx: bf800000\n", "line 2 is not an entry"),
+        (f"{HEADER}\nx: 7fc00000\n", "line 2 is not an entry"),
         ("x 1\nx 2\n", "stands there twice"),
-        ("what is this", "line 1 is no entry"),
+        ("what is this", "line 1 is not an entry"),
     ],
     ids=["empty", "header", "short", "infinite", "negative", "nan", "twice", "prose"],
 )
@@ -99,7 +99,7 @@ def test_what_is_no_cache_is_refused_by_its_line(tmp_path, text, said):
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "c").write_bytes(b"\xff\x00\xfe")
-    with pytest.raises(DataError, match="it is no text"):
+    with pytest.raises(DataError, match="it is not text"):
         load_cache(tmp_path / "c")
     with pytest.raises(DataError, match="no calibration cache at"):
         load_cache(tmp_path / "none")

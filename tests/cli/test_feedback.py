@@ -75,7 +75,7 @@ def test_what_cannot_be_is_a_line(onnxq, model):
             ("--feedback", "h_out=x"),
             "the output is float32 (1, 32, 4), the input float",
         ),
-        (("--feedback", "h_out"), "--feedback 'h_out' is no OUT=IN, such as state_out=state"),
+        (("--feedback", "h_out"), "--feedback 'h_out' is not OUT=IN, such as state_out=state"),
         ((*OPTIONS, "--shard", "10/10"), "--shard 10/10 would split a sequence: there are 9"),
     ):
         ran = onnxq("calibrate", model, "--calib", "calib.npz", *options, "-o", "r.json")

@@ -85,7 +85,7 @@ def test_labels_are_read_from_an_archive_of_one_array(done, refused, labelled):
     np.savez("two.npz", a=np.zeros(100, np.int64), b=np.zeros(3))
     assert "holds the arrays 'a', 'b'; give a file with" in refused(*labelled("two.npz"))
     Path("labels.csv").write_text("1\n2\n")
-    assert "is no NumPy file, it begins with b'1" in refused(*labelled("labels.csv"))
+    assert "is not a NumPy file, it begins with b'1" in refused(*labelled("labels.csv"))
     assert "no labels at 'none.npy'" in refused(*labelled("none.npy"))
 
 

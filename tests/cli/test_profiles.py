@@ -107,12 +107,12 @@ def test_two_engines_say_it_by_what_was_measured(done, engine, classifier, folde
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "is no JSON of TensorRT (it is empty)"),
-        ('{"a": ', "is no JSON of TensorRT"),
+        ("", "is not JSON of TensorRT (it is empty)"),
+        ('{"a": ', "is not JSON of TensorRT"),
         ("[" * 100_000, "nested too deep"),
         ("[]", "has no times of layers"),
         ('{"Layers": []}', "lists layers; give it as LAYERS"),
-        ('{"/conv1/Conv": -1}', "is no time of a layer"),
+        ('{"/conv1/Conv": -1}', "is not the time of a layer"),
         ('{"another": 1.0}', "no time of a node of the model"),
         ('{"/conv1/Conv": 1.0}', "only 1 kernel of the model"),
     ],

@@ -90,8 +90,8 @@ def test_an_input_that_decides_is_named_where_it_is_a_choice_and_no_data(graph_o
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rate", "is no NAME=VALUE"),
-        ("rate=fast", "is no NAME=VALUE"),
+        ("rate", "is not NAME=VALUE"),
+        ("rate=fast", "is not NAME=VALUE"),
         ("speed=16", "no such input; it has 'x', 'rate'"),
         ("x=1", "its shape is not fixed"),
         ("rate=1.5", "int64 cannot hold it"),

@@ -26,7 +26,7 @@ def load_document(path: Path, fields: Mapping[str, type], made_by: str) -> Docum
     except ValueError as e:
         raise DataError(f"'{path}' is not JSON or is cut short: {e}; '{made_by}' makes one") from e
     if not isinstance(document, dict):
-        raise DataError(f"'{path}' is not what '{made_by}' writes: it is no JSON object")
+        raise DataError(f"'{path}' is not what '{made_by}' writes: it is not a JSON object")
     for name, kind in fields.items():
         if not isinstance(document.get(name), kind):
             found = "none" if name not in document else type(document[name]).__name__
