@@ -74,7 +74,7 @@ def check_stats(stats: Stats, source: Source, float_source: Source) -> None:
     """Raises DataError unless the statistics are those of the graph that is quantized."""
     if source is not float_source and stats.model == float_source.sha256:
         raise DataError(
-            "the statistics or ranges are of the model as it is, and channels, smooth or equalize "
-            "changed it; leave out --stats or --ranges, or those recoveries"
+            "the statistics or ranges belong to the original model, and channels, smooth or "
+            "equalize changed it; leave out --stats or --ranges, or those recoveries"
         )
     stats.check_model(source.sha256)
