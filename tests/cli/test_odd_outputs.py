@@ -93,7 +93,7 @@ def test_every_verb_goes_on(onnxq, saved, outputs):
     ("outputs", "said"),
     [
         ("infinite nan", "'sqnr' can compare in any sample: there is nothing to rank by"),
-        ("own size", "no scored output is floating point and of a length that values do not"),
+        ("own size", "no scored output has floats at a length that the values do not"),
     ],
 )
 def test_nothing_is_ranked_or_searched_by_outputs_that_say_nothing(refused, saved, outputs, said):

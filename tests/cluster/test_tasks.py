@@ -65,7 +65,7 @@ def test_a_graph_that_was_changed_after_it_was_prepared_is_refused(copied, over_
     graph = copied.source.graph.copy()
     weight = next(t for node in graph.nodes for t in node.inputs if hasattr(t, "values"))
     weight.values = weight.values * 2
-    with pytest.raises(ModelError, match="a graph that was changed after 'prepare'"):
+    with pytest.raises(ModelError, match="a graph that was not changed after 'prepare'"):
         over_threads(source=replace(copied.source, graph=graph))
 
 

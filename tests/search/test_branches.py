@@ -49,7 +49,7 @@ def test_outputs_can_be_named_and_unknown_ones_are_refused(graph):
     assert [p.name for p in parts_of(graph, (), SHAPES, ["z"])] == ["z"]
     with pytest.raises(PlanError, match="no output 'q'; it has 'y', 'z', 'n'"):
         parts_of(graph, (), SHAPES, ["q"])
-    with pytest.raises(PlanError, match="no scored output is floating point"):
+    with pytest.raises(PlanError, match="no scored output has floats"):
         parts_of(graph, (), SHAPES, ["n"])
 
 

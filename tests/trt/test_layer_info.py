@@ -190,7 +190,7 @@ def test_layers_of_one_name_have_their_times_in_order(tmp_path):
     ("text", "said"),
     [
         ("", "it is empty"),
-        ("{", "no JSON of TensorRT"),
+        ("{", "not JSON of TensorRT"),
         ("[" * 100_000, "nested too deep"),
         ("[]", "lists no layers"),
         ('{"Layers": []}', "lists no layers"),
@@ -212,9 +212,9 @@ def test_what_is_no_layer_info_is_said_in_one_line(tmp_path, text, said):
     ("document", "said"),
     [
         ([{"count": 3}], "no times"),
-        ([{"name": "a", "averageMs": "NaN"}], "no time of a layer"),
-        ([{"name": "a", "averageMs": -1}], "no time of a layer"),
-        ([{"name": "a"}], "no time of a layer"),
+        ([{"name": "a", "averageMs": "NaN"}], "not the time of a layer"),
+        ([{"name": "a", "averageMs": -1}], "not the time of a layer"),
+        ([{"name": "a"}], "not the time of a layer"),
         ({"Layers": ["a"]}, "give it as LAYERS"),
         ([{"name": "z", "averageMs": 1}], "of another engine"),
     ],
