@@ -16,6 +16,7 @@ from onnxq_cli.options import (
     command_line,
     config_of,
     json_option,
+    layers_options,
     report_option,
     running_options,
     top_option,
@@ -41,6 +42,7 @@ from onnxq_cli.sections import verb
 @option("--golden", type=IN, help="Instead of models and data: judge --outputs by these.")
 @option("--outputs", type=IN, help="What a device gave for the inputs in --golden: .npz, or .json "
         "of polygraphy run --save-outputs.")  # fmt: skip
+@layers_options
 @report_option
 @json_option()
 def command(reference: Path | None, quantized: Path | None, **options: Any) -> int:
@@ -55,33 +57,24 @@ def command(reference: Path | None, quantized: Path | None, **options: Any) -> i
         return _device(reference, quantized, options)
     if reference is None or quantized is None or not options["calib"]:
         raise click.UsageError("give FLOAT, QUANTIZED and --calib DATA, or --golden and --outputs")
-    if options["save_golden"] is not None:
-        _keep(reference, quantized, options)
     thresholds = value_of(Thresholds, options)
     with Bars() as bars:
         found = api.compare_models(
             reference, quantized, options["calib"], thresholds, config_of(options),
-            per_tensor=options["per_tensor"], progress=bars,
+            per_tensor=options["per_tensor"], golden=options["save_golden"],
+            layers=options["layers"], profile=options["profile"], progress=bars,
         )  # fmt: skip
         if options["report"] is not None:
             from onnxq.report.html import verbs, write_page
 
-            page = verbs.compared(reference, quantized, found, command_line())
+            files = options["layers"], options["profile"]
+            page = verbs.compared(reference, quantized, found, command_line(), *files)
             write_page(page, options["report"])
     if options["as_json"]:
         streams.out(to_json(found.as_dict()))
     else:
         text.show(comparison.render(found.as_dict(), options["top"]))
     return 1 if found.failures else 0
-
-
-def _keep(reference: Path, quantized: Path, options: dict[str, Any]) -> None:
-    """Write the golden outputs."""
-    from onnxq import api
-
-    out, config = options["save_golden"], config_of(options)
-    with Bars() as bars:
-        api.save_golden(reference, quantized, options["calib"], out, config, bars)
 
 
 def _device(reference: Path | None, quantized: Path | None, options: dict[str, Any]) -> int:
@@ -92,7 +85,11 @@ def _device(reference: Path | None, quantized: Path | None, options: dict[str, A
 
     if options["golden"] is None or options["outputs"] is None:
         raise click.UsageError("--golden and --outputs go together; give both")
-    if reference is not None or options["calib"] or options["save_golden"] is not None:
+    if (
+        reference is not None
+        or options["calib"]
+        or any(options[name] is not None for name in ("save_golden", "layers", "profile"))
+    ):
         raise click.UsageError("--golden takes the place of models and data; leave those out")
     found = api.judge_device(options["golden"], options["outputs"])
     if options["as_json"]:

@@ -127,7 +127,9 @@ def load_layers(path: str | Path) -> LayerInfo:
         raise _other(path, document)
     if all(isinstance(layer, str) for layer in listed):
         return LayerInfo(tuple(Layer(n) for n in listed), _texts(bindings), False, path)
-    if _is_profile(listed) or not all(isinstance(x, Mapping) and "Name" in x for x in listed):
+    if _is_profile(listed) or not all(
+        isinstance(x, Mapping) and isinstance(x.get("Name"), str) for x in listed
+    ):
         raise _other(path, document)
     try:
         return LayerInfo(tuple(map(_layer, listed)), _texts(bindings), True, path)

@@ -16,10 +16,14 @@ def model_of(graph: Graph) -> Model:
 
 
 def check_same(info: LayerInfo, model: Model, path: object) -> None:
-    """Raises OnnxqError unless some layer has a node of the model."""
-    told = [named(x.name, x.metadata) for x in info.layers]
-    if all(said.hidden or not said.nodes for said in told):
-        return
-    if not any(named(x.name, x.metadata, model.ops).nodes for x in info.layers):
+    """Raises OnnxqError where no layer has a node of the model, or most have others: a few names,
+    such as Conv_9, are in many models."""
+    told = [x for x in info.layers if (said := named(x.name, x.metadata)).nodes and not said.hidden]
+    others = [x.name for x in told if not named(x.name, x.metadata, model.ops).nodes]
+    if told and len(others) == len(told):
         raise OnnxqError(f"'{info.path}' has no node of '{path}' in its layers: it is an engine of "
                          "another model, or its nodes have other names")  # fmt: skip
+    if len(others) > len(told) / 2:
+        strange = others[0][:60]
+        raise OnnxqError(f"'{info.path}' is of another model than '{path}': most of its layers "
+                         f"have nodes that it has not, such as '{strange}'")  # fmt: skip

@@ -17,7 +17,10 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 COPY = re.compile(r"Reformatting CopyNode for (Input|Output) Tensor (\d+) to (.+)", re.DOTALL)
-METADATA = re.compile(r"\[ONNX Layer: ([^\x1e\x1f]*?)\](?=[\x1e\x1f\[]|$)")
+METADATA = re.compile(
+    r"\[ONNX Layer: ((?:(?!\[ONNX Layer: )[^\x1e\x1f])*?)\]"
+    r"(?=[\x1e\x1f\[]|[\s+|,;]*(?:\[ONNX Layer: |[\x1e\x1f]|$))"
+)
 OWN = re.compile(  # layers that TensorRT made itself
     r"\(Unnamed Layer\* \d+\)|(copied_)?(un)?squeeze_(node_)?after_|(re)?shape_(before|after)_"
     r"|\[trainStation\d*\]|\[HostToDeviceCopy|\[DeviceToShapeHostCopy|ONNXTRT_"
@@ -48,12 +51,22 @@ def named(name: str, metadata: str = "", known: Container[str] | None = None) ->
     name = PROFILE.sub("", name)
     if copy := COPY.fullmatch(name):
         return Named(beside=_kept(copy[3], known))
-    if found := METADATA.findall(metadata):
+    if found := _listed(metadata):
         said = tuple(dict.fromkeys(n for n in map(_whole, found) if known is None or n in known))
+        said = said or (_kept(name, known) if known is not None else ())
         return Named(said, hidden=not said)
     if "{ForeignNode[" in name or name.startswith(("__myl", "__mye")):
         return Named(hidden=True)
     return Named(_kept(name, known))
+
+
+def _listed(metadata: str) -> list[str]:
+    """The nodes that a layer's metadata lists: each in brackets, or bare with 0x1e or 0x1f between;
+    several in one pair of brackets are joined by ` + `."""
+    if found := METADATA.findall(metadata):
+        return [part for text in found for part in _split(text, (" + ",))]
+    bare = re.split("[\x1e\x1f]", metadata)
+    return [part for part in bare if part and not part.startswith("[")] if bare[1:] else []
 
 
 def is_quantizer(node: str) -> bool:
@@ -62,7 +75,8 @@ def is_quantizer(node: str) -> bool:
 
 
 def _kept(name: str, known: Container[str] | None) -> tuple[str, ...]:
-    parts = [_whole(part) for part in _parts(name) if part and not OWN.match(part)]
+    parts = [_whole(part) for part in _parts(name) if part and not (
+        OWN.match(part) or part.startswith("{ForeignNode["))]  # fmt: skip
     if known is not None:
         return tuple(dict.fromkeys(part for part in parts if part in known))
     # a part before a Q of its own, or one that names a parameter, is a weight and not a node

@@ -12,6 +12,8 @@ from typing import Any
 from onnxq.errors import OnnxqError
 from onnxq.layers.info import Layer, read_json
 
+LONGEST = 1e12  # milliseconds of a layer, thirty years
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -39,23 +41,31 @@ def load_profile(path: str | Path) -> Profile:
     if isinstance(document, Mapping):
         entries: Sequence[object] = [{"name": n, "averageMs": t} for n, t in document.items()]
     elif isinstance(document, list):
-        counts = [x["count"] for x in document if isinstance(x, Mapping) and "count" in x]
-        runs = counts[0] if counts and isinstance(counts[0], int) else 1
-        entries = [x for x in document if not isinstance(x, Mapping) or "count" not in x]
+        counts = [x for x in document if isinstance(x, Mapping) and "count" in x]
+        runs = _runs(path, counts[0]["count"]) if counts else 1
+        entries = [x for x in document if x not in counts]
     else:
         entries = ()
     times = tuple(_time(path, entry, runs) for entry in entries)
     if not times:
         raise OnnxqError(f"'{path}' has no times of layers; write it by trtexec "
                          "--exportProfile=FILE --separateProfileRun")  # fmt: skip
+    if not any(ms for _, ms in times):
+        raise OnnxqError(f"'{path}' has no times of layers: each is 0 milliseconds")
     return Profile(times, runs, path)
+
+
+def _runs(path: Path, count: object) -> int:
+    if isinstance(count, int) and count > 0:
+        return count
+    raise OnnxqError(f"'{path}' is no profile of TensorRT: it is of {str(count)[:20]} runs")
 
 
 def _time(path: Path, entry: Any, runs: int) -> tuple[str, float]:
     try:
         name = entry["name"]
-        ms = entry["averageMs"] if "averageMs" in entry else entry["timeMs"] / max(runs, 1)
-        if not isinstance(name, str) or isinstance(ms, bool) or not 0 <= ms < math.inf:
+        ms = entry["averageMs"] if "averageMs" in entry else entry["timeMs"] / runs
+        if not isinstance(name, str) or isinstance(ms, bool) or not 0 <= ms < LONGEST:
             raise ValueError(f"{ms} milliseconds")
         return name, float(ms)
     except (LookupError, TypeError, ValueError) as e:

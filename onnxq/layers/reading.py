@@ -5,7 +5,9 @@
     model with Q/DQ ---------------------+
 
 The time of a layer goes to its products (Conv, Gemm, MatMul, ...), alike to each; without one to
-all nodes in it. So the times of nodes, and of layers whose nodes are not told, add up to the whole.
+all nodes in it; that of a conversion, such as a QuantizeLinear of its own, to conversions alone.
+So the times of nodes, of conversions, of layers whose nodes are not told (hidden), and of those
+that are TensorRT's own (`own_ms`), add up to the whole, each counted once.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,6 +98,13 @@ class EngineReading:
         return [t for t in self.timed if t.said.hidden]
 
     @property
+    def own(self) -> list[Timed]:
+        """Layers that TensorRT made itself: no node of the model, and no conversion."""
+        copies = {copy.layer for copy in self.copies}
+        return [t for t in self.timed
+                if not (t.said.nodes or t.said.hidden or t.layer.name in copies)]  # fmt: skip
+
+    @property
     def weighted(self) -> list[Timed]:
         """Layers that multiply by weights."""
         return [t for t in self.timed if t.layer.weighted]
@@ -149,6 +158,7 @@ class EngineReading:
             "layers": len(self.timed),
             "hidden_layers": len(hidden),
             "hidden_ms": self._sum(hidden),
+            "own_ms": self._sum(self.own),
             "coverage": self.coverage(),
             "nodes": {name: self._node(node) for name, node in self.nodes.items()},
             "reformats": [asdict(copy) for copy in self.copies],
@@ -180,7 +190,7 @@ def read(
     return EngineReading(
         info,
         timed,
-        _nodes(timed, model),
+        _nodes(timed, model, {copy.layer for copy in copies}),
         tuple(copies),
         tuple(_residuals(timed, copies)),
         model,
@@ -189,11 +199,15 @@ def read(
     )
 
 
-def _nodes(timed: Sequence[Timed], model: Model | None) -> dict[str, NodeTime]:
+def _nodes(
+    timed: Sequence[Timed], model: Model | None, copies: Container[str]
+) -> dict[str, NodeTime]:
     found: dict[str, NodeTime] = {}
     meant = model.meant if model else {}
     for t in timed:
         ms = parts_of(t, model)
+        if t.layer.name in copies and t.ms is not None:
+            ms = dict.fromkeys(ms, 0.0)  # it counts among the conversions
         for node in t.said.nodes:
             if node in found and not (t.layer.weighted or ms.get(node)):
                 continue  # a copy of what ran elsewhere already

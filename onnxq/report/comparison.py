@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxq.report.decibels import figure, in_db, parts_of
+from onnxq.report.inspection import RUNS, runs_cells
 from onnxq.report.text import EXACT, exact_table
 from onnxq.table import Table
 from onnxq.terminal import line
@@ -35,8 +36,9 @@ def render(document: dict[str, Any], top: int) -> RenderableType:
     parts += [line(f"note: {note}", "yellow") for note in document["notes"]]
     if document["tensors"]:
         worst = sorted(document["tensors"].items(), key=lambda item: _order(item[1]["sqnr_db"]))
-        rows = [(n, f"{t['sqnr_db']:.2f}", f"{t['cosine']:.5f}") for n, t in worst[:top]]
-        parts.append(Table("Inner tensors, worst first", ("tensor", "SQNR dB", "cosine"), rows))
+        rows = [(n, f"{t['sqnr_db']:.2f}", f"{t['cosine']:.5f}", *_runs(t)) for n, t in worst[:top]]
+        columns = ("tensor", "SQNR dB", "cosine", *_heads(document["tensors"]))
+        parts.append(Table("Inner tensors, worst first", columns, rows))
         parts.append(line(f"largest drop in graph order: {document['first_offender']}"))
     parts += [line(f"FAILED {failure}", "red") for failure in document["failures"]]
     return Group(*parts)
@@ -51,11 +53,24 @@ def _outputs(
 ) -> list[RenderableType]:
     """The parts of the outputs, and which is the worst; top-1 only of what is rows of classes."""
     classes = any("top1_agreement" in t for t in found.values())
-    rows = [_row(name, t, classes) for name, t in found.items()]
-    parts: list[RenderableType] = [Table(title, (*COLUMNS, TOP) if classes else COLUMNS, rows)]
+    rows = [(*_row(name, t, classes), *_runs(t)) for name, t in found.items()]
+    columns = (*COLUMNS, *([TOP] if classes else []), *_heads(found))
+    parts: list[RenderableType] = [Table(title, columns, rows)]
     if len(rows) > 1 and headline:
         parts += [line(f"the worst: {headline['part']}, {in_db(headline)}", "bold"), Text("")]
     return parts
+
+
+def _heads(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Columns of what ran, where the layers of an engine were given."""
+    return ("computed by", *RUNS) if any("runs" in t for t in found.values()) else ()
+
+
+def _runs(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    if "runs" not in entry:
+        return ()
+    runs = entry["runs"]
+    return ("-" if runs is None else runs["node"], *runs_cells(runs))
 
 
 def _along(found: Mapping[str, Any]) -> Table:

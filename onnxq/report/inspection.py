@@ -19,6 +19,7 @@ from onnxq.words import count, percent
 SHOWN = 3  # tensors of one scale that are named
 
 Document = Mapping[str, Any]
+RUNS = ("runs in", "ms", "share %")
 
 
 def model_text(found: Document, everything: bool = False) -> RenderableType:
@@ -46,12 +47,12 @@ def nodes_text(nodes: Iterable[Document]) -> RenderableType:
     ]
     columns: tuple[str, ...] = ("node", "precision", "input scale", "clips %")
     if any("runs" in n for n in nodes):
-        columns += ("runs in", "ms", "share %")
-        rows = [(*row, *_runs(n.get("runs"))) for row, n in zip(rows, nodes, strict=True)]
+        columns += RUNS
+        rows = [(*row, *runs_cells(n.get("runs"))) for row, n in zip(rows, nodes, strict=True)]
     return Table("Nodes", columns, rows)
 
 
-def _runs(runs: Document | None) -> tuple[str, str, str]:
+def runs_cells(runs: Document | None) -> tuple[str, str, str]:
     """What a node ran in, its time and its share of it."""
     if runs is None:
         return "-", "-", "-"
@@ -67,7 +68,7 @@ def _ran(runs: Document | None) -> list[tuple[str, str]]:
     """What there is to say of how one node ran."""
     if runs is None:
         return [("runs in", "the layers do not tell")]
-    precision, ms, share = _runs(runs)
+    precision, ms, share = runs_cells(runs)
     time = "" if ms == "-" else f", {ms} ms of {_ms(runs['layer_ms'])} ms of its layer, {share}%"
     rows = [("runs in", f"{precision}{time}"), ("layer", runs["layer"])]
     if runs["fused_with"]:

@@ -8,10 +8,9 @@ to find where they drift apart.
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +19,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxq.arrays import Sample
 from onnxq.calib.data import Dataset
-from onnxq.errors import CannotRun, ModelError, OnnxqError, RuntimeMissing
+from onnxq.errors import ModelError, OnnxqError
 from onnxq.judge.accuracy import Agreements, Headline, agreement, agreements
 from onnxq.judge.along import Course
 from onnxq.judge.comparable import Comparable, Declared, Equality, equality, is_float
@@ -31,6 +29,7 @@ from onnxq.judge.gates import Thresholds as Thresholds
 from onnxq.judge.parts import Part, by_output, classifies, ranked_in, slices_of
 from onnxq.judge.plain import cannot, plainly
 from onnxq.judge.ranked import Found, line_up
+from onnxq.layers.ran import Ran
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.passes.apply import apply
@@ -38,11 +37,11 @@ from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.strip_qdq import only_weights, quantized_nodes
 from onnxq.pipeline.source import Source
 from onnxq.progress import Progress, count, silent, stage, told
-from onnxq.run.closed_loop import looped
-from onnxq.run.over import loaded
+from onnxq.run.closed_loop import feeds_back, looped
 from onnxq.run.runtime import Runtime
-
-ENGINES = (".engine", ".plan", ".trt")
+from onnxq.trt import golden as golds
+from onnxq.trt.runners import ENGINES as ENGINES
+from onnxq.trt.runners import quiet, runner
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ class Comparison:
     """outputs: by name. parts: what they are judged by, by name. tensors: inner tensors in graph
     order. failures: why the answer is no. found: what the outputs' figures leave out, and the
     outputs that are compared by equality. trouble: why a plain ONNX Runtime session could not be
-    used; "" where it was."""
+    used; "" where it was. places: part -> the tensor that holds it. ran: what each tensor ran in,
+    where the layers of an engine are given."""
 
     samples: int
     outputs: Mapping[str, TensorGap]
@@ -59,6 +59,8 @@ class Comparison:
     found: Agreements = field(default_factory=Agreements)
     trouble: str = ""
     parts: Mapping[str, TensorGap] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    ran: Ran | None = None
 
     @property
     def headline(self) -> Headline | None:
@@ -78,16 +80,23 @@ class Comparison:
             "samples": self.samples,
             "session": cannot(self.trouble) if self.trouble else "plain",
             "headline": None if self.headline is None else self.headline.as_dict(),
-            "parts": {n: t.with_spread() for n, t in self.parts.items()},
-            "outputs": {n: t.as_dict() for n, t in self.outputs.items()},
+            "parts": {n: {**t.with_spread(), **self._ran(self.places.get(n, n), n)}
+                      for n, t in self.parts.items()},
+            "outputs": {n: {**t.as_dict(), **self._ran(n)} for n, t in self.outputs.items()},
             "exact": {n: e.as_dict() for n, e in self.found.exact.items()},
             "matched": {n: f.as_dict() for n, f in self.found.matched.items()},
             "along": {n: a.as_dict() for n, a in self.found.along.items()},
             "notes": [*self.found.notes(), *([cannot(self.trouble)] if self.trouble else ())],
-            "tensors": {n: t.as_dict() for n, t in self.tensors.items()},
+            "tensors": {n: {**t.as_dict(), **self._ran(n)} for n, t in self.tensors.items()},
             "first_offender": self.first_offender,
             "failures": list(self.failures),
-        }
+        }  # fmt: skip
+
+    def _ran(self, *tensors: str) -> dict[str, Any]:
+        """What the first of some tensors that the layers tell of ran in."""
+        if self.ran is None:
+            return {}
+        return {"runs": next(filter(None, map(self.ran.of, tensors)), None)}
 
 
 def in_order(reference: Source, other: str | Path) -> None:
@@ -109,19 +118,29 @@ def compare(
     thresholds: Thresholds,
     *,
     per_tensor: bool = False,
+    golden: Path | None = None,
     runtime: Runtime | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Compare two model files over a dataset; `quantized` may be an engine (.engine, .plan, .trt).
 
+    golden: where to keep inputs and outputs of both, as `golden.save` does, of the same runs.
+
     ONNX Runtime runs the files in plain sessions, as it comes, where those can run them. Raises
     ModelError for models whose outputs differ in name or shape, RuntimeMissing where an engine
     cannot run.
     """
+    if golden is not None and quantized.suffix in ENGINES:
+        raise OnnxqError(f"'{quantized}' is an engine; golden outputs are what ONNX Runtime gives: "
+                         "give the ONNX model it was built from")  # fmt: skip
+    if golden is not None and feeds_back(dataset):  # a device gets the samples as they are
+        golds.save(reference, quantized, dataset, golden, runtime, progress)
+        golden = None
     found, trouble = plainly(
-        lambda where: _compared(reference, quantized, dataset, thresholds, per_tensor, where),
+        lambda where: _compared(reference, quantized, dataset, thresholds, per_tensor, golden,
+                                where),
         runtime,
-    )
+    )  # fmt: skip
     return replace(found, trouble=trouble)
 
 
@@ -131,6 +150,7 @@ def _compared(
     dataset: Dataset,
     thresholds: Thresholds,
     per_tensor: bool,
+    golden: Path | None,
     runtime: Runtime,
 ) -> Comparison:
     pair = _models(reference, quantized, per_tensor)
@@ -138,20 +158,27 @@ def _compared(
     says_top = pair.classifies or thresholds.min_agreement is not None
     sums = _Sums(Comparable(pair.declared), set(inner), by_output(pair.parts), says_top,
                  Course(dataset))  # fmt: skip
-    with stage("compare"), ExitStack() as stack, _quiet():
-        ref_run, test_run = (stack.enter_context(_runner(m, runtime)) for m in pair.models)
+    outputs = [name for name in pair.declared if name not in inner]
+    keeping = nullcontext() if golden is None else golds.keeping(
+        golden, len(dataset), pair.parts, outputs)  # fmt: skip
+    with stage("compare"), ExitStack() as stack, quiet(), keeping as keep:
+        ref_run, test_run = (stack.enter_context(runner(m, runtime)) for m in pair.models)
         ref, test = looped(ref_run, dataset), looped(test_run, dataset)
         for i in range(len(dataset)):
             feed = dataset.sample(i)
             sums.course.at(i)
-            sums.add(ref(i, feed), test(i, feed), thresholds)
+            both = ref(i, feed), test(i, feed)
+            sums.add(*both, thresholds)
+            if keep is not None:
+                keep(i, feed, *both)
             count(i + 1, len(dataset))
     found = sums.found(len(dataset))
-    outputs = {name: sums.floats[name] for name in found}
+    floats = {name: sums.floats[name] for name in found}
     tensors = {n: sums.floats[n] for n in inner if n in sums.floats and n not in sums.left_out}
     judged = {part.name: gap for part, gap in sums.parts.items() if part.name in found.parts}
-    failures = tuple(missed(outputs, judged, found, len(dataset), thresholds))
-    return Comparison(len(dataset), outputs, tensors, failures, found, parts=judged)
+    failures = tuple(missed(floats, judged, found, len(dataset), thresholds))
+    places = {part.name: part.tensor for part in pair.parts}
+    return Comparison(len(dataset), floats, tensors, failures, found, parts=judged, places=places)
 
 
 class _Sums:
@@ -252,58 +279,6 @@ def _common(ref: Graph, test: Graph) -> list[str]:
     return [t.name for t in named if t.name in known and t.dtype in (None, np.float32, np.float16)]
 
 
-@contextmanager
-def _runner(
-    model: onnx.ModelProto | Path, runtime: Runtime | None
-) -> Iterator[Callable[[Sample], dict[str, Any]]]:
-    if not isinstance(model, Path) or model.suffix not in ENGINES:
-        run = loaded(model, runtime)
-        yield lambda sample: _run(run, sample, model)
-        return
-    with _engine_runner(model) as runner:
-        yield lambda sample: _run(
-            lambda feed: dict(runner.infer(dict(feed), check_inputs=False)), sample, model
-        )
-
-
-def _run(
-    run: Callable[[Sample], dict[str, Any]], sample: Sample, model: onnx.ModelProto | Path
-) -> dict[str, Any]:
-    try:
-        return run(sample)
-    except Exception as e:  # neither ONNX Runtime's nor TensorRT's share a base class
-        what = f"'{model}'" if isinstance(model, Path) else f"model '{model.graph.name}'"
-        raise CannotRun(f"{what} cannot be run: {' '.join(str(e).split())[:300]}") from e
-
-
-def _engine_runner(path: Path) -> Any:
-    from onnxq.trt.backend import has_gpu
-
-    if not path.is_file():
-        raise ModelError(f"no engine at '{path}'; 'onnxq build' makes one")
-    if not has_gpu():
-        raise RuntimeMissing(f"'{path}' is an engine and there is no GPU to run it on; compare the "
-                             "ONNX model it was built from")  # fmt: skip
-    from polygraphy.backend.common import BytesFromPath
-    from polygraphy.backend.trt import EngineFromBytes, TrtRunner
-
-    return TrtRunner(EngineFromBytes(BytesFromPath(str(path))))
-
-
 def _bounded(decibels: float) -> float:
     """What is not a number is worse than any."""
     return -100.0 if math.isnan(decibels) else min(decibels, 100.0)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Polygraphy logs every figure it looks at; our table says it once."""
-    from polygraphy.logger import G_LOGGER
-
-    before = G_LOGGER.module_severity.get()
-    G_LOGGER.module_severity = G_LOGGER.CRITICAL
-    try:
-        yield
-    finally:
-        G_LOGGER.module_severity = before
-        logging.getLogger(__name__).debug("comparison done")

@@ -17,6 +17,10 @@ import numpy as np
 from onnxq.arrays import Array
 from onnxq.calib.data_numpy import read_npz
 from onnxq.errors import DataError
+from onnxq.trt.runners import quiet
+
+# what Polygraphy raises for a JSON of another form, beside its own
+UNLIKE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,9 @@ def _runs(path: Path) -> dict[str, list[Mapping[str, Any]]]:
     from polygraphy.exception import PolygraphyException
 
     try:
-        found = RunResults.load(str(path))
+        with quiet():
+            found = RunResults.load(str(path))
         return {name: list(results) for name, results in found.items()}
-    except (PolygraphyException, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except (PolygraphyException, *UNLIKE) as e:
         raise DataError(f"'{path}' is not JSON of Polygraphy's --save-outputs "
                         f"({' '.join(str(e).split())[:120]})") from e  # fmt: skip

@@ -17,14 +17,15 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxq.arrays import Array
+from onnxq.arrays import Array, Sample
 from onnxq.calib.data import Dataset
 from onnxq.calib.data_numpy import UNREADABLE
 from onnxq.errors import DataError, ModelError
@@ -149,18 +150,35 @@ def _save(
     if missing := [name for name in runs[0].outputs if name not in runs[1].outputs]:
         raise ModelError(f"'{models[1]}' has no output '{missing[0]}', which '{models[0]}' has; "
                          "give a model and its own quantized form")  # fmt: skip
-    header = {**FORM.head(), "samples": len(dataset), "parts": [asdict(p) for p in parts]}
-    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("header.json", json.dumps(header))
+    with keeping(out, len(dataset), parts, runs[0].outputs) as keep:
         for i in range(len(dataset)):
             sample = dataset.sample(i)
-            _put(file, "input", i, sample)
-            for side, run in zip(("float", "quantized"), runs, strict=True):
-                _put(file, side, i, run(sample))
+            keep(i, sample, runs[0](sample), runs[1](sample))
             progress("golden", i + 1, len(dataset))
 
 
-def _put(file: zipfile.ZipFile, side: str, i: int, arrays: Mapping[str, Array]) -> None:
+Keep = Callable[[int, Sample, Mapping[str, Any], Mapping[str, Any]], None]
+
+
+@contextmanager
+def keeping(
+    out: Path, samples: int, parts: Sequence[Part], outputs: Sequence[str]
+) -> Iterator[Keep]:
+    """A golden file to put samples into: number, inputs, and the outputs of the float and of the
+    quantized model, of which those named `outputs` are kept. It is there when all are in it."""
+    header = {**FORM.head(), "samples": samples, "parts": [asdict(p) for p in parts]}
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("header.json", json.dumps(header))
+
+        def keep(i: int, sample: Sample, ref: Mapping[str, Any], test: Mapping[str, Any]) -> None:
+            _put(file, "input", i, sample)
+            for side, found in (("float", ref), ("quantized", test)):
+                _put(file, side, i, {name: found[name] for name in outputs})
+
+        yield keep
+
+
+def _put(file: zipfile.ZipFile, side: str, i: int, arrays: Mapping[str, Any]) -> None:
     for name, values in arrays.items():
         x = np.asarray(values)
         if x.dtype.kind in "fiub":  # a sequence or text is no array of numbers

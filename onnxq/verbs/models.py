@@ -148,24 +148,36 @@ def compare_models(
     config: Config | None = None,
     *,
     per_tensor: bool = False,
+    golden: str | Path | None = None,
+    layers: str | Path | None = None,
+    profile: str | Path | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """How far a quantized model file, or an engine, is from a float one over data.
 
     thresholds: what has to hold; `failures` of what comes back says what does not. per_tensor:
-    every tensor that both graphs have, in order. Raises ModelError for models whose outputs differ
-    in name or shape, RuntimeMissing where an engine cannot run.
+    every tensor that both graphs have, in order. golden: where to keep inputs and outputs, as
+    `save_golden` does, of the same runs. layers, profile: what TensorRT says of an engine of the
+    quantized model, as `read_layers` takes it. Raises ModelError for models whose outputs differ
+    in name or shape, RuntimeMissing where an engine cannot run, OnnxqError for files of another
+    engine.
     """
+    from onnxq.layers.given import engine_of
+    from onnxq.layers.ran import Ran
     from onnxq.trt import compare as trt
 
     config = as_remembered(config or Config(), quantized)
     source = open_model(reference)
     trt.in_order(source, quantized)
+    built_from = reference if Path(quantized).suffix in trt.ENGINES else quantized
+    engine = engine_of(built_from, layers, profile)
     dataset = data(source, calib, config)
-    return trt.compare(
+    found = trt.compare(
         Path(reference), Path(quantized), dataset, thresholds or trt.Thresholds(),
-        per_tensor=per_tensor, runtime=runtime_of(config), progress=progress,
+        per_tensor=per_tensor, golden=None if golden is None else Path(golden),
+        runtime=runtime_of(config), progress=progress,
     )  # fmt: skip
+    return found if engine is None else replace(found, ran=Ran(load(built_from), engine))
 
 
 def _effect(

@@ -114,8 +114,11 @@ def test_outputs_that_do_not_belong_to_the_inputs_are_refused(made, tmp_path, ch
         onnxq.judge_device(made / "golden.npz", tmp_path / "o.npz")
 
 
-@pytest.mark.parametrize("name", ["none.npz", "text.npz", "other.npz", "text.json", "x.txt"])
-def test_files_of_another_kind_are_refused_in_one_line(made, tmp_path, name):
+@pytest.mark.parametrize(
+    "name", ["none.npz", "text.npz", "other.npz", "text.json", "deep.json", "x.txt"]
+)
+def test_files_of_another_kind_are_refused_in_one_line(made, tmp_path, name, capsys):
+    (tmp_path / "deep.json").write_text("[" * 20_000 + "]" * 20_000, "utf-8")
     (tmp_path / "text.npz").write_text("no archive", "utf-8")
     (tmp_path / "text.json").write_text("{}", "utf-8")
     (tmp_path / "x.txt").write_text("{}", "utf-8")
@@ -125,3 +128,4 @@ def test_files_of_another_kind_are_refused_in_one_line(made, tmp_path, name):
         with pytest.raises(DataError) as e:
             onnxq.judge_device(golden, outputs)
         assert "\n" not in str(e.value)
+    assert capsys.readouterr() == ("", "")  # Polygraphy says it too, in four lines

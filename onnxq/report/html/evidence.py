@@ -25,8 +25,8 @@ class Evidence:
 
     name: of the model, as the page's title. graph: with Q/DQ, or float; reading: the same, read.
     reasons: why, and the ranges. manifest: that of the quantizing run. ranking, search: what those
-    verbs found. engine, comparison, fleet: the documents of `build`, `compare` and `build --arch
-    all`. commands: that made it.
+    verbs found. engine, comparison, fleet: the documents of `build`, `compare` and
+    `build --arch all`. commands: that made it.
     weights: node -> SQNR in dB of its rounded weights. other: a model to show beside it.
     """
 

@@ -59,9 +59,15 @@ def foreseen(
 
 
 def compared(
-    reference: Path, model: Path, found: Comparison, commands: tuple[str, ...]
+    reference: Path,
+    model: Path,
+    found: Comparison,
+    commands: tuple[str, ...],
+    layers: Path | None = None,
+    profile: Path | None = None,
 ) -> Evidence:
-    """What `compare` has: the quantized model with its manifest, the float one for an engine."""
+    """What `compare` has: the quantized model with its manifest, the float one for an engine; and
+    what TensorRT says of an engine."""
     shown = reference if model.suffix in ENGINES else model
-    evidence = gather(shown, Sources(), commands)
+    evidence = gather(shown, Sources(layers=layers, profile=profile), commands)
     return replace(evidence, name=model.name, comparison=found.as_dict())
