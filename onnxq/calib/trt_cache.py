@@ -63,7 +63,7 @@ def load_cache(path: str | Path) -> Cache:
     if path.stat().st_size > LARGEST:
         raise DataError(f"'{path}' is larger than a calibration cache ever is; is it another file?")
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as e:
         raise DataError(f"'{path}' is not a calibration cache: it is not text") from e
     header = lines[0] if lines and lines[0].startswith("TRT-") else ""

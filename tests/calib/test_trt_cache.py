@@ -97,6 +97,13 @@ def test_what_is_no_cache_is_refused_by_its_line(tmp_path, text, said):
         load_cache(tmp_path / "c")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    path = tmp_path / "calibration.cache"
+    for text in (f"{HEADER}\na: 3c010a14\n", "a: 3c010a14\n"):
+        path.write_text(text, "utf-8-sig")
+        assert list(load_cache(path).amax) == ["a"]
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "c").write_bytes(b"\xff\x00\xfe")
     with pytest.raises(DataError, match="it is not text"):
