@@ -3,7 +3,8 @@
 SQNR in dB = 10 log10(sum(ref^2) / sum((ref - test)^2)) of the scored output over all samples; for
 detectors of boxes (rows 0 to 3) and of class scores (the others) apart. Agreement is how often the
 top class is the same: for detectors over the anchors that the float model gives more than 0.25; for
-the text detector it is the overlap (intersection over union) of the pixels above 0.3.
+the text detector it is the overlap (intersection over union) of the pixels above 0.3. Detections
+are those of `detections`, after the task's own NMS.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from average_precision import Boxes, Matches, Truth, matches, mean_average_precision
 from average_precision import paired_bootstrap as bootstrap
 from cases import Bench, Case, feeds, quantized, say
+from detections import Alike, alike
 from numpy.typing import NDArray
 
 from onnxq.run import runtime
@@ -163,6 +165,10 @@ def figures(bench: Bench, case: Case, model: Path) -> dict[str, float]:
     entry: dict[str, float] = closeness(case, ref, test) | {"bytes": model.stat().st_size}
     if not case.metric:
         return entry
+    if case.detector:
+        decode = bench.tasks._decode
+        found = Alike.of([alike(decode(r), decode(t)) for r, t in zip(ref, test, strict=True)])
+        entry |= {"detections": 100 * found.share, "detections_error": 100 * found.error}
     float_metric, float_matches = _float_score(bench, case)
     entry["metric"], resampled = score(bench, case, test)
     entry["gap"] = entry["metric"] - float_metric

@@ -43,8 +43,9 @@ MODELOPT_ACCURACY = (
         "-1.00",
         "18.95",
         "-",
+        "-",
     ],
-    ["YOLO11n, ModelOpt 0.47 entropy", "mAP50-95", "128", "45.20", "43.75", "-1.45", "-", "-"],
+    ["YOLO11n, ModelOpt 0.47 entropy", "mAP50-95", "128", "45.20", "43.75", "-1.45", "-", "-", "-"],
 )
 
 
@@ -89,7 +90,8 @@ def _times(results: Results, cases: list[Case]) -> str:
 
 
 def _accuracy(results: Results, cases: list[Case]) -> str:
-    head = ["model", "metric", "samples", "float", "INT8", "difference", "SQNR dB", "agreement"]
+    head = ["model", "metric", "samples", "float", "INT8", "difference", "SQNR dB", "agreement",
+            "same detections"]  # fmt: skip
     rows = []
     for case in cases:
         if not (found := results[case.name].get("accuracy")):
@@ -107,7 +109,14 @@ def _accuracy(results: Results, cases: list[Case]) -> str:
         "(200 draws), for top-1 from the samples that changed. The ModelOpt rows come from a\n"
         "separate run.\n\n"
     )
-    return text + table(head, [*rows, *MODELOPT_ACCURACY])
+    rows += MODELOPT_ACCURACY
+    if all(row[-1] == "-" for row in rows):
+        return text + table(head[:-1], [row[:-1] for row in rows])
+    same = (
+        "Same detections have one class and an IoU of 0.9 or more, among what scores above 0.25\n"
+        "and NMS leaves.\n\n"
+    )
+    return text + same + table(head, rows)
 
 
 def _accuracy_row(title: str, case: Case, found: dict[str, Any], entry: dict[str, Any]) -> Row:
@@ -123,7 +132,10 @@ def _accuracy_row(title: str, case: Case, found: dict[str, Any], entry: dict[str
         row.append(f"{entry['sqnr_boxes_db']:.1f} / {entry['sqnr_classes_db']:.1f}")
     else:
         row.append(f"{entry['sqnr_db']:.2f}")
-    return [*row, f"{entry['agreement']:.1f}%" if "agreement" in entry else "-"]
+    same = "-"
+    if "detections" in entry:
+        same = f"{entry['detections']:.1f} ± {entry['detections_error']:.1f}%"
+    return [*row, f"{entry['agreement']:.1f}%" if "agreement" in entry else "-", same]
 
 
 def _engines(results: Results, cases: list[Case]) -> str:

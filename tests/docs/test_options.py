@@ -12,6 +12,7 @@ FENCE = re.compile(r"^( *)(`{3,})[^\n]*\n.*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 MEASURED = (
     "results",
     "strangers",
+    "detectors",
     "performance",
     "hardening",
 )  # name options of benchmarks
