@@ -66,9 +66,10 @@ the means of both.
 
 ENDS = """## What it says
 
-- **Class scores lose in the backbone, not in the head.** With the head alone in INT8 they have 24
-  to 26 dB, with the backbone alone 16. A float class branch brings 0.7 dB; the last Convs, which
-  Ultralytics leaves float, 0.1 to 0.2.
+- **Class scores of the YOLOs lose in the backbone, not in the head.** With the head alone in INT8
+  they have 24 to 26 dB, with the backbone alone 16. A float class branch brings 0.7 dB; the last
+  Convs, which Ultralytics leaves float, 0.1 to 0.2. NudeNet is another case: its head loses as
+  much as its backbone, and its last Convs alone 1.6 dB.
 - **No layer is to blame.** In the ranking of YOLO11n (`onnxq sensitivity`, 8 samples) the second
   product of its attention makes a fifth of the noise, 19 ± 12%, and no other node a tenth. With
   its attention float the classes gain 0.2 dB.
