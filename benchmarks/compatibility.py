@@ -1,6 +1,6 @@
 """Which versions of what onnxq stands on it works with: each row in a fresh virtual environment.
 
-    python benchmarks/compatibility.py [--rows NAME,...] [--write docs/compatibility.md]
+    python benchmarks/compatibility.py [--rows NAME,...] [--write docs/hardening.md]
 
 A wheel of this checkout is installed with the versions of a row; then `quantize`, `compare`,
 `calibrate`, `sensitivity`, `lint`, `inspect`, `report` and `build` run on fixtures. Exit code 1: a

@@ -83,7 +83,7 @@ if TYPE_CHECKING:
     from onnxq.trt.build import BuildOptions
     from onnxq.trt.compare import Thresholds
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 __all__ = [
     "Budget", "BuildOptions", "Built", "Calibrated", "Config", "Evaluation", "FinetuneOptions",
     "FromCache", "Goal", "Inspection", "Linted", "PlanOptions", "Quantized", "RankOptions",
