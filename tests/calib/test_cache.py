@@ -100,7 +100,7 @@ def test_a_damaged_file_is_replaced(look_up, tmp_path):
 
 def test_a_cache_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="not a folder"):
         cached(tmp_path / "file", "m", ["a"], Rows(1), Runtime(), lambda names: pytest.fail("run"))
 
 

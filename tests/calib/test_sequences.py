@@ -165,7 +165,7 @@ FULL = np.zeros((6, 32, 4))
 @pytest.mark.parametrize(
     ("pairs", "data", "error", "said"),
     [
-        (("h_out",), mapping(x=X), PlanError, "--feedback 'h_out' is no OUT=IN"),
+        (("h_out",), mapping(x=X), PlanError, "--feedback 'h_out' is not OUT=IN"),
         (("s=h",), mapping(x=X), PlanError, "the model has no output 's'; it has 'y', 'cache_out'"),
         (("h_out=s",), mapping(x=X), PlanError, "the model has no input 's'; it has 'x', 'cache'"),
         (("y=h",), mapping(x=X), PlanError, "the output is float32 (1, 16, 4), the input "),

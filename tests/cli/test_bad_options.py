@@ -179,7 +179,7 @@ def test_statistics_that_lack_a_planned_tensor_are_told(done, quantize_refused, 
 
 def test_data_is_written_in_known_forms_only(refused, classifier, images):
     message = refused("data", "--model", classifier, "--calib", images, "-o", "inputs.txt")
-    assert message == "'inputs.txt' names no form; end it in .json, .py or .npz"
+    assert message == "'inputs.txt' names no form; end it in .json, .py or .npz, or name a folder"
     message = refused(
         "data", "--model", classifier, "--calib", images, "--samples", 3, "-o", "x.py"
     )

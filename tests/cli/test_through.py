@@ -103,7 +103,7 @@ def test_a_model_that_remembers_comes_behind_or_in_front(done, folder):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--map", "small"), "--map 'small' is no OUT=IN"),
+        (("--map", "small"), "--map 'small' is not OUT=IN"),
         (("--map", "none=features"), "no output 'none'; it has 'small', 'moved', 'x'"),
         (("--map", "small=none"), "the next model has no input 'none'; it has 'features'"),
         (("--map", "small=image", "--map", "moved=moved"), "and no other output fits; say which"),

@@ -121,9 +121,8 @@ def test_scaled_again_nothing_is_left_to_gain(scaled, dataset, bench_of, rng):
 
 def test_smoothing_puts_no_mul_in_front_of_convs(scaled, rng):
     bench, _, _ = scaled(body(), weights(rng))
-    draft, outcome = smooth(bench, Draft(bench.graph))
+    draft, _ = smooth(bench, Draft(bench.graph))
     assert draft.graph is bench.graph
-    assert outcome.notes == ("no activation here can be smoothed",)
 
 
 @pytest.mark.parametrize("high_precision", ["fp32", "fp16"])
