@@ -53,8 +53,8 @@ def _row(
 
 INTRO = f"""# Detectors
 
-Where detectors lose in INT8, and what does not help. Written by `benchmarks/detectors.py`; do not
-edit. Every variant is `onnxq quantize` with the options of the script, over the defaults.
+Where detectors lose in INT8, and what does not help. Written by `benchmarks/detectors.py`;
+do not edit. Every variant is `onnxq quantize` with the options of the script, over the defaults.
 
 An agreement is that of detections: same class, IoU of 0.9 or more, one to one, of what scores above
 {CONFIDENT} and is left by NMS. It is a steadier judge than mAP. Differences are paired: standard

@@ -32,7 +32,8 @@ def builds(bench: Bench, case: Case, path: Path) -> bool:
     feed = next(feeds(bench, case, "val"))
     names = [value.name for value in onnx.load(str(path), load_external_data=False).graph.input]
     shapes = _shapes(path, feed if isinstance(feed, dict) else {names[0]: feed})
-    return build(path, path.with_suffix(".engine"), BuildOptions(backend=TOOL, shapes=shapes)).ok
+    options = BuildOptions(backend=TOOL, shapes=shapes)
+    return build(path, path.with_suffix(".engine"), options=options).ok
 
 
 def verdict(bench: Bench, case: Case, model: Output) -> dict[str, Any]:
