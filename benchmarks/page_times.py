@@ -65,7 +65,8 @@ def front(found: Results) -> str:
     for case in _with(found, "time"):
         time = found[case.name]["time"]
         for way, name in FRONT.items():
-            if (scored := time.get("scored", {}).get(way)) is None:
+            scored = time.get("scored", {}).get(way, {})
+            if "builds" not in scored:
                 continue
             figures, plain = time["ways"][way], time["ways"]["plain"]
             sqnr, metric, _, _ = _reached(case, time, scored)
