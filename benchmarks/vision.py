@@ -1,6 +1,6 @@
-"""Vision transformers, seeded: what runs in INT8 and how near it is, into docs/transformer.md.
+"""Vision transformers, seeded: what runs in INT8 and how near it is, into docs/models.md.
 
-    python benchmarks/vision.py [--write docs/transformer.md] [--model vit.onnx --images calib/]
+    python benchmarks/vision.py [--write docs/models.md] [--model vit.onnx --images calib/]
 
 ViT: patches, a class token, one projection for q, k and v, GELU by Erf, LayerNormalization.
 Swin-like: windows of 7 x 7, rolled by 3 in every second block (Slice, Concat), a bias of places
