@@ -15,6 +15,7 @@ from onnxq_cli.options import (
     calib_option,
     command_line,
     config_of,
+    draw_option,
     json_option,
     layers_options,
     report_option,
@@ -44,6 +45,7 @@ from onnxq_cli.sections import verb
         "of polygraphy run --save-outputs.")  # fmt: skip
 @layers_options
 @report_option
+@draw_option
 @json_option()
 def command(reference: Path | None, quantized: Path | None, **options: Any) -> int:
     """Compare QUANTIZED (a model or an engine) with FLOAT over DATA, sample by sample.
@@ -57,18 +59,27 @@ def command(reference: Path | None, quantized: Path | None, **options: Any) -> i
         return _device(reference, quantized, options)
     if reference is None or quantized is None or not options["calib"]:
         raise click.UsageError("give FLOAT, QUANTIZED and --calib DATA, or --golden and --outputs")
+    if options["draw"] is not None and options["report"] is None:
+        raise click.UsageError("--draw makes pictures of a page; give --report FILE.html too")
     thresholds = value_of(Thresholds, options)
+    pictures = None
+    if options["report"] is not None:
+        from onnxq.report.pictures import pictures_for
+
+        pictures = pictures_for(reference, options["draw"])
     with Bars() as bars:
         found = api.compare_models(
             reference, quantized, options["calib"], thresholds, config_of(options),
             per_tensor=options["per_tensor"], golden=options["save_golden"],
-            layers=options["layers"], profile=options["profile"], progress=bars,
+            layers=options["layers"], profile=options["profile"], seen=pictures, progress=bars,
         )  # fmt: skip
-        if options["report"] is not None:
+        if pictures is not None:
             from onnxq.report.html import verbs, write_page
 
-            files = options["layers"], options["profile"]
-            page = verbs.compared(reference, quantized, found, command_line(), *files)
+            page = verbs.compared(
+                reference, quantized, found, command_line(), options["layers"], options["profile"],
+                pictures.shown(),
+            )  # fmt: skip
             write_page(page, options["report"])
     if options["as_json"]:
         streams.out(to_json(found.as_dict()))

@@ -21,7 +21,7 @@ from onnxq_cli.fields import IN, OUT, Command, option, options_of, value_of
 from onnxq_cli.paths import Named, OutFile, beside, note_read
 
 RUNS_CODE = ("ort_extension", "ort_library", "dask")
-MAY_RUN_CODE = ("calib", "metric")
+MAY_RUN_CODE = ("calib", "metric", "draw")
 WRITES = ("cache", "folder")
 SAMPLES = ("preprocess", "samples", "seed", "allow_nonfinite", "feedback")
 RUNNING = ("provider", "ort_library", "ort_extension")
@@ -94,6 +94,11 @@ labels_option = option("--labels", "labels_path", type=IN, section="Scoring",
                        help="Labels for top1: .npy or .npz, one a sample.")  # fmt: skip
 report_option = option("--report", type=OUT, metavar="FILE.html",
                        help="Write the result as one HTML page.")  # fmt: skip
+draw_option = option(
+    "--draw", metavar="MODULE:FUNCTION",
+    help="Draws a sample on the page: called with its inputs and a model's outputs, gives boxes "
+    "[n, 4 to 6] or a picture [h, w, 3].",
+)  # fmt: skip
 
 placement_options = options_of(PlanOptions)
 sample_options = options_of(Config, *SAMPLES)

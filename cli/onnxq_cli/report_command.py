@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from onnxq_cli.fields import IN, OUT, option
-from onnxq_cli.options import command_line, layers_options, out_option
+from onnxq_cli.options import command_line, draw_option, layers_options, out_option
 from onnxq_cli.progress import Bars
 from onnxq_cli.sections import verb
 
@@ -26,6 +26,9 @@ from onnxq_cli.sections import verb
 @option("--fleet", type=IN, help="What 'onnxq build --arch all --json' printed.")
 @layers_options
 @option("--comparison", type=IN, help="What 'onnxq compare --json' printed.")
+@option("--golden", type=IN,
+        help="What 'onnxq compare --save-golden' wrote: samples, as pictures.")  # fmt: skip
+@draw_option
 @option("--compare", type=IN, metavar="OTHER.onnx",
         help="Another quantized model of the same float model, to show beside it.")  # fmt: skip
 @option("--badge", type=OUT, metavar="FILE.svg", help="Write the verdict as a badge, too.")

@@ -119,12 +119,15 @@ def compare(
     *,
     per_tensor: bool = False,
     golden: Path | None = None,
+    seen: golds.Keep | None = None,
     runtime: Runtime | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Compare two model files over a dataset; `quantized` may be an engine (.engine, .plan, .trt).
 
-    golden: where to keep inputs and outputs of both, as `golden.save` does, of the same runs.
+    golden: where to keep inputs and outputs of both, as `golden.save` does, of the same runs. seen:
+    called with each sample, its number, inputs and both outputs; from 0 on again where a plain
+    session fails.
 
     ONNX Runtime runs the files in plain sessions, as it comes, where those can run them. Raises
     ModelError for models whose outputs differ in name or shape, RuntimeMissing where an engine
@@ -138,7 +141,7 @@ def compare(
         golden = None
     found, trouble = plainly(
         lambda where: _compared(reference, quantized, dataset, thresholds, per_tensor, golden,
-                                where),
+                                seen, where),
         runtime,
     )  # fmt: skip
     return replace(found, trouble=trouble)
@@ -151,6 +154,7 @@ def _compared(
     thresholds: Thresholds,
     per_tensor: bool,
     golden: Path | None,
+    seen: golds.Keep | None,
     runtime: Runtime,
 ) -> Comparison:
     pair = _models(reference, quantized, per_tensor)
@@ -169,8 +173,8 @@ def _compared(
             sums.course.at(i)
             both = ref(i, feed), test(i, feed)
             sums.add(*both, thresholds)
-            if keep is not None:
-                keep(i, feed, *both)
+            for call in filter(None, (keep, seen)):
+                call(i, feed, *both)
             count(i + 1, len(dataset))
     found = sums.found(len(dataset))
     floats = {name: sums.floats[name] for name in found}

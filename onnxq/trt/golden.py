@@ -188,12 +188,19 @@ def _put(file: zipfile.ZipFile, side: str, i: int, arrays: Mapping[str, Any]) ->
 
 @dataclass(frozen=True)
 class Golden:
-    """A file of golden outputs, opened. names: of the outputs. parts: that are judged."""
+    """A file of golden outputs, opened. names, inputs: of outputs and inputs. parts: that
+    are judged."""
 
     path: Path
     samples: int
     parts: tuple[Part, ...]
     names: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+
+    def all_of(self, side: str, i: int) -> dict[str, Array]:
+        """All arrays of a sample on a side, by name."""
+        names = self.inputs if side == "input" else self.names
+        return {name: self.read(side, name, i) for name in names}
 
     def read(self, side: str, name: str, i: int) -> Array:
         """An array of a sample: side "input", "float" or "quantized"."""
@@ -213,9 +220,14 @@ def load(path: str | Path) -> Golden:
             header = json.loads(file.read("header.json"))
             listed = file.namelist()
         FORM.check(header, path)
-        names = [n.split("/", 1)[1].rpartition("/")[0] for n in listed if n.startswith("float/")]
+        names, inputs = (
+            dict.fromkeys(
+                n.split("/", 1)[1].rpartition("/")[0] for n in listed if n.startswith(side)
+            )
+            for side in ("float/", "input/")
+        )
         parts = tuple(value_of(Part, {"ranked": None} | part) for part in header["parts"])
-        return Golden(path, int(header["samples"]), parts, tuple(dict.fromkeys(names)))
+        return Golden(path, int(header["samples"]), parts, tuple(names), tuple(inputs))
 
     return FORM.read(Path(path), of, (*UNREADABLE, zipfile.BadZipFile, NotImplementedError))
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from onnxq.layers.reading import EngineReading
     from onnxq.run.runtime import Runtime
     from onnxq.trt.compare import Comparison, Thresholds
+    from onnxq.trt.golden import Keep
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ def compare_models(
     golden: str | Path | None = None,
     layers: str | Path | None = None,
     profile: str | Path | None = None,
+    seen: Keep | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """How far a quantized model file, or an engine, is from a float one over data.
@@ -158,8 +160,9 @@ def compare_models(
     thresholds: what has to hold; `failures` of what comes back says what does not. per_tensor:
     every tensor that both graphs have, in order. golden: where to keep inputs and outputs, as
     `save_golden` does, of the same runs. layers, profile: what TensorRT says of an engine of the
-    quantized model, as `read_layers` takes it. Raises ModelError for models whose outputs differ
-    in name or shape, RuntimeMissing where an engine cannot run, OnnxqError for files of another
+    quantized model, as `read_layers` takes it. seen: called with the number of each sample, its
+    inputs, and the outputs of both. Raises ModelError for models whose outputs differ in name or
+    shape, RuntimeMissing where an engine cannot run, OnnxqError for files of another
     engine.
     """
     from onnxq.layers.given import engine_of
@@ -174,7 +177,7 @@ def compare_models(
     dataset = data(source, calib, config)
     found = trt.compare(
         Path(reference), Path(quantized), dataset, thresholds or trt.Thresholds(),
-        per_tensor=per_tensor, golden=None if golden is None else Path(golden),
+        per_tensor=per_tensor, golden=None if golden is None else Path(golden), seen=seen,
         runtime=runtime_of(config), progress=progress,
     )  # fmt: skip
     return found if engine is None else replace(found, ran=Ran(load(built_from), engine))

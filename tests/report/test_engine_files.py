@@ -83,6 +83,24 @@ def test_a_page_shows_the_layers_as_it_shows_an_engine(folder: Path) -> None:
     assert {k["ms"] for k in shown["engine"]["listing"]} == {0.5}
 
 
+def test_the_comparison_on_a_page_says_what_each_tensor_ran_in(folder: Path, capsys: Any) -> None:
+    models = (str(FIXTURE / "classifier.onnx"), str(folder / "q.onnx"))
+    asked = ["compare", *models, "--calib", str(FIXTURE / "calib.npy"), "--samples", "1",
+             "--per-tensor", "--json"]  # fmt: skip
+    assert run([*asked, *files(folder), "--report", str(folder / "p.html")]) == 0
+    told = json.loads(capsys.readouterr().out)["tensors"]
+    text = (folder / "p.html").read_text("utf-8")
+    made = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])["comparison"]  # type: ignore[index]
+    ran = {t["name"]: (t["by"], t["ran"], t["ms"]) for t in made["tensors"] if "ran" in t}
+    said = {n: (r["node"], r["precision"], r["ms"]) for n, t in told.items() if (r := t["runs"])}
+    assert ran == said
+    assert ((folder / "first").read_text(), "fp16", 0.5) in ran.values()
+    assert run(asked) == 0  # without layers, to be told of them later
+    (folder / "compared.json").write_text(capsys.readouterr().out)
+    shown = page(folder, *files(folder), "--comparison", str(folder / "compared.json"))
+    assert shown["comparison"] == made
+
+
 def test_a_page_shows_every_gpu(folder: Path) -> None:
     cell = {"arch": "sm75", "device": "T4", "form": "as it is", "state": "refused", "why": "no FP8"}
     cell |= dict.fromkeys(("meant", "covered", "kernels", "moved"))

@@ -8,6 +8,7 @@ edges                     [from, to, types]: indices of nodes, and how the secon
 inputs, outputs           of the graph: name, shape and the nodes that read or write it
 tensors                   ranges, histograms, readings (see `tensors`)
 against                   another model beside it, where one is given (see `against`)
+pictures                  of samples, where they were run (see `report.pictures`)
 agreement, comparison, sensitivity, search, engine     where known (see `sections`)
 provenance                versions, options, commands (see `provenance`)
 """
@@ -70,6 +71,8 @@ def content(evidence: Evidence) -> dict[str, Any]:
         found["fleet"] = sections.fleet(evidence.fleet)
     if evidence.comparison is not None:
         found["comparison"] = sections.comparison(evidence.comparison)
+    if evidence.pictures:
+        found["pictures"] = [dict(picture) for picture in evidence.pictures]
     if evidence.other is not None:
         found["against"] = against(found, content(evidence.other))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,7 +27,8 @@ class Evidence:
     reasons: why, and the ranges. manifest: that of the quantizing run. ranking, search: what those
     verbs found. engine, comparison, fleet: the documents of `build`, `compare` and
     `build --arch all`. commands: that made it.
-    weights: node -> SQNR in dB of its rounded weights. other: a model to show beside it.
+    weights: node -> SQNR in dB of its rounded weights. other: a model to show beside it. pictures:
+    of samples, as `Pictures.shown` has them.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Evidence:
     commands: tuple[str, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict, repr=False)
     other: Evidence | None = field(default=None, repr=False)
+    pictures: Sequence[Document] = field(default=(), repr=False)
 
 
 def planned(plan: Plan, ranges: Ranges | None = None) -> Reasons:

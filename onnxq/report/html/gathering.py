@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from onnxq.errors import DataError
 from onnxq.inspect.reading import read_graph
 from onnxq.inspect.reasons import reasons_of
 from onnxq.layers.given import engine_of
+from onnxq.layers.ran import Ran
+from onnxq.layers.reading import EngineReading
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
 from onnxq.passes.apply import apply
@@ -29,13 +32,15 @@ from onnxq.report.html.documents import (
 )
 from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.headline import verdict_of
-from onnxq.report.html.layers import of_layers
+from onnxq.report.html.layers import of_layers, with_runs
 from onnxq.report.html.provenance import told
 from onnxq.report.html.summary import manifest_cards
 from onnxq.report.html.weights import float_graph, reshaped, weight_errors
+from onnxq.report.pictures import pictures_of
 from onnxq.search.result import Result
 from onnxq.sensitivity.ranking import Ranking
 from onnxq.trt.engine import load_engine
+from onnxq.trt.golden import load
 from onnxq.trt.verdict import judge
 
 
@@ -54,6 +59,8 @@ class Sources:
     profile: Path | None = None
     float_model: Path | None = None
     compare: Path | None = None
+    golden: Path | None = None
+    draw: str | None = None
 
 
 def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evidence:
@@ -80,6 +87,8 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
             check_model(float_model, value.model, what)
     if stats is not None and not reshaped(manifest):
         check_model(float_model, stats.model, f"the statistics '{sources.stats}' were")
+    engine = engine_of(model, sources.layers, sources.profile)
+    ran = None if engine is None else Ran(graph, engine)
     return Evidence(
         model.name,
         graph,
@@ -89,13 +98,30 @@ def gather(model: Path, sources: Sources, commands: tuple[str, ...] = ()) -> Evi
         stats,
         ranking,
         search,
-        _ran(model, graph, sources),
-        _comparison(sources.comparison) if sources.comparison else None,
+        _ran(graph, engine, sources),
+        _comparison(sources.comparison, ran) if sources.comparison else None,
         _fleet(sources.fleet) if sources.fleet else None,
         commands,
         weight_errors(reading, floats),
         _beside(sources.compare, float_model) if sources.compare else None,
+        _pictures(graph, metadata, sources),
     )
+
+
+def _pictures(graph: Graph, metadata: Mapping[str, str], sources: Sources) -> Sequence[Document]:
+    """Samples of golden outputs as pictures; raises DataError where none can be drawn."""
+    if sources.golden is None:
+        if sources.draw is not None:
+            raise DataError("--draw needs samples: give --golden, which 'onnxq compare "
+                            "--save-golden' writes")  # fmt: skip
+        return ()
+    golden, pictures = load(sources.golden), pictures_of(graph, metadata, sources.draw)
+    for i in range(golden.samples):
+        pictures(i, *(golden.all_of(side, i) for side in ("input", "float", "quantized")))
+    if not (found := pictures.shown()):
+        raise DataError(f"nothing in '{sources.golden}' can be drawn: no detections on an image, "
+                        "no output with its two axes; give --draw module:function")  # fmt: skip
+    return found
 
 
 def _beside(path: Path, float_model: str | None) -> Evidence:
@@ -123,9 +149,8 @@ def load_manifest(path: Path) -> Document:
     return document
 
 
-def _ran(model: Path, graph: Graph, sources: Sources) -> Document | None:
+def _ran(graph: Graph, reading: EngineReading | None, sources: Sources) -> Document | None:
     """What an engine runs: by TensorRT's layer info, by `onnxq build`, or None."""
-    reading = engine_of(model, sources.layers, sources.profile)
     if reading is None:
         return _engine(graph, sources.engine) if sources.engine else None
     if sources.engine is not None:
@@ -158,7 +183,7 @@ def _fleet(path: Path) -> Document:
     return document
 
 
-def _comparison(path: Path) -> Document:
+def _comparison(path: Path, ran: Ran | None) -> Document:
     document = load_document(path, COMPARISON, "onnxq compare --json")
     check_readable(path, "onnxq compare --json", lambda: sections.comparison(document))
-    return document
+    return document if ran is None else with_runs(document, ran)

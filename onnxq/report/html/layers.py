@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onnxq.layers.ran import Ran
 from onnxq.layers.reading import TURNS, EngineReading, is_product
 from onnxq.report.html.evidence import Document
 
@@ -31,3 +32,12 @@ def of_layers(reading: EngineReading) -> Document:
     ]  # fmt: skip
     build = {"engine": reading.info.path.name, "backend": "TensorRT", "version": "(layer info)"}
     return {"ok": True, "build": build, "verdict": verdict, "listing": listing}
+
+
+def with_runs(comparison: Document, ran: Ran) -> Document:
+    """A comparison that was made without the layers of an engine, with what each tensor ran in."""
+    found = dict(comparison)
+    for kind in ("parts", "outputs", "tensors"):
+        entries = comparison.get(kind, {})
+        found[kind] = {name: {"runs": ran.of(name)} | entry for name, entry in entries.items()}
+    return found

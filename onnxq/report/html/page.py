@@ -22,7 +22,7 @@ from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.html.modules import joined
 
-STYLES = ("page.css", "graph.css", "tables.css")
+STYLES = ("page.css", "graph.css", "tables.css", "pictures.css")
 
 
 @stage("report")

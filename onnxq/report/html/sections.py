@@ -180,6 +180,7 @@ def comparison(document: Document) -> Section:
                 "outputs": _outputs(document),
                 "tensors": [
                     {"name": n, "sqnr_db": float(t["sqnr_db"]), "cosine": float(t["cosine"])}
+                    | _runs(t)
                     for n, t in document["tensors"].items()
                 ],
                 "first_offender": document.get("first_offender"),
@@ -198,7 +199,16 @@ def _outputs(document: Document) -> list[dict[str, Any]]:
 
 
 def _compared(name: str, figures: Document) -> dict[str, Any]:
-    return {"name": name} | {key: float(figures[key]) for key in AGREEMENT if key in figures}
+    numbers = {key: float(figures[key]) for key in AGREEMENT if key in figures}
+    return {"name": name} | numbers | _runs(figures)
+
+
+def _runs(figures: Document) -> dict[str, Any]:
+    """What computed a tensor and what that ran in, where the layers of an engine tell."""
+    if not (runs := figures.get("runs")):
+        return {}
+    return {"by": str(runs["node"]), "ran": str(runs["precision"]), "ms": runs["ms"],
+            "ran_share": runs["share"]}  # fmt: skip
 
 
 def agreement(manifest: Document) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from onnxq.pipeline.config import Config
 from onnxq.pipeline.source import Source
 from onnxq.pipeline.steps import insert, read
 from onnxq.plan import Plan
-from onnxq.report.html.evidence import Evidence, planned
+from onnxq.report.html.evidence import Document, Evidence, planned
 from onnxq.report.html.gathering import Sources, gather
 from onnxq.report.html.weights import float_graph, weight_errors
 from onnxq.trt.compare import ENGINES
@@ -65,9 +66,11 @@ def compared(
     commands: tuple[str, ...],
     layers: Path | None = None,
     profile: Path | None = None,
+    pictures: Sequence[Document] = (),
 ) -> Evidence:
-    """What `compare` has: the quantized model with its manifest, the float one for an engine; and
-    what TensorRT says of an engine."""
+    """What `compare` has: the quantized model with its manifest, the float one for an engine; what
+    TensorRT says of an engine; samples as pictures."""
     shown = reference if model.suffix in ENGINES else model
     evidence = gather(shown, Sources(layers=layers, profile=profile), commands)
-    return replace(evidence, name=model.name, comparison=found.as_dict())
+    return replace(evidence, name=model.name, comparison=found.as_dict(),
+                   pictures=pictures)  # fmt: skip

@@ -1,7 +1,7 @@
 // Outputs, and the error through the graph.
 
 import { chart } from "./charts.mjs";
-import { figure, named } from "./columns.mjs";
+import { figure, named, ranColumns } from "./columns.mjs";
 import { code, dim, el, section } from "./dom.mjs";
 import { decibels, number } from "./numbers.mjs";
 import { agreementTable, cosine } from "./summary.mjs";
@@ -22,7 +22,7 @@ function alongOf(found) {
     title: `${tensor.name}: ${decibels(tensor.sqnr_db)} dB`,
   }));
   const columns = [named("tensor"), figure("sqnr_db", "SQNR, dB", decibels, { first: "up" }),
-    figure("cosine", "cosine", cosine, { first: "up" })];
+    figure("cosine", "cosine", cosine, { first: "up" }), ...ranColumns(found.tensors)];
   return [
     el("h3", {}, "Through the graph"), dim(ALONG, worst ? ["Largest drop: ", code(worst)] : ""),
     chart({ id: "drift", title: "SQNR through the graph; the table below has the tensors",

@@ -8,6 +8,7 @@ import { engineSection } from "./engine.mjs";
 import { fleetSection } from "./fleet.mjs";
 import { graphSection } from "./graph.mjs";
 import { nodesSection } from "./nodes.mjs";
+import { picturesSection } from "./pictures.mjs";
 import { provenanceSection } from "./provenance.mjs";
 import { searchSection } from "./search.mjs";
 import { sensitivitySection } from "./sensitivity.mjs";
@@ -33,6 +34,7 @@ function start() {
   const graph = graphSection(data, bus);
   const tensors = data.tensors.length ? tensorsSection(data) : null;
   const made = [summarySection(data), graph.made, nodesSection(data, bus)];
+  if (data.pictures) made.splice(1, 0, picturesSection(data));
   if (data.against) made.splice(1, 0, againstSection(data, bus));
   for (const [key, make] of WHERE_KNOWN) if (data[key]) made.push(make(data, bus));
   if (tensors) made.push(tensors.made);

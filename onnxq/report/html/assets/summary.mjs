@@ -1,6 +1,6 @@
 // The cards, the outputs and the notes.
 
-import { figure, named } from "./columns.mjs";
+import { figure, named, ranColumns } from "./columns.mjs";
 import { breakable, el, section } from "./dom.mjs";
 import { decibels, digits, number, percent, plural } from "./numbers.mjs";
 import { commandOf } from "./provenance.mjs";
@@ -48,7 +48,7 @@ export function agreementTable(found) {
   const known = Object.entries(FIGURES).filter(([key]) =>
     found.outputs.some((output) => output[key] !== undefined));
   const columns = [named("output"), ...known.map(([key, [name, format]]) =>
-    figure(key, name, format, { first: "up" }))];
+    figure(key, name, format, { first: "up" })), ...ranColumns(found.outputs)];
   const title = `${plural(found.outputs.length, "output")}, float against quantized on `
     + plural(found.samples, "sample");
   return el("details", { open: found.outputs.length <= OPEN }, el("summary", {}, title),
