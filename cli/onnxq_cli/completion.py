@@ -1,6 +1,6 @@
 """Shell completion of names inside a model: `onnxq quantize model.onnx --skip /neck<TAB>`.
 
-The shell asks by `_ONNXQ_COMPLETE=bash_complete onnxq`; click answers (docs/terminal.md).
+The shell asks by `_ONNXQ_COMPLETE=bash_complete onnxq`; click answers (docs/cli.md).
 """
 
 from __future__ import annotations

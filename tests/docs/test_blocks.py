@@ -133,7 +133,7 @@ def execute(command: str) -> int:
     return subprocess.run(["bash", "-c", command], env=shown, check=False).returncode
 
 
-SLOW = ("tutorial", "models", "terminal")  # on a busy machine
+SLOW = ("tutorial", "models", "cli")  # on a busy machine
 
 
 @pytest.mark.parametrize(
