@@ -38,6 +38,8 @@ from onnxq_cli.sections import verb
 @option("--per-tensor", is_flag=True, help="Compare every tensor both graphs have, in order.")
 @top_option(20, "Rows of the --per-tensor table, worst first.")
 @options_of(Thresholds)
+@option("--metric", metavar="MODULE:FUNCTION", section="Scoring",
+        help="Score both models by your function of their outputs, too.")  # fmt: skip
 @option("--save-golden", type=OUT, help="Keep inputs and outputs of both models, to judge a device "
         "where the models are not at hand.")  # fmt: skip
 @option("--golden", type=IN, help="Instead of models and data: judge --outputs by these.")
@@ -71,7 +73,8 @@ def command(reference: Path | None, quantized: Path | None, **options: Any) -> i
         found = api.compare_models(
             reference, quantized, options["calib"], thresholds, config_of(options),
             per_tensor=options["per_tensor"], golden=options["save_golden"],
-            layers=options["layers"], profile=options["profile"], seen=pictures, progress=bars,
+            layers=options["layers"], profile=options["profile"], seen=pictures,
+            metric=options["metric"], progress=bars,
         )  # fmt: skip
         if pictures is not None:
             from onnxq.report.html import verbs, write_page
@@ -99,7 +102,7 @@ def _device(reference: Path | None, quantized: Path | None, options: dict[str, A
     if (
         reference is not None
         or options["calib"]
-        or any(options[name] is not None for name in ("save_golden", "layers", "profile"))
+        or any(options[name] is not None for name in ("save_golden", "layers", "profile", "metric"))
     ):
         raise click.UsageError("--golden takes the place of models and data; leave those out")
     found = api.judge_device(options["golden"], options["outputs"])

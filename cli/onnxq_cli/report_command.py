@@ -25,6 +25,8 @@ from onnxq_cli.sections import verb
 @option("--engine", type=IN, help="What 'onnxq build --json' printed, or the engine itself.")
 @option("--fleet", type=IN, help="What 'onnxq build --arch all --json' printed.")
 @layers_options
+@option("--float-profile", type=IN, section="Engine",
+        help="Times of the float model's engine: the latency before.")  # fmt: skip
 @option("--comparison", type=IN, help="What 'onnxq compare --json' printed.")
 @option("--golden", type=IN,
         help="What 'onnxq compare --save-golden' wrote: samples, as pictures.")  # fmt: skip

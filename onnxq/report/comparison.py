@@ -31,6 +31,8 @@ def render(document: dict[str, Any], top: int) -> RenderableType:
         parts.append(exact_table(heading, document["exact"]))
     if not parts:
         parts.append(line(f"{title}: no output could be compared", "bold"))
+    if document.get("metric"):
+        parts.append(line(_scores(document["metric"]), "bold"))
     if document["along"]:
         parts.append(_along(document["along"]))
     parts += [line(f"note: {note}", "yellow") for note in document["notes"]]
@@ -71,6 +73,15 @@ def _runs(entry: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     runs = entry["runs"]
     return ("-" if runs is None else runs["node"], *runs_cells(runs))
+
+
+def _scores(found: Mapping[str, Any]) -> str:
+    """What the user's metric says of both models."""
+    sides = []
+    for side in ("float", "quantized"):
+        error = found.get(f"{side}_stderr")
+        sides.append(f"{side} {found[side]:.5g}" + ("" if error is None else f" ± {error:.2g}"))
+    return f"{found['metric']}: {', '.join(sides)}"
 
 
 def _along(found: Mapping[str, Any]) -> Table:

@@ -42,6 +42,7 @@ from onnxq.run.runtime import Runtime
 from onnxq.trt import golden as golds
 from onnxq.trt.runners import ENGINES as ENGINES
 from onnxq.trt.runners import quiet, runner
+from onnxq.trt.scored import Scores
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Comparison:
     order. failures: why the answer is no. found: what the outputs' figures leave out, and the
     outputs that are compared by equality. trouble: why a plain ONNX Runtime session could not be
     used; "" where it was. places: part -> the tensor that holds it. ran: what each tensor ran in,
-    where the layers of an engine are given."""
+    where the layers of an engine are given. scores: of the user's metric, if there is one."""
 
     samples: int
     outputs: Mapping[str, TensorGap]
@@ -61,6 +62,7 @@ class Comparison:
     parts: Mapping[str, TensorGap] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     ran: Ran | None = None
+    scores: Scores | None = None
 
     @property
     def headline(self) -> Headline | None:
@@ -80,6 +82,7 @@ class Comparison:
             "samples": self.samples,
             "session": cannot(self.trouble) if self.trouble else "plain",
             "headline": None if self.headline is None else self.headline.as_dict(),
+            "metric": None if self.scores is None else self.scores.as_dict(),
             "parts": {n: {**t.with_spread(), **self._ran(self.places.get(n, n), n)}
                       for n, t in self.parts.items()},
             "outputs": {n: {**t.as_dict(), **self._ran(n)} for n, t in self.outputs.items()},

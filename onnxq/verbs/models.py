@@ -153,6 +153,7 @@ def compare_models(
     layers: str | Path | None = None,
     profile: str | Path | None = None,
     seen: Keep | None = None,
+    metric: str | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """How far a quantized model file, or an engine, is from a float one over data.
@@ -161,16 +162,20 @@ def compare_models(
     every tensor that both graphs have, in order. golden: where to keep inputs and outputs, as
     `save_golden` does, of the same runs. layers, profile: what TensorRT says of an engine of the
     quantized model, as `read_layers` takes it. seen: called with the number of each sample, its
-    inputs, and the outputs of both. Raises ModelError for models whose outputs differ in name or
+    inputs, and the outputs of both. metric: `module:function` that scores both models over the
+    data. Raises ModelError for models whose outputs differ in name or
     shape, RuntimeMissing where an engine cannot run, OnnxqError for files of another
     engine.
     """
+    from onnxq.judge.plain import plainly
     from onnxq.layers.given import engine_of
     from onnxq.layers.ran import Ran
     from onnxq.trt import compare as trt
+    from onnxq.trt.scored import metric_of, scored
 
     config = as_remembered(config or Config(), quantized)
     source = open_model(reference)
+    judge = None if metric is None else metric_of(metric)
     trt.in_order(source, quantized)
     built_from = reference if Path(quantized).suffix in trt.ENGINES else quantized
     engine = engine_of(built_from, layers, profile)
@@ -180,6 +185,10 @@ def compare_models(
         per_tensor=per_tensor, golden=None if golden is None else Path(golden), seen=seen,
         runtime=runtime_of(config), progress=progress,
     )  # fmt: skip
+    if judge is not None:
+        models = Path(reference), Path(quantized)
+        scores, _ = plainly(lambda run: scored(judge, models, dataset, run), runtime_of(config))
+        found = replace(found, scores=scores)
     return found if engine is None else replace(found, ran=Ran(load(built_from), engine))
 
 

@@ -101,6 +101,16 @@ def test_the_comparison_on_a_page_says_what_each_tensor_ran_in(folder: Path, cap
     assert shown["comparison"] == made
 
 
+def test_a_page_tells_the_latency_before_and_after(folder: Path) -> None:
+    (card,) = (c for c in page(folder, *files(folder))["summary"] if c["label"] == "latency")
+    total = 0.5 * len(json.loads((folder / "layers.json").read_text())["Layers"])
+    assert card["value"] == f"{total:.4g} ms"
+    before = written(folder, "float.json", [{"count": 1}, {"name": "a", "averageMs": 2 * total}])
+    shown = page(folder, *files(folder), "--float-profile", str(before))
+    (card,) = (c for c in shown["summary"] if c["label"] == "latency")
+    assert card["note"].startswith(f"2.00 x faster than float's {2 * total:.4g} ms")
+
+
 def test_a_page_shows_every_gpu(folder: Path) -> None:
     cell = {"arch": "sm75", "device": "T4", "form": "as it is", "state": "refused", "why": "no FP8"}
     cell |= dict.fromkeys(("meant", "covered", "kernels", "moved"))
@@ -118,8 +128,17 @@ def test_a_page_shows_every_gpu(folder: Path) -> None:
         ("report", ["--layers", "layers.json", "--engine", "q.onnx"], "give one of them"),
         ("report", ["--fleet", "layers.json"], "'onnxq build --arch all --json'"),
         ("report", ["--layers", "cut.json"], "cut.json"),
+        ("report", ["--float-profile", "times.json"], "--profile"),
     ],
-    ids=["no layers", "a profile", "another engine", "two engines", "no fleet", "cut short"],
+    ids=[
+        "no layers",
+        "a profile",
+        "another engine",
+        "two engines",
+        "no fleet",
+        "cut short",
+        "no times",
+    ],
 )
 def test_files_of_another_kind_are_one_line(
     folder: Path, capsys: Any, monkeypatch: Any, command: str, options: list[str], said: str

@@ -32,6 +32,13 @@ def opened(address: str) -> np.ndarray:
     return np.asarray(image.open(io.BytesIO(b64decode(text))).convert("RGB"))
 
 
+def data_of(path: Path) -> dict[str, Any]:
+    """What a page shows."""
+    text = path.read_text("utf-8")
+    shown: dict[str, Any] = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
+    return shown
+
+
 def one(pictures: Pictures, ref: dict[str, Any], test: dict[str, Any]) -> list[dict[str, Any]]:
     """The pictures of a single sample."""
     pictures(0, {"x": IMAGE}, ref, test)
@@ -86,11 +93,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert run([*compared, "--save-golden", str(folder / "golden.npz")]) == 0
     golden = ["--golden", str(folder / "golden.npz"), "-o", str(folder / "b.html")]
     assert run(["report", made, *golden]) == 0
-    pages = []
-    for name in ("a.html", "b.html"):
-        text = (folder / name).read_text("utf-8")
-        pages.append(json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1]))  # type: ignore[index]
-    return {**pages[0], "again": pages[1]["pictures"], "folder": folder}
+    made_again = data_of(folder / "b.html")["pictures"]
+    return {**data_of(folder / "a.html"), "again": made_again, "folder": folder}
 
 
 def test_detections_are_drawn_on_the_image(page: dict[str, Any]) -> None:
@@ -257,3 +261,33 @@ def test_what_cannot_be_drawn_is_one_line(
              or x.startswith("onnxq")]  # fmt: skip
     assert said in lines[-1]
     assert not (page["folder"] / "no.html").exists()
+
+
+def test_a_function_of_the_user_scores_both_models(
+    page: dict[str, Any], monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(page["folder"])
+    Path("scores_it.py").write_text(
+        "def mean(outputs):\n"
+        "    every = [row['output0'].max() for row in outputs]\n"
+        "    return {'mean': sum(every) / len(every), 'stderr': 0.5}\n"
+    )
+    asked = ["compare", str(MODEL), "q.onnx", "--calib", str(FIXTURE / "calib.npy"),
+             "--samples", "2", "--metric", "scores_it:mean"]  # fmt: skip
+    assert run([*asked, "--json", "--report", "s.html"]) == 0
+    told = json.loads(capsys.readouterr().out)["metric"]
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(MODEL)
+    images = np.load(FIXTURE / "calib.npy")
+    card = next(c for c in data_of(Path("s.html"))["summary"] if c["label"] == "scores_it:mean")
+    assert card["value"] == f"{told['quantized']:.4g}"
+    assert card["note"] == f"± 0.5; float {told['float']:.4g} ± 0.5; 2 samples"
+    every = [session.run(None, {"images": x[None]})[0].max() for x in images]
+    assert any(
+        told["float"] == pytest.approx((a + b) / 2) for a in every for b in every if a is not b
+    )
+    assert told["quantized"] != told["float"]
+    assert run(asked) == 0
+    assert f"scores_it:mean: float {told['float']:.5g} ± 0.5" in capsys.readouterr().out
+    assert run([*asked[:-1], "sqnr"]) == 2
+    assert "--metric sqnr" in capsys.readouterr().err

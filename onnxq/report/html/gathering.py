@@ -13,6 +13,7 @@ from onnxq.errors import DataError
 from onnxq.inspect.reading import read_graph
 from onnxq.inspect.reasons import reasons_of
 from onnxq.layers.given import engine_of
+from onnxq.layers.profile import load_profile
 from onnxq.layers.ran import Ran
 from onnxq.layers.reading import EngineReading
 from onnxq.model import graph as graphs
@@ -34,7 +35,7 @@ from onnxq.report.html.evidence import Document, Evidence
 from onnxq.report.html.headline import verdict_of
 from onnxq.report.html.layers import of_layers, with_runs
 from onnxq.report.html.provenance import told
-from onnxq.report.html.summary import manifest_cards
+from onnxq.report.html.summary import manifest_cards, score_cards
 from onnxq.report.html.weights import float_graph, reshaped, weight_errors
 from onnxq.report.pictures import pictures_of
 from onnxq.search.result import Result
@@ -57,6 +58,7 @@ class Sources:
     fleet: Path | None = None
     layers: Path | None = None
     profile: Path | None = None
+    float_profile: Path | None = None
     float_model: Path | None = None
     compare: Path | None = None
     golden: Path | None = None
@@ -151,11 +153,14 @@ def load_manifest(path: Path) -> Document:
 
 def _ran(graph: Graph, reading: EngineReading | None, sources: Sources) -> Document | None:
     """What an engine runs: by TensorRT's layer info, by `onnxq build`, or None."""
+    before = sources.float_profile
+    if before is not None and sources.profile is None:
+        raise DataError("--float-profile is compared with --profile: give that, and --layers, too")
     if reading is None:
         return _engine(graph, sources.engine) if sources.engine else None
     if sources.engine is not None:
         raise DataError("--engine and --layers each say what an engine runs; give one of them")
-    return of_layers(reading)
+    return of_layers(reading, None if before is None else load_profile(before).total_ms)
 
 
 def _engine(graph: Graph, path: Path) -> Document:
@@ -185,5 +190,10 @@ def _fleet(path: Path) -> Document:
 
 def _comparison(path: Path, ran: Ran | None) -> Document:
     document = load_document(path, COMPARISON, "onnxq compare --json")
-    check_readable(path, "onnxq compare --json", lambda: sections.comparison(document))
+
+    def read() -> None:
+        sections.comparison(document)
+        score_cards(document)
+
+    check_readable(path, "onnxq compare --json", read)
     return document if ran is None else with_runs(document, ran)

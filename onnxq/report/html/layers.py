@@ -7,9 +7,9 @@ from onnxq.layers.reading import TURNS, EngineReading, is_product
 from onnxq.report.html.evidence import Document
 
 
-def of_layers(reading: EngineReading) -> Document:
+def of_layers(reading: EngineReading, float_ms: float | None = None) -> Document:
     """What the layers say of nodes that multiply or have Q/DQ, and of each layer, with times where
-    there is a profile."""
+    there is a profile. float_ms: what the float engine takes, where that is known."""
     runs, covered = reading.runs(), reading.coverage()
     shown = {n: r for n, r in runs.items() if r["meant"] or is_product(n, reading.model)}
     kinds = {t.layer.name: t.layer.kind for t in reading.timed}
@@ -31,7 +31,8 @@ def of_layers(reading: EngineReading) -> Document:
         for t in reading.timed
     ]  # fmt: skip
     build = {"engine": reading.info.path.name, "backend": "TensorRT", "version": "(layer info)"}
-    return {"ok": True, "build": build, "verdict": verdict, "listing": listing}
+    return {"ok": True, "build": build, "verdict": verdict, "listing": listing,
+            "total_ms": reading.total_ms, "float_ms": float_ms}  # fmt: skip
 
 
 def with_runs(comparison: Document, ran: Ran) -> Document:

@@ -17,7 +17,8 @@ Card = dict[str, str]
 def cards(evidence: Evidence, rows: list[Row]) -> list[Card]:
     """label, value, note; `state` is good or bad where there is a verdict."""
     found = _agreement(evidence) + _metric(evidence) + _size(evidence.manifest)
-    found += _coverage(evidence, rows) + _engine(evidence.engine) + _clipping(evidence.manifest)
+    found += _coverage(evidence, rows) + _engine(evidence.engine)
+    found += _latency(evidence.engine) + _clipping(evidence.manifest)
     return found
 
 
@@ -78,7 +79,7 @@ def _order(value: float) -> float:
 def _metric(evidence: Evidence) -> list[Card]:
     """What the metric says of the float and of the quantized model."""
     ranking, search = evidence.ranking, evidence.search
-    found = []
+    found = [] if evidence.comparison is None else score_cards(evidence.comparison)
     if ranking is not None and ranking.quantized_score is not None:
         floats = "" if ranking.float_score is None else f"float {ranking.float_score:.4g}; "
         note = f"{floats}{count(ranking.samples, 'sample')} of the ranking"
@@ -88,9 +89,42 @@ def _metric(evidence: Evidence) -> list[Card]:
         found.append(_card("search", "none", f"no plan keeps to a {search.budget}", "bad"))
     elif search is not None and search.chosen is not None:
         score = f"{search.metric} {search.chosen.score:.4g}"
+        if not math.isinf(search.reference):
+            score += f" (float {search.reference:.4g})"
         note = f"of float; {score}, chosen for a {search.budget}"
         found.append(_card("cost", f"{100 * search.chosen.cost:.0f} %", note, "good"))
     return found
+
+
+def score_cards(comparison: Document) -> list[Card]:
+    """What the user's metric says of both models, of a comparison that was made with one."""
+    if not (found := comparison.get("metric")):
+        return []
+    sides = []
+    for side in ("float", "quantized"):
+        error = found.get(f"{side}_stderr")
+        spread = "" if error is None else f" ± {float(error):.2g}"
+        sides.append((f"{float(found[side]):.4g}", spread))
+    (before, its), (after, own) = sides
+    note = f"{own.strip()}; float {before}{its}; {count(comparison['samples'], 'sample')}"
+    return [_card(str(found["metric"]), after, note.removeprefix("; "))]
+
+
+def _latency(document: Document | None) -> list[Card]:
+    """The time of the profile, and of the float engine's where that is given."""
+    total, before = (document or {}).get("total_ms"), (document or {}).get("float_ms")
+    if not total:
+        return []
+    note = "the mean times of its layers, added up"
+    if before:
+        ratio = before / total
+        said = f"{ratio:.2f} x faster" if ratio >= 1 else f"{1 / ratio:.2f} x slower"
+        note = f"{said} than float's {_ms(before)}; {note}"
+    return [_card("latency", _ms(total), note)]
+
+
+def _ms(ms: float) -> str:
+    return f"{ms:.4g} ms"
 
 
 def _size(manifest: Document | None) -> list[Card]:
