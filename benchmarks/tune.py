@@ -6,7 +6,7 @@
 Every model calibrates on its own data and is judged by others (`--eval`), PP-OCR's detector by
 drawn pages with text. The figure in the record has to be that of the manifest of the model that is
 written, and be printed. Results are kept in CACHE/tune.json; `--page` writes them into
-docs/tune.md, with the ladders of folders that `onnxq tune` wrote by hand. Exit code 1: a figure is
+docs/mixed.md, with the ladders of folders that `onnxq tune` wrote by hand. Exit code 1: a figure is
 not the same everywhere.
 """
 
@@ -32,7 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "cli")]
 from onnxq.ladder.result import Tuned  # noqa: E402
 from onnxq.report.tuning import markdown  # noqa: E402
 
-PAGE = ROOT / "docs" / "tune.md"
+PAGE = ROOT / "docs" / "mixed.md"
 BEGINS, ENDS = "<!-- figures begin -->", "<!-- figures end -->"
 JUDGES = 32  # samples that judge a model that is not a fixture
 FIXTURES = {"classifier": "classifier", "transformer": "transformer", "yolo_like": "yolo_like",
@@ -81,7 +81,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="NAME",
                         help="a model, or a model with its goal, to run")  # fmt: skip
     parser.add_argument("--ladder", action="append", default=[], metavar="TITLE=FOLDER")
-    parser.add_argument("--page", action="store_true", help="write docs/tune.md")
+    parser.add_argument("--page", action="store_true", help="write docs/mixed.md")
     args = parser.parse_args()
     bench = places(args)
     kept = bench.cache / "tune.json"
