@@ -1,4 +1,4 @@
-"""The page on models nobody tuned on: wrong verdicts first, then a row a model."""
+"""Models nobody tuned on, a part of docs/hardening.md: wrong verdicts first, then a row a model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from onnxq.judge.grade import grade_of
 
 DEFAULT = "default"
 KEPT, LOST, BROKEN = 0.97, 0.90, 0.70
-INTRO = """# Models nobody tuned on
-
-Models from packages that nobody had looked at before they were first measured, quantized by the
-default `onnxq quantize` (Silero with `--fix`). We mended what they showed and measured again.
-Written by `benchmarks/strangers.py`; do not edit.
-
-Each is calibrated on samples made as its package makes them: photographs, drawn text, synthesized
-speech, files. Agreement says how often INT8 and float agree in what the package does with the
-outputs, on samples that calibration did not see. The rule for a verdict, fixed before the first
-measurement:
+BEGINS, ENDS = "<!-- strangers: begin -->\n", "<!-- strangers: end -->"
+INTRO = """Written by `benchmarks/strangers.py`: models from packages that nobody had looked at before they were
+first measured, quantized by the default `onnxq quantize` (Silero with `--fix`). We mended what they
+showed and measured again. Each is calibrated on samples made as its package makes them:
+photographs, drawn text, synthesized speech, files. Agreement says how often INT8 and float agree
+in what the package does with the outputs, on samples that calibration did not see. The rule for a
+verdict, fixed before the first measurement:
 
 | verdict | is right if the agreement is |
 |---|---|
@@ -32,24 +29,22 @@ measurement:
 """
 NOTES = """Two are called good and are not. Both have a threshold that decibels do not see. The
 focus model's map is cut at 0.8 of its range, where a small error moves the edge of a region. A
-phrase is heard if a score reaches 0.5 in a clip, and float is often near that. We first measured
-the agreement of single pixels and single windows: 89% and 90%.
+phrase is heard if a score reaches 0.5 in a clip, and float is often near that.
 
-The rule above did not change. After these rows the limits of the verdicts did: good from 21 dB (it
-was 20), poor below 8 (it was 12). Top classes count since the PP-OCR reader: in float it gets 99.7%
-of characters right, and it stayed doubtful until 96 in 100 were enough. Silero's detector carries a
-state through whole clips, each model its own.
+The limits of the verdicts were set after these rows; the rule above was not changed. Silero's
+detector carries a state through whole clips, each model its own.
 """
-PLANS = """## The same under other plans
+PLANS = """### The same under other plans
 
 What verdicts say of models that are worse than they need to be. The limits between verdicts rest on
 these rows and those of [the results](results.md).
 """
-REPEAT = """## To repeat
+REPEAT = """### To repeat these rows
 
-```
+<!-- not run: takes hours, and packages from elsewhere -->
+```sh
 pip install -e '.[cpu,rtx]' pillow scipy
-python benchmarks/strangers.py --packages packages --shared ../shared --write docs/strangers.md
+python benchmarks/strangers.py --packages packages --shared ../shared --write docs/hardening.md
 python benchmarks/strangers.py --packages packages --models nsfw   # one model anew
 ```
 
@@ -74,7 +69,7 @@ def wrong(row: dict[str, Any]) -> str:
 
 
 def page(found: list[dict[str, dict[str, Any]]], setup: str) -> str:
-    """The page for the results of models: plan -> figures."""
+    """The part of the page for the results of models: plan -> figures."""
     rows = [plans[DEFAULT] for plans in found if DEFAULT in plans]
     missed = [f"- **{row['title']}**: {why}." for row in rows if (why := wrong(row))]
     judged = [row for row in rows if "refused" not in row]
@@ -82,10 +77,10 @@ def page(found: list[dict[str, dict[str, Any]]], setup: str) -> str:
     unbuilt = [f"- **{r['title']}** is not built: {r['engine']['error']}."
                for r in judged if "error" in r.get("engine", {})]  # fmt: skip
     said = f"{len(judged) - len(missed)} of {len(judged)} verdicts are right.\n"
-    parts = [INTRO, f"Measured on {setup}.\n", "## Missed\n"]
+    parts = [INTRO, f"Measured on {setup}.\n", "### Missed\n"]
     parts.append("\n".join([*missed, *unbuilt, "", said]))
-    parts += ["## Nothing to quantize\n", "\n".join([*refused, ""])] if refused else []
-    parts += ["## Verdict and task\n", _tasks(judged), NOTES, "## What it took\n", _costs(judged)]
+    parts += ["### Nothing to quantize\n", "\n".join([*refused, ""])] if refused else []
+    parts += ["### Verdict and task\n", _tasks(judged), NOTES, "### What it took\n", _costs(judged)]
     parts += [PLANS, _plans(found), REPEAT]
     return "\n".join(part for part in parts if part)
 

