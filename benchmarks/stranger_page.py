@@ -1,4 +1,4 @@
-"""Models nobody tuned on, a part of docs/hardening.md: wrong verdicts first, then a row a model."""
+"""Models nobody tuned on, in docs/hardening.md: wrong verdicts first, then a row a model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from onnxq.judge.grade import grade_of
 DEFAULT = "default"
 KEPT, LOST, BROKEN = 0.97, 0.90, 0.70
 BEGINS, ENDS = "<!-- strangers: begin -->\n", "<!-- strangers: end -->"
-INTRO = """Written by `benchmarks/strangers.py`: models from packages that nobody had looked at before they were
-first measured, quantized by the default `onnxq quantize` (Silero with `--fix`). We mended what they
-showed and measured again. Each is calibrated on samples made as its package makes them:
-photographs, drawn text, synthesized speech, files. Agreement says how often INT8 and float agree
-in what the package does with the outputs, on samples that calibration did not see. The rule for a
-verdict, fixed before the first measurement:
+INTRO = """Written by `benchmarks/strangers.py`: models from packages that nobody had looked at
+before they were first measured, quantized by the default `onnxq quantize` (Silero with
+`--fix`). We mended what they showed and measured again. Each is calibrated on samples
+made as its package makes them: photographs, drawn text, synthesized speech, files.
+Agreement says how often INT8 and float agree in what the package does with the outputs,
+on samples that calibration did not see. The rule for a verdict, fixed before the first
+measurement:
 
 | verdict | is right if the agreement is |
 |---|---|
