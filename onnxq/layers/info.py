@@ -2,22 +2,22 @@
 
 TensorRT 8.x to 11.x write {"Layers": [...], "Bindings": [...]}. With
 `--profilingVerbosity=detailed` a layer is an object with its tensors; without, its name alone. A
-list of such objects is read too.
+list of such objects is read too, and one a line; in which files, see `documents`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onnxq.errors import OnnxqError
-from onnxq.json_text import from_json
+from onnxq.layers.documents import read_document
+from onnxq.layers.names import UNNAMED
 
-LARGEST = 256 << 20  # bytes of a file
 DETAILED = "--profilingVerbosity=detailed"
 TYPES = (  # in a description of a tensor -> its type; the first that fits
     (r"fp8|e4m3", "fp8"), (r"fp4|e2m1", "fp4"), (r"bf16|bfloat16", "bf16"),
@@ -100,25 +100,10 @@ class LayerInfo:
     path: Path = field(default=Path(), compare=False)
 
 
-def read_json(path: Path) -> Any:
-    """The document of a JSON file; raises OnnxqError, in one line, for what is none."""
-    if not path.is_file():
-        raise OnnxqError(f"'{path}' is not a file")
-    if (size := path.stat().st_size) > LARGEST:
-        raise OnnxqError(f"'{path}' has {size >> 20} MiB, more than an engine's JSON ever has "
-                         f"({LARGEST >> 20} MiB); is it the engine itself?")  # fmt: skip
-    try:
-        return from_json(path.read_bytes())
-    except ValueError as e:
-        why = "it is empty" if not size else str(e)
-        raise OnnxqError(f"'{path}' is not JSON of TensorRT ({why}); write it again by trtexec "
-                         f"--exportLayerInfo or --exportProfile") from e  # fmt: skip
-
-
 def load_layers(path: str | Path) -> LayerInfo:
     """The layers of an engine from a file; raises OnnxqError for any other file."""
     path = Path(path)
-    document = read_json(path)
+    document = read_document(path, _lists_layers, _is_layer)
     listed: object = document
     bindings: Sequence[object] = ()
     if isinstance(document, Mapping):
@@ -127,12 +112,10 @@ def load_layers(path: str | Path) -> LayerInfo:
         raise _other(path, document)
     if all(isinstance(layer, str) for layer in listed):
         return LayerInfo(tuple(Layer(n) for n in listed), _texts(bindings), False, path)
-    if _is_profile(listed) or not all(
-        isinstance(x, Mapping) and isinstance(x.get("Name"), str) for x in listed
-    ):
+    if _is_profile(listed) or not all(map(_is_layer, listed)):
         raise _other(path, document)
     try:
-        return LayerInfo(tuple(map(_layer, listed)), _texts(bindings), True, path)
+        return LayerInfo(tuple(_layers(listed)), _texts(bindings), True, path)
     except (TypeError, ValueError, LookupError, AttributeError) as e:
         raise OnnxqError(f"'{path}' has a layer that TensorRT would not write ({e})") from e
 
@@ -149,6 +132,32 @@ def _is_profile(listed: Sequence[object]) -> bool:
     return any(isinstance(x, Mapping) and ("averageMs" in x or "timeMs" in x) for x in listed)
 
 
+def _lists_layers(document: object) -> bool:
+    """Whether a document is all layers of an engine."""
+    listed = document.get("Layers") if isinstance(document, Mapping) else document
+    return isinstance(listed, list) and bool(listed) and all(map(_is_layer, listed))
+
+
+def _is_layer(entry: object) -> bool:
+    """Whether it is a layer, with its tensors or by its name alone."""
+    if isinstance(entry, str):
+        return True
+    if not isinstance(entry, Mapping) or not {"Name", "LayerType", "Inputs"} & entry.keys():
+        return False
+    return entry.get("Name") is None or isinstance(entry["Name"], str)
+
+
+def _layers(listed: Sequence[Any]) -> Iterator[Layer]:
+    """The layers, those without a name numbered among themselves."""
+    unnamed = 0
+    for entry in listed:
+        layer = Layer(entry) if isinstance(entry, str) else _layer(entry)
+        if not layer.name.strip():
+            layer = replace(layer, name=UNNAMED.format(unnamed))
+            unnamed += 1
+        yield layer
+
+
 def _texts(values: Sequence[object]) -> tuple[str, ...]:
     return tuple(str(value) for value in values) if isinstance(values, list) else ()
 
@@ -163,7 +172,7 @@ def _layer(said: Mapping[str, Any]) -> Layer:
         inputs[0].shape if inputs else (), counted,
     )  # fmt: skip
     return Layer(
-        name=str(said["Name"]),
+        name=said.get("Name") or "",
         kind=str(said.get("LayerType", "")),
         inputs=inputs,
         outputs=outputs,

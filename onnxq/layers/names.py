@@ -13,7 +13,7 @@ What a name does not say is not guessed: a layer of a range has no nodes unless 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 COPY = re.compile(r"Reformatting CopyNode for (Input|Output) Tensor (\d+) to (.+)", re.DOTALL)
@@ -26,11 +26,13 @@ OWN = re.compile(  # layers that TensorRT made itself
     r"|\[trainStation\d*\]|\[HostToDeviceCopy|\[DeviceToShapeHostCopy|ONNXTRT_"
     r"|Reformatting CopyNode"
 )
+UNNAMED = "(no name {})"  # of layers that the file gives none
 PROFILE = re.compile(r" \[profile \d+\]$")
 CLONE = re.compile(r"(_clone_\d+|_copy_(input|output)| copy)$")
 QDQ = re.compile(r"(?:^|[/_.])(?:Quantize|Dequantize)Linear(?:_\d+)?")
 OP = re.compile(r"(?:^|[/_.:])[A-Z][A-Za-z0-9]+(?:_\d+)?$")  # `/model/Conv`, `Conv_12`
 PAIR = ("(", ")")
+SHORTEST = 3  # letters of a name that may be cut
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Named:
     beside: tuple[str, ...] = ()
 
 
-def named(name: str, metadata: str = "", known: Container[str] | None = None) -> Named:
+def named(name: str, metadata: str = "", known: Collection[str] | None = None) -> Named:
     """What the name and the metadata of a layer say; only nodes that are `known`, where given."""
     name = PROFILE.sub("", name)
     if copy := COPY.fullmatch(name):
@@ -55,9 +57,17 @@ def named(name: str, metadata: str = "", known: Container[str] | None = None) ->
         said = tuple(dict.fromkeys(n for n in map(_whole, found) if known is None or n in known))
         said = said or (_kept(name, known) if known is not None else ())
         return Named(said, hidden=not said)
-    if "{ForeignNode[" in name or name.startswith(("__myl", "__mye")):
+    if "{ForeignNode[" in name or name.startswith(("__myl", "__mye", UNNAMED[:9])):
         return Named(hidden=True)
-    return Named(_kept(name, known))
+    return Named(hidden=True) if known and _is_cut(name, known) else Named(_kept(name, known))
+
+
+def _is_cut(name: str, known: Collection[str]) -> bool:
+    """Whether a name ends within the name of a node, as those of long layers do in some files."""
+    last = list(_parts(name))[-1].removeprefix("PWN(")
+    if last in known or len(last) < SHORTEST or OWN.match(last) or _is_weight(last):
+        return False
+    return _whole(last) not in known and any(node.startswith(last) for node in known)
 
 
 def _listed(metadata: str) -> list[str]:
@@ -74,7 +84,7 @@ def is_quantizer(node: str) -> bool:
     return QDQ.search(node) is not None
 
 
-def _kept(name: str, known: Container[str] | None) -> tuple[str, ...]:
+def _kept(name: str, known: Collection[str] | None) -> tuple[str, ...]:
     parts = [_whole(part) for part in _parts(name) if part and not (
         OWN.match(part) or part.startswith("{ForeignNode["))]  # fmt: skip
     if known is not None:

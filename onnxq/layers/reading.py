@@ -95,7 +95,8 @@ class EngineReading:
     @property
     def hidden(self) -> list[Timed]:
         """Layers whose nodes the file does not tell."""
-        return [t for t in self.timed if t.said.hidden]
+        copies = {copy.layer for copy in self.copies}
+        return [t for t in self.timed if t.said.hidden and t.layer.name not in copies]
 
     @property
     def own(self) -> list[Timed]:
