@@ -3,12 +3,12 @@
     python benchmarks/performance.py [--shared DIR] [--minilm FILE] [--cache DIR] [--only PART,...]
         [--models NAME,...] [--repeats N] [--no-wait] [--no-peers] [--onnxsim PYTHON]
         [--modelopt PYTHON] [--tree CHECKOUT] [-o FILE.json] [--write docs/performance.md]
-        [--front README.md]
+        [--front README.md --front docs/index.md]
 
 ONNX Runtime's own quantizer is measured with this interpreter, onnxsim's and Model Optimizer's with
 those that `--onnxsim` and `--modelopt` name. `--tree` times another checkout. Figures of parts that
 are not measured anew come from the file of `-o`. `--write` renews the part of the page between its
-two marks, `--front` the README's table. Exit code 1: a bar is missed.
+two marks, `--front` the short table of the README and the site. Exit code 1: a bar is missed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> int:
         args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     text = times(found)
     print("\n".join([text, quantizers(found)]))
-    for file, renewed in ((args.write, text), (args.front, front(found))):
+    for file, renewed in ((args.write, text), *((page, front(found)) for page in args.front)):
         if file:
             page = file.read_text("utf-8")
             head, tail = page.split(BEGIN)[0], page.split(END)[1]
@@ -89,7 +89,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-peers", action="store_true", help="no other quantizers, no scores")
     parser.add_argument("--onnxsim", metavar="PYTHON", help="an interpreter that has onnxsim")
     parser.add_argument("--modelopt", metavar="PYTHON", help="one that has Model Optimizer")
-    parser.add_argument("--front", type=Path, metavar="FILE", help="whose table to renew")
+    parser.add_argument("--front", type=Path, metavar="FILE", action="append", default=[],
+                        help="whose short table to renew")  # fmt: skip
     parser.add_argument("--tree", type=Path, default=ROOT, help="the checkout to time")
     parser.add_argument("-o", "--out", type=Path, default=HERE / "performance.json")
     parser.add_argument("--write", type=Path, metavar="FILE", help="the page to renew")

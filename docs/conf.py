@@ -16,7 +16,7 @@ from onnxq import __version__
 from onnxq.option import KEY
 
 sys.path.insert(0, str(Path(__file__).parent))
-from list_commands import BEGINS
+from list_commands import BEGINS, COMMANDS, commands
 from list_errors import listing
 
 project = "onnxq"
@@ -46,13 +46,19 @@ autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 
-CLICK = """
-```{eval-rst}
-.. click:: onnxq_cli.main:cli
-   :prog: onnxq
+CLICK = """```{{eval-rst}}
+.. click:: onnxq_cli.{1}_command:command
+   :prog: onnxq {0}
    :nested: full
 ```
-"""  # what is on the page in the repository, with links to each option
+"""  # a command's page: what docs/cli.md has of it in the repository, with links to each option
+PAGES = """
+```{{toctree}}
+:maxdepth: 1
+
+{}
+```
+"""
 SPAN = re.compile(r"(`[^`]+`)")
 
 
@@ -106,11 +112,24 @@ def read_page(_app: Any, name: str, source: list[str]) -> None:
     if name == "troubleshooting":
         source[0] += listing()
     if name == "cli":
-        source[0] = source[0].partition(BEGINS)[0] + CLICK
+        pages = "\n".join(f"commands/{command}" for command in COMMANDS)
+        source[0] = source[0].partition(BEGINS)[0] + PAGES.format(pages)
+
+
+def write_commands(_app: Any) -> None:
+    """A page for each command, into docs/commands/, which git ignores."""
+    folder = Path(__file__).parent / "commands"
+    folder.mkdir(exist_ok=True)
+    dict(commands())  # loads each, which gives it its name and the options of all
+    for name in COMMANDS:
+        page, text = folder / f"{name}.md", CLICK.format(name, name.replace("-", "_"))
+        if not page.is_file() or page.read_text("utf-8") != text:
+            page.write_text(text, "utf-8")
 
 
 def setup(app: Any) -> None:
     """Sphinx calls this."""
+    app.connect("builder-inited", write_commands)
     app.connect("source-read", read_page)
     app.connect("autodoc-process-docstring", show_docstring)
     app.connect("autodoc-process-signature", show_signature)

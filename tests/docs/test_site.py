@@ -29,9 +29,11 @@ def test_every_page_is_built(site):
 def test_every_command_and_option_is_in_its_reference(site):
     from onnxq_cli.main import cli
 
-    shown = (site / "cli.html").read_text("utf-8")
+    listed = (site / "cli.html").read_text("utf-8")
     for name in cli.list_commands(None):
         command = cli.get_command(None, name)
+        assert f'href="commands/{name}.html"' in listed
+        shown = (site / "commands" / f"{name}.html").read_text("utf-8")
         assert f'id="onnxq-{name}"' in shown
         for option in (opt for p in command.params for opt in p.opts if opt.startswith("--")):
             assert f'id="cmdoption-onnxq-{name}-{option.lstrip("-")}"' in shown, option
@@ -46,7 +48,7 @@ def test_the_verbs_are_in_the_reference(site):
 
 
 def test_no_page_loads_anything_from_elsewhere(site):
-    for page in site.glob("*.html"):
+    for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
         loaded = re.findall(r'<(?:script|img|iframe)[^>]+src="([^"]+)"', text)
         loaded += re.findall(r'<link[^>]+href="([^"]+)"', text)
