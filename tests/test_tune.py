@@ -13,6 +13,9 @@ from onnx.numpy_helper import from_array, to_array
 
 import onnxq
 from onnxq.calib.holdout import content_order
+from onnxq.cost.fit import ratios_of
+from onnxq.cost.shapes import usual_shapes
+from onnxq.cost.timing import NOTHING, read_profile, timing_of
 from onnxq.errors import DataError, OnnxqError, PlanError
 from onnxq.finetune.options import FinetuneOptions
 from onnxq.judge.accuracy import Reference
@@ -21,6 +24,8 @@ from onnxq.ladder.result import Rung
 from onnxq.model.graph import to_proto
 from onnxq.pipeline import opened
 from onnxq.pipeline import quantize as pipeline
+from onnxq.pipeline.config import Config
+from onnxq.pipeline.source import prepare
 from onnxq.recover.choice import ALGORITHMS
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -65,6 +70,29 @@ def test_the_first_rung_is_what_quantize_does_and_its_figure_what_it_prints(imag
     assert found.judges() == "8 held-out samples"
     assert 0.9 < found.taken.macs <= 1
     assert 0.24 < found.taken.cost < 0.3  # 8 bits of 32
+
+
+def test_the_times_of_a_device_price_the_rungs(images, tmp_path):
+    graph = prepare(CLASSIFIER, Config()).graph
+    path = tmp_path / "times.json"
+
+    def profile(slow):
+        times = {n.name: 1.0 if n.op == slow else 0.1 for n in graph.nodes}
+        path.write_text(json.dumps(times))
+
+    profile("Conv")
+    found = tune(images, min_sqnr=20, cost=str(path))
+    shapes = usual_shapes(graph)
+    timing = timing_of(graph, read_profile(graph, path), shapes, "fp32", ratios_of(None))
+    expected = timing.total(found.result.plan) / timing.total(NOTHING)
+    assert found.taken.cost == pytest.approx(expected, rel=0.02)
+    assert found.taken.macs > 0.9
+    assert "cost (times.json)" in str(found.table().columns)
+    first = found.key
+    profile("Add")  # another device under the same name is another question
+    again = tune(images, min_sqnr=20, cost=str(path))
+    assert again.key != first
+    assert again.taken.cost != found.taken.cost
 
 
 def test_the_worst_nodes_are_left_float_as_few_as_are_needed(images):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @calib_option()
 @options_of(Goal)
 @evaluation_options
-@options_of(SearchOptions, "cost")
+@options_of(SearchOptions, "cost", "layers", "rates")
 @options_of(FinetuneOptions, "steps")
 @placement_options
 @options_of(Config)
@@ -69,7 +69,8 @@ def command(**options: Any) -> int:
     with Bars() as bars:
         found = api.tune(
             model, options["calib"], goal, config_of(options), evaluation=evaluation_of(options),
-            folder=folder, cost=options["cost"], plan_from=start,
+            folder=folder, cost=options["cost"], layers=options["layers"], rates=options["rates"],
+            plan_from=start,
             learning=value_of(FinetuneOptions, options), told=_told, progress=bars,
         )  # fmt: skip
     if options["as_json"]:

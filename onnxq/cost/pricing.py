@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from onnxq.cost.counted import Border, Costs, costs, counts, is_profile
+from onnxq.cost.counted import Border, Costs, check, costs, counts, is_profile
 from onnxq.cost.fit import ratios_of
 from onnxq.cost.parts import Part
 from onnxq.cost.paying import predicted
 from onnxq.cost.timing import NOTHING, Timing, read_profile, timing_of
+from onnxq.errors import PlanError
 from onnxq.model.graph import WEIGHTED, Graph
 from onnxq.plan import Plan
 from onnxq.run.segments import Shapes
+
+
+@dataclass(frozen=True)
+class Price:
+    """By what plans are priced. model: see `onnxq.cost.counted`, or the file of a profile; layers:
+    of its engine; rates: beside FP16's, of types that it lacks.
+
+    Raises PlanError for a model that is not known, and for layers or rates without a profile.
+    """
+
+    model: str = "ops"
+    layers: Path | None = None
+    rates: str | None = None
+
+    def __post_init__(self) -> None:
+        check(self.model)
+        ratios_of(self.rates)
+        if not is_profile(self.model) and (self.layers or self.rates):
+            raise PlanError(f"--{'layers' if self.layers else 'rates'} goes with the times of a "
+                            "device: --cost PROFILE.json")  # fmt: skip
+
+    def check(self, graph: Graph) -> None:
+        """Raises OnnxqError for files that do not fit a graph, before anything is run."""
+        if is_profile(self.model):
+            read_profile(graph, self.model, self.layers)
+
+    def said(self) -> list[str]:
+        """What prices depend on: the name, or what is in the files."""
+        files = [Path(self.model)] if is_profile(self.model) else []
+        files += [self.layers] if self.layers else []
+        held = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+        return [*held, self.rates or ""] if held else [self.model]
 
 
 def priced(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from onnxq.cost.counted import costs
+from onnxq.cost.pricing import Price, priced
 from onnxq.cost.shapes import shapes_of
 from onnxq.errors import ModelError, OnnxqError
 from onnxq.finetune.missing import require
@@ -50,7 +50,7 @@ class Climb:
     opened: the model as it is quantized first. judge: of the goal. config: what was asked for.
     record: the rungs so far. before: those that an earlier run finished. plan_from: where every
     plan starts, None for the target's table. folder: for what a killed run leaves. learning:
-    how much `finetune` learns. told: with the record after every rung.
+    how much `finetune` learns. price: what plans cost by. told: with the record after every rung.
     """
 
     opened: Opened
@@ -61,6 +61,7 @@ class Climb:
     plan_from: Plan | None = None
     folder: Path | None = None
     learning: FinetuneOptions = field(default_factory=FinetuneOptions)
+    price: Price = field(default_factory=Price)
     told: Callable[[Tuned], None] = lambda tuned: None
     _made: dict[int, Quantized] = field(default_factory=dict, repr=False)
 
@@ -202,13 +203,14 @@ class Climb:
         are quantized); NaN where shapes are not known."""
         graph = self.opened_for(config).source.graph
         try:
-            priced = costs(graph, {"made": plan}, config.high_precision, self._shapes,
-                           self.record.priced_by)  # fmt: skip
+            found = priced(graph, {"made": plan}, config.high_precision, self._shapes,
+                           self.price.model, self.price.layers, self.price.rates)  # fmt: skip
         except ModelError as e:
             log.info("no cost: %s", e)
             return math.nan, math.nan
-        chosen = dict.fromkeys((n for n in plan.nodes if n in priced.of), "made")
-        return priced.total(chosen), 1.0 - priced.shares(chosen)["float"].macs
+        counted = dict.fromkeys((n for n in plan.nodes if n in found.macs), "made")
+        chosen = {n: choice for n, choice in counted.items() if n in found.of}
+        return found.total(chosen, plan), 1.0 - found.shares(counted)["float"].macs
 
     @cached_property
     def _shapes(self) -> Shapes:

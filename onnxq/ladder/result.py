@@ -134,7 +134,7 @@ class Tuned:
         """The rungs; those that were not made have no figures."""
         by_sqnr = self.scored_by == "sqnr"
         columns = ["rung", *([] if by_sqnr else [label(self.scored_by)]), "SQNR, dB",
-                   "quantized %", f"cost ({self.priced_by})", "s", "holds"]  # fmt: skip
+                   "quantized %", f"cost ({Path(self.priced_by).name})", "s", "holds"]  # fmt: skip
         rows = [self._row(i, rung, by_sqnr) for i, rung in enumerate(self.rungs)]
         return Table("The ladder", columns, rows)
 

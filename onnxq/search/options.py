@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from onnxq.arrays import Array
-from onnxq.cost import counted
 from onnxq.cost.devices import DEVICES
-from onnxq.cost.fit import ratios_of
+from onnxq.cost.pricing import Price
 from onnxq.errors import PlanError
 from onnxq.judge.metrics import LABEL_FREE
 from onnxq.option import option, settle
@@ -70,11 +69,7 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         settle(self)
-        counted.check(self.cost)
-        ratios_of(self.rates)
-        if not counted.is_profile(self.cost) and (self.layers or self.rates):
-            raise PlanError(f"--{'layers' if self.layers else 'rates'} goes with the times of a "
-                            "device: --cost PROFILE.json")  # fmt: skip
+        _ = self.price
         if self.rank_by not in LABEL_FREE:
             raise PlanError(f"cannot rank by '{self.rank_by}'; choose {', '.join(LABEL_FREE)}")
         if min(self.rank_samples, self.trials) < 1 or self.points < 0:
@@ -87,6 +82,11 @@ class SearchOptions:
                 f"metric '{self.measured_by}' has no score of the float model to drop from; use "
                 "--metric cosine, top1 or module:function, or --min-sqnr"
             )
+
+    @property
+    def price(self) -> Price:
+        """By what plans are priced; raises PlanError as `Price` does."""
+        return Price(self.cost, self.layers, self.rates)
 
     @property
     def measured_by(self) -> str:

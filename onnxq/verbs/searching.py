@@ -60,16 +60,13 @@ def search_plan(
     function are scored. `plan_from` is where to start, with nothing to choose but float. Raises
     OnnxqError subclasses for whatever the user can mend.
     """
-    from onnxq.cost.counted import is_profile
-    from onnxq.cost.timing import read_profile
     from onnxq.search import choices_of, given, palette_of, search, solve
 
     solve.require()
     config = config or Config()
     choices = choices or choices_of(None, None, config.placement)
     source = _prepared(model, config, choices, plan_from)
-    if is_profile(options.cost):  # refuses what does not fit before anything is run
-        read_profile(source.graph, options.cost, options.layers)
+    options.price.check(source.graph)
     palette = given(source.graph, plan_from) if plan_from else palette_of(source, config, choices)
     palette.everything.check_model(source.sha256)
     samples, options = _samples(source, calib, options, config, evaluation or Evaluation())

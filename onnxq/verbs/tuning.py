@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from onnxq import __version__, files
 from onnxq.calib.holdout import spared
+from onnxq.cost.pricing import Price
 from onnxq.errors import OnnxqError, PlanError
 from onnxq.finetune.options import FinetuneOptions
 from onnxq.json_text import to_json
@@ -52,6 +53,8 @@ def tune(
     evaluation: Evaluation | None = None,
     folder: str | Path | None = None,
     cost: str = "ops",
+    layers: str | Path | None = None,
+    rates: str | None = None,
     plan_from: Plan | None = None,
     learning: FinetuneOptions | None = None,
     ladder: Sequence[Row] | None = None,
@@ -64,7 +67,7 @@ def tune(
     model, calib, config, options: as of `quantize`. evaluation: what judges; without it samples
     held out of `calib`, that take part in nothing else. folder: where the model that is taken goes,
     with its manifest, plan and configuration, and the record; a run that was killed goes on there,
-    and one that is finished is read. cost: of engines, as in a search. learning: how much
+    and one that is finished is read. cost, layers, rates: as in a search. learning: how much
     `finetune` learns. ladder: its rows, by default `onnxq.ladder.LADDER`. told: called with what
     there is after every rung.
 
@@ -74,7 +77,8 @@ def tune(
     from onnxq.ladder import LADDER, climb
 
     on, record = _begun(model, calib, goal, composed(config, options), evaluation or Evaluation(),
-                        cost, plan_from, learning or FinetuneOptions())  # fmt: skip
+                        Price(cost, None if layers is None else Path(layers), rates),
+                        plan_from, learning or FinetuneOptions())  # fmt: skip
     where = None if folder is None else Path(folder)
     if where is not None:
         before = _there(where, record.key)
@@ -111,34 +115,32 @@ def _begun(
     goal: Goal,
     config: Config,
     evaluation: Evaluation,
-    cost: str,
+    price: Price,
     plan_from: Plan | None,
     learning: FinetuneOptions,
 ) -> tuple[Climb, Tuned]:
     """The climb at its foot; whatever the user has to mend is raised here."""
-    from onnxq.cost.counted import MEASURED, check, is_profile
+    from onnxq.cost.counted import MEASURED
     from onnxq.ladder import Climb, Tuned
 
-    check(cost)
-    if is_profile(cost):
-        raise PlanError("tune does not take the profile of a device yet: search --cost "
-                        "PROFILE.json does")  # fmt: skip
-    if cost in MEASURED:
-        raise PlanError(f"cost '{cost}' is measured, which tune does not; choose ops, bytes, size "
-                        "or roofline:DEVICE")  # fmt: skip
+    if price.model in MEASURED:
+        raise PlanError(f"cost '{price.model}' is measured, which tune does not; choose ops, "
+                        "bytes, size, roofline:DEVICE or PROFILE.json")  # fmt: skip
     if is_auto(config):  # the ladder tries the methods itself
         config = replace(config, method=Config().method)
     source = prepare(model, config, plan_from)
+    price.check(source.graph)
     opened = Opened.of(source, calib, config)
     opened, judge = _judged(opened, goal, config, evaluation)
     opened.keeps = True
     judge.check()
     seen = "" if opened.apart else "that calibrate too"
     judged = judge.samples if goal.runs_again else opened.check
-    key = _key(judge, plan_from, cost, learning)
+    key = _key(judge, plan_from, price, learning)
     record = Tuned(key, source.sha256, str(goal), goal.scored_by, goal.higher_is_better,
-                   judge.reference, cost, len(judged), seen)  # fmt: skip
-    return Climb(opened, judge, config, record, (), plan_from, learning=learning), record
+                   judge.reference, price.model, len(judged), seen)  # fmt: skip
+    return Climb(opened, judge, config, record, (), plan_from, learning=learning,
+                 price=price), record  # fmt: skip
 
 
 def _judged(
@@ -185,13 +187,13 @@ def _quarter(dataset: Dataset) -> tuple[Dataset, Dataset, bool]:
     return dataset.select(sorted(rest)), dataset.select(sorted(chosen)), True
 
 
-def _key(judge: Judge, plan_from: Plan | None, cost: str, learning: FinetuneOptions) -> str:
+def _key(judge: Judge, plan_from: Plan | None, price: Price, learning: FinetuneOptions) -> str:
     """A digest of everything that figures depend on."""
     opened = judge.opened
     settings = {name: v for name, v in judge.config.flat().items() if name not in FREE}
     said = [
         __version__, opened.source.sha256, opened.dataset.digest(), judge.samples.digest(),
-        asdict(judge.goal), settings, cost, asdict(learning),
+        asdict(judge.goal), settings, *price.said(), asdict(learning),
         None if plan_from is None else plan_from.to_yaml(),
         None if judge.labels is None else judge.labels.tolist(),
     ]  # fmt: skip

@@ -79,6 +79,8 @@ def test_a_finished_run_says_so(done, classifier, few):
         (("--min-sqnr", 20, "--agreement", 0.9), "are several goals"),
         (("--max-drop", "1%", "--metric", "top1"), "needs labels"),
         (("--min-sqnr", 20, "--cost", "ort"), "which tune does not"),
+        (("--min-sqnr", 20, "--cost", "none.json"), "'none.json' is not a file"),
+        (("--min-sqnr", 20, "--layers", "l.json"), "--cost PROFILE.json"),
         (("--min-sqnr", 20, "--check-samples", 0), "give --eval DATA"),
         (("--agreement", 0.9, "--output", "nonsense"), "the model has no output 'nonsense'"),
     ],
