@@ -19,7 +19,7 @@ MEASURED = (
 OTHERS = {"--stronglyTyped", "--load-inputs", "--save-inputs", "--data-loader-script", "--onnxrt",
           "--simplify", "--autotune", "--shared", "--help", "--profilingVerbosity",
           "--save-outputs", "--onnx", "--saveEngine", "--exportProfile",
-          "--exportLayerInfo"}  # fmt: skip
+          "--exportLayerInfo", "--show"}  # fmt: skip
 
 
 def options():
