@@ -36,6 +36,9 @@ html_theme = "furo"
 html_title = f"onnxq {release}"
 html_show_sphinx = False
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 pygments_style = "default"
 pygments_dark_style = "monokai"
 
