@@ -18,11 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnxq_cli.main import run
-
-from tests.streaming import sequences, streaming_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,8 +27,6 @@ FENCE = re.compile(r"^( *)(`{3,})([^\n`]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DO
 COMMENT = re.compile(r"<!-- *((?:(?!-->).)*?) *-->\s*\Z", re.DOTALL)
 NOT_RUN = re.compile(r'not run(?:, "(.+)")?: *(.+)', re.DOTALL)
 LANGUAGES = {"sh", "python", "text", "yaml", "json", "{toctree}", "{eval-rst}"}
-ENCODER = """<ir_version: 8, opset_import: ["": 17]>
-g (float[N, 1, 16, 16] raw) => (float[N, 1, 16, 16] encoded) { encoded = Relu(raw) }"""
 
 
 @dataclass(frozen=True)
@@ -93,22 +88,14 @@ RUNNABLE = [p for p in PAGES if any(b.language in ("sh", "python") for b in bloc
 
 @pytest.fixture
 def prepared(page, tmp_path, monkeypatch):
-    """A folder with the files that pages read without making them."""
+    """A folder with the fixtures, and with the model that a page says to copy from there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)  # rows are whole then
     monkeypatch.syspath_prepend(str(tmp_path))
-    classifier = ROOT / "fixtures" / "classifier"
-    shutil.copy(classifier / "classifier.onnx", "model.onnx")
-    np.save("calib.npy", np.load(classifier / "calib.npy")[:24])
-    if "encoder.onnx" in page.read_text("utf-8"):
-        onnx.save(onnx.parser.parse_model(ENCODER), "encoder.onnx")
-        shutil.copy("model.onnx", "backbone.onnx")
-        shutil.copy("calib.npy", "raw.npy")
-    if "streaming.onnx" in page.read_text("utf-8"):
-        onnx.save(streaming_model(), "streaming.onnx")
-        for i, x in enumerate(sequences(3, 6)):
-            Path(f"sequences/{i}").mkdir(parents=True)
-            np.save(f"sequences/{i}/x.npy", x)
+    if "fixtures/classifier" in page.read_text("utf-8"):  # which says where they come from
+        classifier = ROOT / "fixtures" / "classifier"
+        shutil.copy(classifier / "classifier.onnx", "model.onnx")
+        np.save("calib.npy", np.load(classifier / "calib.npy")[:24])
     if "fixtures/" in page.read_text("utf-8"):
         kept = shutil.ignore_patterns("__pycache__", "make.py")
         shutil.copytree(ROOT / "fixtures", "fixtures", ignore=kept)
