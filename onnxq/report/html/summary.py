@@ -173,5 +173,5 @@ def _clipping(manifest: Document | None) -> list[Card]:
     name, worst = max(ranges.items(), key=lambda r: float(r[1]["sat_ratio"]))
     share = 100 * worst["sat_ratio"]
     if not share:
-        return [_card("clipping", "none", "no value of any tensor is beyond its range")]
+        return [_card("most clipped", "none", "no value of any tensor is beyond its range")]
     return [_card("most clipped", f"{share:.2g} %", f"of the values of '{name}'")]

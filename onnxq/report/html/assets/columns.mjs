@@ -1,4 +1,4 @@
-// Columns of a table: {key, name, title, numeric, first, short, value(row), search(row),
+// Columns of a table: {key, name, title, numeric, first, width, value(row), search(row),
 // show(row)}. value is what rows are sorted by; search, what is looked through.
 
 import { code } from "./dom.mjs";

@@ -10,12 +10,13 @@ export function fleetSection(data) {
   const found = data.fleet;
   const stateOf = (cell) => text(cell.state === "refused" ? "bad" : "", cell.state);
   const columns = [
-    word("arch", "architecture"), word("device", "GPU"), word("form", "form"),
-    { ...word("state", "state"), show: stateOf },
+    word("arch", "architecture"), word("device", "GPU", undefined, { width: "short" }),
+    word("form", "form", undefined, { width: "short" }),
+    word("state", "state", undefined, { show: stateOf, width: "short" }),
     { ...figure("covered", "as meant", String),
       show: (c) => (c.covered === null ? "" : `${c.covered} of ${c.meant}`) },
     figure("kernels", "kernels", String), figure("moved", "MB moved", (v) => (v / MB).toFixed(1)),
-    { ...word("why", "why"), show: (cell) => breakable(cell.why || "") },
+    word("why", "why", undefined, { show: (cell) => breakable(cell.why || ""), width: "long" }),
   ];
   return section("fleet", "Every GPU",
     el("p", {}, found.ok ? "No GPU refuses it." : "Some refuse it."),

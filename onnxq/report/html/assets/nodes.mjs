@@ -16,10 +16,10 @@ const CLIPPED = { title: "Share of the values of its inputs beyond their range" 
 export function nodesSection(data, bus) {
   const has = (key) => data.nodes.some((node) => node[key] !== undefined);
   const columns = [
-    named("node"), word("op", "op", (n) => n.op, { short: true }),
+    named("node"), word("op", "op", (n) => n.op, { width: "short" }),
     { key: "precision", name: "precision", search: (n) => n.precision, show: chip,
       value: (n) => (n.kind === "none" ? "~" : "") + n.precision },
-    word("why", "why"),
+    word("why", "why", (n) => n.why, { width: "long" }),
     has("share") && figure("share", "damage %", percent, SHARE),
     has("input_sqnr") && figure("input_sqnr", "input dB", decibels, INPUT),
     has("weight_sqnr") && figure("weight_sqnr", "weight dB", decibels, WEIGHT),
@@ -27,7 +27,7 @@ export function nodesSection(data, bus) {
     has("sat_ratio") && figure("sat_ratio", "clipped %", percent, CLIPPED),
     has("scale") && scales("scale", "input scale"),
     has("weight_scale") && scales("weight_scale", "weight scale"),
-    has("engine") && word("engine", "engine", (n) => n.engine, { short: true, show: runsIn }),
+    has("engine") && word("engine", "engine", (n) => n.engine, { width: "short", show: runsIn }),
     has("ms") && figure("ms", "ms", (v) => v.toFixed(4)),
   ].filter(Boolean);
   const table = sortable("nodes", columns, data.nodes, { noun: "node",

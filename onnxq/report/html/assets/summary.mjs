@@ -20,7 +20,9 @@ export function summarySection(data) {
   const notes = [...(compared.notes || []), ...data.provenance.notes].map((note) =>
     el("li", {}, breakable(note)));
   const outputs = data.comparison ? null : data.agreement && agreementTable(data.agreement);
-  return section("summary", "Summary", data.verdict ? verdictOf(data.verdict) : null,
+  const nothing = !cards.length && el("p", {}, `${plural(data.nodes.length, "node")}; `
+    + "none has Q/DQ, and nothing else is known of the model.");
+  return section("summary", "Summary", nothing, data.verdict ? verdictOf(data.verdict) : null,
     el("div", { class: "cards" }, cards), failures, outputs,
     notes.length ? el("details", { open: notes.length < FEW },
       el("summary", {}, plural(notes.length, "note")), el("ul", { class: "notes" }, notes)) : null);

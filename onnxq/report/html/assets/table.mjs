@@ -66,7 +66,7 @@ function headOf(column, onclick) {
 // The first cell of a row that leads somewhere is a button; a click anywhere in the row does too.
 function rowOf(columns, row, i, onrow) {
   const cells = columns.map((column, k) => {
-    const className = column.numeric ? "number" : column.short ? "short" : "";
+    const className = column.numeric ? "number" : column.width || "";
     const shown = column.show(row);
     const inside = k || !onrow ? shown : button(shown, null, { class: "plain name" });
     return el(k ? "td" : "th", { class: className, scope: k ? null : "row" }, inside);
