@@ -80,8 +80,8 @@ def _is_transposed(node: Node, index: int) -> bool:
 RULES: tuple[Rule, ...] = (
     Rule(
         "fp4-blocks", "refused",
-        "FP4 comes in blocks of 16, with scales in FP8 that one FP32 scale multiplies; "
-        "TensorRT-RTX was seen to take a weight in others and to build the same kernel.",
+        "FP4 comes in blocks of 16, with FP8 scales that one FP32 scale multiplies. "
+        "TensorRT-RTX takes a weight in other blocks too, and builds the same kernel.",
         DOCS + "; " + SEEN, "write blocks of 16 (onnxq quantize --scheme nvfp4)", blocks,
         says=("block_size == 16", "scale_type must be FP8", "Quantized constant"),
     ),
@@ -94,8 +94,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "fp4-product", "slow",
-        "FP4 multiplies FP4 alone, both in blocks along what is summed; anything else was seen to "
-        "be dequantized by kernels of its own and to run in float.", SEEN,
+        "FP4 multiplies only FP4, both in blocks along the sum. Anything else is dequantized "
+        "by separate kernels and runs in float.", SEEN,
         "quantize both operands to FP4 (onnxq quantize --scheme nvfp4)", products,
     ),
 )  # fmt: skip

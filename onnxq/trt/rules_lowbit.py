@@ -96,35 +96,35 @@ def clipped_codes(ctx: Context) -> Iterator[Place]:
 RULES: tuple[Rule, ...] = (
     Rule(
         "weight-only", "info",
-        "A weight alone saves memory, not time: a Conv's is dequantized by a kernel of its own, "
-        "that of a product as it is multiplied, and both compute in float.", SEEN,
+        "Quantizing only the weight saves memory, not time. A separate kernel dequantizes a "
+        "Conv's weight, a product unpacks its own; both compute in float.", SEEN,
         "quantize activations too (w8a8, fp8), or give INT4 weights of products blocks",
         weights_alone,
     ),
     Rule(
         "block-product", "refused",
-        "No kernel multiplies codes by codes in blocks; where TensorRT-RTX builds one (Gemm with "
-        "transB=0), its kernel does not show the scales of the blocks.", SEEN,
+        "No kernel multiplies codes by codes in blocks. TensorRT-RTX builds one (Gemm with "
+        "transB=0), but its kernel does not show the scales of the blocks.", SEEN,
         "one scale a channel, or leave the activation float", block_products,
         says=(r"operand\.h",),
     ),
     Rule(
         "fp8-channels", "refused",
-        "TensorRT has FP8 kernels for convolutions of 16 channels or more, as many modulo 16 in as "
-        "out; TensorRT-RTX pads any others.", MODEL_OPTIMIZER,
+        "TensorRT's FP8 convolutions need 16 channels or more, and as many modulo 16 in as "
+        "out. TensorRT-RTX pads any others.", MODEL_OPTIMIZER,
         "quantize this Conv to INT8 (--scheme-for NODE=w8a8), or leave it float", fp8_channels,
         rtx="info", says=("[Cc]ould not find any impl",),
     ),
     Rule(
         "fp8-window", "refused",
-        "TensorRT has no FP8 kernel for windows of over 32 values; TensorRT-RTX was seen to run "
-        "them in float.", MODEL_OPTIMIZER,
+        "TensorRT has no FP8 kernel for windows of over 32 values. TensorRT-RTX runs them in "
+        "float.", MODEL_OPTIMIZER,
         "quantize this Conv to INT8 (--scheme-for NODE=w8a8), or leave it float", fp8_windows,
         rtx="slow", says=("[Cc]ould not find any impl",),
     ),
     Rule(
         "clipped-codes", "refused",
-        "TensorRT's Clip takes no INT8; TensorRT-RTX was seen to fold it for a constant weight.",
+        "TensorRT's Clip takes no INT8. TensorRT-RTX folds it if the weight is constant.",
         "TensorRT's ONNX parser, operators.md; " + SEEN,
         "store the codes (onnxq quantize --weights-as int)", clipped_codes, rtx="info",
     ),

@@ -140,28 +140,28 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "non-finite-scale", "refused",
-        "A NaN is refused; an infinite scale was seen to build, and then nothing but 0 x inf "
-        "comes out.", SEEN,
+        "TensorRT refuses NaN. It builds an infinite scale, but the result is 0 x inf.", SEEN,
         "look for NaN or overflow in the calibration data and quantize again", non_finite_scales,
         says=("Scale coefficients must all be positive",),
     ),
     Rule(
         "fp16-underflow", "info",
-        "An engine that may hold the scale in FP16, as TensorRT 10 builds with --fp16, has 0 for "
-        "it; an FP32 graph, strongly typed, was seen to build.", DOCS + "; " + SEEN,
+        "In FP16 this scale rounds to 0, as when TensorRT 10 builds with --fp16. A strongly "
+        "typed FP32 build takes it.", DOCS + "; " + SEEN,
         "build strongly typed, or raise the scale to at least 6e-8",
         underflowing_scales,
     ),
     Rule(
         "zero-codes", "inaccurate",
-        "A weight whose every code is 0 adds nothing: its scale is too coarse for it, or it was "
-        "zero before.", ONNX, "give the weight a scale of its own size, or leave the node float",
+        "Every code of this weight is 0, so it adds nothing: the scale is too coarse, or the "
+        "weight was zero before.", ONNX,
+        "give the weight a scale of its own size, or leave the node float",
         zero_codes,
     ),
     Rule(
         "computed-scale", "refused",
-        "Scales must be constants when the engine is built; one that the graph computes was seen "
-        "to bring the whole process down.", DOCS + "; " + SEEN,
+        "Scales must be constants. One that the graph computes crashes the whole process.",
+        DOCS + "; " + SEEN,
         "quantize statically: write the scale as a constant", computed_scales,
         says=(r"crashed \(signal", r"dtype == W\.type"),
     ),
@@ -173,8 +173,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "no-zero-point", "inaccurate",
-        "Without a zero point ONNX quantizes to UINT8, TensorRT to INT8: what ran in ONNX Runtime "
-        "is not what the engine runs.", ONNX + "; " + SEEN,
+        "Without a zero point ONNX quantizes to UINT8 and TensorRT to INT8, so the engine "
+        "does not run what ONNX Runtime ran.", ONNX + "; " + SEEN,
         "write a zero point: a constant INT8 0", missing_zero_points,
     ),
     Rule(
@@ -184,7 +184,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "pair-scales", "inaccurate",
-        "What a pair with two scales gives is the tensor times their ratio.", ONNX,
+        "The two scales of this pair differ, so what comes out is the tensor times their "
+        "ratio.", ONNX,
         "use one scale in the QuantizeLinear and its DequantizeLinear", unequal_pairs,
     ),
 )  # fmt: skip

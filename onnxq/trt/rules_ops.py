@@ -151,7 +151,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "qdq-domain", "refused",
-        "Q/DQ are ops of ONNX's own domain; TensorRT-RTX was seen to take any domain.",
+        "Q/DQ are ops of ONNX's own domain. TensorRT-RTX takes any domain.",
         DOCS + "; " + SEEN, "write them in the default domain (16-bit types need opset 21)",
         foreign_qdq, rtx="info", says=("No importer registered",),
     ),
@@ -168,27 +168,28 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "channels-per-group", "refused",
-        "INT8 kernels of grouped convolutions need a multiple of 4 channels a group, in and out; "
-        "TensorRT-RTX pads them.", "TensorRT issue threads; " + SEEN,
+        "INT8 kernels of grouped convolutions need a multiple of 4 channels a group, in and "
+        "out. TensorRT-RTX pads them.", "TensorRT issue threads; " + SEEN,
         "leave this Conv float", ragged_groups, rtx="slow", says=("[Cc]ould not find any impl",),
     ),
     Rule(
         "deconv", "slow",
-        "ConvTranspose was seen to run in float whatever the axis, with its weight dequantized by "
-        "a kernel of its own; grouped or per channel, TensorRT was seen to refuse it.",
+        "ConvTranspose runs in float whatever the axis, and a separate kernel dequantizes its "
+        "weight. Grouped or per channel, TensorRT refuses it.",
         SEEN + "; TensorRT issues 1934, 2380", "leave ConvTranspose float", quantized_deconvs,
         says=("[Cc]ould not find any impl",),
     ),
     Rule(
         "scalar-constant", "refused",
-        "A quantized constant without dimensions is reshaped before its DequantizeLinear, which "
-        "the optimizer forbids.", SEEN, "keep scalar constants float (--fix does)",
+        "TensorRT reshapes a quantized constant without dimensions before its "
+        "DequantizeLinear, which its optimizer forbids.", SEEN,
+        "keep scalar constants float (--fix does)",
         scalar_constants, says=("Quantized constant",),
     ),
     Rule(
         "concat-constant", "refused",
-        "A quantized constant in a Concat with a quantized output stops the builder, or does not, "
-        "with the order of the nodes.", SEEN,
+        "A quantized constant in a Concat with a quantized output can stop the builder; the "
+        "order of the nodes decides.", SEEN,
         "keep the constant float (--fix does)", concat_constants, says=(r"operand\.h",),
     ),
     Rule(
@@ -198,8 +199,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "no-dequantize", "refused",
-        "Between a QuantizeLinear and its DequantizeLinear data may only move; TensorRT-RTX was "
-        "seen to take more.", DOCS + "; " + ONNX,
+        "Between a QuantizeLinear and its DequantizeLinear data may only move. TensorRT-RTX "
+        "takes more.", DOCS + "; " + ONNX,
         "put the DequantizeLinear right behind the QuantizeLinear", undequantized, rtx="info",
     ),
 )  # fmt: skip

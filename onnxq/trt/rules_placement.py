@@ -185,20 +185,21 @@ def hardware(ctx: Context) -> Iterator[Place]:
 RULES: tuple[Rule, ...] = (
     Rule(
         "half-quantized", "slow",
-        "An integer product needs both operands quantized: this op runs in float, and its weight "
-        "is dequantized by a kernel of its own.", DOCS + "; " + SEEN,
+        "An integer product needs both operands quantized. This op runs in float, and a "
+        "separate kernel dequantizes its weight.", DOCS + "; " + SEEN,
         "quantize both inputs, or neither", half_quantized,
     ),
     Rule(
         "split-conv", "slow",
-        "A Conv fuses with the BatchNormalization, Relu or Clip right behind it; TensorRT-RTX "
-        "fuses anyway and rounds once more.", "TensorRT documentation, Q/DQ Placement; " + SEEN,
+        "A Conv fuses with the BatchNormalization, Relu or Clip right behind it. TensorRT-RTX "
+        "fuses in spite of this Q/DQ, and rounds once more.",
+        "TensorRT documentation, Q/DQ Placement; " + SEEN,
         "quantize behind the activation", split_convs, rtx="inaccurate",
     ),
     Rule(
         "split-pad", "info",
-        "TensorRT fuses a Pad into the Conv behind it; TensorRT-RTX was seen to run the Pad on "
-        "INT8 at no cost.", "TensorRT documentation, Q/DQ Placement; " + SEEN,
+        "TensorRT fuses a Pad into the Conv behind it. TensorRT-RTX runs the Pad on INT8 at "
+        "no cost.", "TensorRT documentation, Q/DQ Placement; " + SEEN,
         "give the padding to the Conv (its pads attribute)", split_pads,
     ),
     Rule(
@@ -218,26 +219,26 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "residual-both", "slow",
-        "Q/DQ between the last Conv and its residual Add keeps them from fusing; TensorRT-RTX "
-        "fuses and rounds once more.", "TensorRT's tensorflow-quantization documentation; " + SEEN,
+        "Q/DQ between the last Conv and its residual Add keeps them from fusing. TensorRT-RTX "
+        "fuses, and rounds once more.", "TensorRT's tensorflow-quantization documentation; " + SEEN,
         "quantize the skip branch only", quantized_both_ways, rtx="inaccurate",
     ),
     Rule(
         "residual-float", "slow",
-        "The skip tensor is quantized for another reader, and must be written in float too for "
-        "this Add.", SEEN, "let the Add read the same DequantizeLinear", float_skips,
+        "The skip tensor is quantized for another reader, so it is written in float as well "
+        "for this Add.", SEEN, "let the Add read the same DequantizeLinear", float_skips,
     ),
     Rule(
         "concat-scales", "slow",
-        "Unequal scales cost each branch a requantization, and a second rounding.",
+        "With unequal scales each branch is quantized again, and rounded twice.",
         "TensorRT issue 2527; " + SEEN,
         "quantize the Concat's output only, or give its inputs one scale", unequal_concats,
         rtx="inaccurate",
     ),
     Rule(
         "merged-codes", "info",
-        "A product that q, k and v come from is split in three; of codes with a scale a channel "
-        "TensorRT-RTX makes float again for that, and multiplies in float.", SEEN,
+        "TensorRT splits a product that q, k and v come from in three. TensorRT-RTX first "
+        "makes float of codes with a scale a channel, and multiplies in float.", SEEN,
         "write its weight as float with Q/DQ (onnxq quantize --weights-as auto)", merged_codes,
         rtx="slow",
     ),

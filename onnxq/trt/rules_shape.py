@@ -185,20 +185,20 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "wrong-axis", "slow",
-        "An integer product can be scaled per output channel alone; with any other axis the op "
-        "was seen to run in float.", SEEN,
+        "An integer product can only be scaled per output channel. With any other axis the op "
+        "runs in float.", SEEN,
         "quantize along the output channels: Conv 0, MatMul last, Gemm 0 if transB else 1",
         wrong_axes,
     ),
     Rule(
         "activation-per-channel", "refused",
-        "Activations have one scale; TensorRT-RTX was seen to build, and to run the Conv that "
-        "reads them in float.", DOCS + "; " + SEEN, "quantize activations per tensor",
+        "An activation has one scale. TensorRT-RTX builds this, but the Conv that reads it "
+        "runs in float.", DOCS + "; " + SEEN, "quantize activations per tensor",
         channel_scaled_activations, rtx="slow",
     ),
     Rule(
         "scale-shape", "slow",
-        "A convolution whose input has a scale of shape [1] was seen to run in float; a scalar "
+        "A convolution whose input has a scale of shape [1] runs in float; with a scalar it "
         "runs in INT8.", SEEN, "write the scale and zero point as scalars (--fix does)",
         one_element_scales,
     ),
@@ -212,25 +212,25 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "block-type", "refused",
-        "Block scales exist for INT4, FP8 and FP4 alone; INT8 blocks were seen to build and to "
-        "run in float.", DOCS + "; " + SEEN, "use INT4 weights, or one INT8 scale a channel",
+        "Only INT4, FP8 and FP4 have block scales. TensorRT-RTX builds INT8 blocks, and runs "
+        "them in float.", DOCS + "; " + SEEN, "use INT4 weights, or one INT8 scale a channel",
         block_types, rtx="slow",
     ),
     Rule(
         "block-size", "slow",
-        "INT4 weight-only products have kernels for blocks of 64 and 128; TensorRT-RTX was seen "
-        "to fuse 16 and 32 too.", DOCS + "; " + SEEN, "use blocks of 64 or 128", int4_blocks,
+        "INT4 weight-only products have kernels for blocks of 64 and 128. TensorRT-RTX fuses "
+        "16 and 32 too.", DOCS + "; " + SEEN, "use blocks of 64 or 128", int4_blocks,
         rtx="info",
     ),
     Rule(
         "int4-unblocked", "slow",
-        "INT4 weights with one scale a tensor, a channel or an axis were seen to be dequantized "
-        "by a kernel of their own, and the product to run in float.", SEEN,
+        "A separate kernel dequantizes INT4 weights with one scale a tensor, a channel or an "
+        "axis, and the product runs in float.", SEEN,
         "use blocks of 64 or 128 along the summed axis", unblocked_int4,
     ),
     Rule(
         "int4-activation", "refused",
-        "INT4 is for weights; TensorRT-RTX was seen to build, and to compute in float.",
+        "INT4 is for weights. TensorRT-RTX builds this, and computes in float.",
         DOCS + "; " + SEEN, "quantize activations to INT8 or FP8", int4_activations, rtx="slow",
     ),
 )  # fmt: skip

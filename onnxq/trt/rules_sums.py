@@ -20,8 +20,8 @@ def long_sums(ctx: Context) -> Iterator[Place]:
 RULES: tuple[Rule, ...] = (
     Rule(
         "int32-sum", "inaccurate",
-        "Products of INT8 codes are added up as INT32, which wraps: 127 x 128 times more than "
-        "132,000 terms is beyond it.", ONNX + ", MatMulInteger and ConvInteger",
+        "INT8 products are added up as INT32, which overflows beyond 132,000 terms of 127 x "
+        "128.", ONNX + ", MatMulInteger and ConvInteger",
         "leave the node float, or split what it adds up in two", long_sums,
     ),
 )  # fmt: skip

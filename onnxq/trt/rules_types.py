@@ -143,14 +143,14 @@ def casts_behind(ctx: Context) -> Iterator[Place]:
 RULES: tuple[Rule, ...] = (
     Rule(
         "uint8-data", "refused",
-        "UINT8 is a type for inputs of an engine that are cast at once, and for nothing else.",
+        "TensorRT takes UINT8 only as an input of the engine that is cast at once.",
         DOCS + "; " + SEEN, "store INT8 codes around 0 (around 128: --fix), or cast the input",
         uint8_data, says=("UINT8", "type UInt8"),
     ),
     Rule(
         "uint8", "refused",
-        "A GPU quantizes to INT8 only; TensorRT-RTX takes UINT8 with zero point 0 for INT8, "
-        "clamping to 127 what ran to 255 before.", DOCS + "; " + SEEN,
+        "A GPU quantizes to INT8 only. TensorRT-RTX reads UINT8 with zero point 0 as INT8, "
+        "and clamps to 127 what ran to 255.", DOCS + "; " + SEEN,
         "it was made for ONNX Runtime: quantize with --target tensorrt (around 128: --fix)",
         uint8_codes,
         rtx="inaccurate", says=("UINT8",),
@@ -176,14 +176,15 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "scale-data-type", "refused",
-        "In a strongly typed graph a scale has the type of its data; TensorRT-RTX was seen to "
-        "take others, the DequantizeLinear then gives the scale's type.",
+        "In a strongly typed graph a scale has the type of its data. TensorRT-RTX takes "
+        "others; the DequantizeLinear then writes the scale's type.",
         DOCS + ", Strong Typing; " + ONNX, "cast the scale to the type of the data",
         scale_and_data_types, rtx="info",
     ),
     Rule(
         "mixed-types", "refused",
-        "A strongly typed network inserts no casts: the float inputs of an op have one type.",
+        "A strongly typed network inserts no casts, so all float inputs of an op must have "
+        "one type.",
         DOCS + ", Strong Typing; " + SEEN, "insert a Cast, or give the scales the type of the data",
         mixed_types,
         says=("must be of same type", "must have same input types", "of same types",
@@ -191,14 +192,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "cast-behind", "slow",
-        "A Cast between a DequantizeLinear and a product keeps them apart: the product runs in "
-        "float.", SEEN,
+        "A Cast between a DequantizeLinear and a product keeps them from fusing: the product "
+        "runs in float.", SEEN,
         "give the DequantizeLinear a scale of the type that the product computes in", casts_behind,
     ),
     Rule(
         "mixed-codes", "refused",
-        "No kernel multiplies INT8 by FP8, or either by INT4; INT8 by an INT4 weight with a scale "
-        "a channel was seen to run in MatMul and Gemm, unpacked by a kernel of its own.", SEEN,
+        "No kernel multiplies INT8 by FP8, or either by INT4. MatMul and Gemm run INT8 by "
+        "INT4 with a scale a channel, but a separate kernel unpacks the weight.", SEEN,
         "quantize both operands to one type; 4-bit codes fit into INT8 and FP8", mixed_codes,
         says=(r"dtype == W\.type", r"cudnn_impl\.cpp"),
     ),

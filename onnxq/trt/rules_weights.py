@@ -51,7 +51,8 @@ def _non_finite(values: Array) -> str:
 RULES: tuple[Rule, ...] = (
     Rule(
         "non-finite-weight", "inaccurate",
-        "What is multiplied by NaN is NaN, by infinity NaN or infinity; onnxq quantize refuses it.",
+        "A weight that is NaN or infinite makes the products NaN or infinite; onnxq quantize "
+        "refuses it.",
         ONNX, "export the model from sound weights", non_finite_weights,
     ),
 )  # fmt: skip
