@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,8 @@ def _write(result: Quantized, out: Path, config: Config, options: dict[str, Any]
             from onnxq.report.html import verbs, write_page
 
             found = verbs.quantized(result, out.name, command_line(), options["model"])
-            write_page(found, options["report"])
+            shown = verbs.pictured(result, options["model"], config)
+            write_page(replace(found, pictures=shown), options["report"])
     return result
 
 

@@ -57,12 +57,14 @@ class Quantized(Values):
     """What `quantize` returns: the Q/DQ graph, every value on the way to it, and the manifest.
 
     runs: the form of the graph that ONNX Runtime runs, where that is another. metadata: the source
-    model's own metadata_props, such as class names, handed on by `write`.
+    model's own metadata_props, such as class names, handed on by `write`. check: the samples that
+    were compared on, read when they are asked for.
     """
 
     runs: Graph = field(repr=False)
     metadata: Mapping[str, str] = field(repr=False)
     record: Manifest = field(repr=False)
+    check: Dataset | None = field(default=None, repr=False, compare=False)
 
     @property
     def manifest(self) -> Document:
@@ -188,7 +190,8 @@ def made(
     )
     values = Values(half, chosen, stats, ranges, agreement)
     record = manifests.describe(source.file, config, values, said)
-    return Quantized(**vars(values), runs=runs, metadata=source.file.metadata, record=record)
+    return Quantized(**vars(values), runs=runs, metadata=source.file.metadata, record=record,
+                     check=opened.check)  # fmt: skip
 
 
 @stage("look at the data")

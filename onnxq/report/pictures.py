@@ -11,16 +11,20 @@ Of all samples the first are shown, and those in which the models differ most.
 from __future__ import annotations
 
 import ast
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from onnxq.arrays import Array, Sample
-from onnxq.errors import PlanError
+from onnxq.calib.data import Dataset
+from onnxq.errors import CannotRun, PlanError
 from onnxq.imports import attribute_of, users_code
+from onnxq.judge.plain import plainly
 from onnxq.model import graph as graphs
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, producer
@@ -30,6 +34,11 @@ from onnxq.passes.strip_qdq import strip_qdq
 from onnxq.report.boxes import Boxes, boxes_of, detections
 from onnxq.report.maps import Image, image_of, map_of, maps_in
 from onnxq.report.png import photograph
+from onnxq.run.closed_loop import looped
+from onnxq.run.over import loaded
+from onnxq.run.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 FIRST, WORST = 2, 2  # samples that are shown
 MAPS = 2  # outputs of a sample
@@ -162,6 +171,31 @@ def pictures_for(model: Path, draw: str | None = None) -> Pictures:
     """The same of a file."""
     graph, file = graphs.read(model)
     return pictures_of(graph, file.metadata, draw)
+
+
+def looked_at(
+    pictures: Pictures, float_model: Path, quantized: onnx.ModelProto, check: Dataset,
+    runtime: Runtime | None,
+) -> list[Picture]:  # fmt: skip
+    """The first samples of a data set as pictures, run for that; none of a model that reads no
+    image, or that a session cannot run."""
+    few = range(min(len(check), FIRST + WORST))
+    if not few or (pictures.draw is None and image_of(check.sample(0)) is None):
+        return []
+
+    def run(where: Runtime) -> None:
+        pair = [looped(loaded(model, where), check) for model in (float_model, quantized)]
+        for i in few:
+            sample = check.sample(i)
+            ref, test = (one(i, sample) for one in pair)
+            pictures(i, sample, ref, test)
+
+    try:
+        plainly(run, runtime)
+    except CannotRun as e:
+        log.info("no pictures: %s", e)
+        return []
+    return pictures.shown()
 
 
 def _function(text: str) -> Draw:

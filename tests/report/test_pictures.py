@@ -88,7 +88,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("pictures")
     data = [str(MODEL), "--calib", str(FIXTURE / "calib.npy"), "--samples", "6"]
     made = str(folder / "q.onnx")
-    assert run(["quantize", *data, "--recover", "none", "--check-samples", "1", "-o", made]) == 0
+    options = ["--recover", "none", "--check-samples", "2", "--report", str(folder / "q.html")]
+    assert run(["quantize", *data, *options, "-o", made]) == 0
     compared = ["compare", str(MODEL), made, *data[1:], "--report", str(folder / "a.html")]
     assert run([*compared, "--save-golden", str(folder / "golden.npz")]) == 0
     golden = ["--golden", str(folder / "golden.npz"), "-o", str(folder / "b.html")]
@@ -114,6 +115,12 @@ def test_detections_are_drawn_on_the_image(page: dict[str, Any]) -> None:
         assert -8 <= x1 < x2 <= width + 8
         assert -8 <= y1 < y2 <= height + 8
         assert re.fullmatch(r"class \d 0\.\d\d|class \d 1\.00", found["label"])
+
+
+def test_quantize_shows_the_samples_that_it_compared_on(page: dict[str, Any]) -> None:
+    shown = data_of(page["folder"] / "q.html")["pictures"]
+    assert [(s["sample"], s["samples"]) for s in shown] == [(0, 2), (1, 2)]
+    assert all(s["pictures"][0]["kind"] == "boxes" for s in shown)
 
 
 def test_golden_outputs_show_what_the_comparison_showed(page: dict[str, Any]) -> None:

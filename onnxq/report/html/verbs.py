@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 from onnxq.calib.observed import settle
 from onnxq.calib.stats import Stats
 from onnxq.inspect.reading import read_graph
+from onnxq.model import graph as graphs
 from onnxq.pipeline.config import Config
+from onnxq.pipeline.runtimes import runtime_of
 from onnxq.pipeline.source import Source
 from onnxq.pipeline.steps import insert, read
 from onnxq.plan import Plan
 from onnxq.report.html.evidence import Document, Evidence, planned
 from onnxq.report.html.gathering import Sources, gather
 from onnxq.report.html.weights import float_graph, weight_errors
+from onnxq.report.pictures import looked_at, pictures_for
 from onnxq.trt.compare import ENGINES
 
 if TYPE_CHECKING:
@@ -42,6 +45,15 @@ def quantized(
     weights = weight_errors(reading, floats)
     return Evidence(name, result.graph, reading, reasons, manifest, result.stats,
                     commands=commands, weights=weights)  # fmt: skip
+
+
+def pictured(result: Quantized, model: Path, config: Config) -> Sequence[Document]:
+    """The samples that `quantize` compared on, as pictures: the first few, run for that. None where
+    the model reads other inputs than the file that it was made of."""
+    if result.check is None or config.io != "keep":
+        return ()
+    quantized = graphs.to_proto(result.runs)
+    return looked_at(pictures_for(model), model, quantized, result.check, runtime_of(config))
 
 
 def foreseen(
