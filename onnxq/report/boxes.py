@@ -41,7 +41,8 @@ class Boxes:
             return None
         if unit is None:
             return None
-        first: Array = found[found[:, 0] == 0][:MOST]
+        placed = np.isfinite(found).all(1)
+        first: Array = found[placed & (found[:, 0] == 0)][:MOST]
         first[:, 3:] *= (*unit, *unit)
         return first
 

@@ -40,7 +40,8 @@ class Image:
 
 def image_of(sample: Sample) -> Image | None:
     """The one input of four axes, and what it looks like; None where there are several, or none."""
-    found = [(n, np.asarray(x)) for n, x in sample.items() if np.ndim(x) == 4]
+    arrays = {n: x for n, x in sample.items() if isinstance(x, np.ndarray)}  # others: sequences
+    found = [(n, x) for n, x in arrays.items() if x.ndim == 4 and x.size]
     if len(found) != 1:
         return None
     ((name, x),) = found
@@ -55,13 +56,19 @@ def image_of(sample: Sample) -> Image | None:
 def _pixels(value: Array) -> Array:
     """Values [h, w, 1 or 3] as uint8 [h, w, 3]: bytes and shares as they are, others from the least
     to the largest."""
-    x = np.nan_to_num(reduced(value, SIDE))
+    x = finite(reduced(value, SIDE))
     low, high = float(x.min()), float(x.max())
     if value.dtype != np.uint8 and not (low >= 0 and DARK < high <= 255):
         inside = low >= -0.01 and high <= 1.01
         x = 255 * (x if inside else (x - low) / max(high - low, 1e-12))
     wide = np.repeat(x, 3, 2) if x.shape[2] == 1 else x
     return np.asarray(wide.round().clip(0, 255), np.uint8)
+
+
+def finite(values: Array) -> Array:
+    """The values in float64, 0 for what is not finite."""
+    x = values.astype(np.float64)
+    return np.where(np.isfinite(x), x, 0.0)
 
 
 def maps_in(
@@ -76,7 +83,9 @@ def maps_in(
 
 def _laid(image: Image, given: Any) -> Array | None:
     """[h, w, channels] of the first image; None for what has not the image's two axes."""
-    x = np.asarray(given)
+    if not isinstance(given, np.ndarray):  # a sequence, or nothing
+        return None
+    x = given
     if x.dtype.kind not in "fiu" or x.ndim not in (3, 4) or not x.size:
         return None
     x = x[0][..., None] if x.ndim == 3 else x[0] if image.last else np.moveaxis(x[0], 0, -1)
@@ -95,13 +104,13 @@ def map_of(
     """
     if a.dtype.kind in "iu" or (FEW <= a.shape[2] <= 255 and a.shape[:2] == image.size):
         return _classes(image, name, a, b)
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    noise = np.nan_to_num(((a - b) ** 2).sum((0, 1)))
-    signal = float(np.nan_to_num((a**2).sum()))
+    a, b = finite(a), finite(b)
+    noise = ((a - b) ** 2).sum((0, 1))
+    signal = float((a**2).sum())
     worst = int(noise.argmax())
 
     def make() -> dict[str, Any]:
-        one, other = np.nan_to_num(a[..., worst]), np.nan_to_num(b[..., worst])
+        one, other = a[..., worst], b[..., worst]
         gap = np.abs(one - other)
         low, high = min(one.min(), other.min()), max(one.max(), other.max())
         low, high = (0.0, 1.0) if is_share else (low, high)
@@ -113,7 +122,7 @@ def map_of(
         }  # fmt: skip
 
     if is_share:
-        return float(np.nan_to_num(np.abs(a - b)).mean()), make
+        return float(np.abs(a - b).mean()), make
     return min(float(noise.sum()) / max(signal, 1e-300), 1.0), make
 
 

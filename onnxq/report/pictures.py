@@ -145,7 +145,8 @@ class Pictures:
         if given.ndim == 2 and given.shape[1] in (4, 5, 6) and given.dtype.kind in "fiu":
             more = [given[:, k] if given.shape[1] > k else np.full(len(given), np.nan)
                     for k in (5, 4)]  # fmt: skip
-            return np.column_stack([np.zeros(len(given)), *more, given[:, :4]]).astype(np.float64)
+            rows = np.column_stack([np.zeros(len(given)), *more, given[:, :4]]).astype(np.float64)
+            return rows[np.isfinite(rows[:, 3:]).all(1)]
         raise PlanError(
             f"--draw {self.drawn_by} returned {given.dtype} {list(given.shape)}; return boxes "
             "[n, 4 to 6] (x1, y1, x2, y2, score, class) or a picture [h, w, 3] of type uint8"

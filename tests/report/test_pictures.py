@@ -157,6 +157,26 @@ def test_a_map_shows_the_channel_that_differs_most() -> None:
     assert (difference[:, 20:, 1] < 100).all()
 
 
+def test_values_that_are_not_finite_do_not_reach_the_page(graph_of: Any) -> None:
+    ref = np.ones((1, 2, 32, 48), np.float32)
+    ref[0, 0, 0, :3] = np.nan, np.inf, -np.inf
+    image = IMAGE.copy()
+    image[0, 0, 0, 0] = np.inf
+    pictures = Pictures()
+    outputs = {"y": ref, "pieces": [ref, ref[:, :, :5]], "none": np.zeros((0, 4))}
+    pictures(0, {"x": image, "more": [image, 0]}, outputs, outputs)
+    shown = pictures.shown()
+    assert len(shown[0]["pictures"]) == 1
+    json.dumps(shown, allow_nan=False)
+    broken = pictures_for(MODEL)
+    boxes = np.full((1, 7, 320), np.nan, np.float32)
+    boxes[0, :, :300] = np.linspace(0, 100, 300)
+    boxes[0, 4:] = 0.5
+    broken(0, {"images": np.zeros((1, 3, 128, 128), np.float32)}, *[{"output0": boxes}] * 2)
+    json.dumps(broken.shown(), allow_nan=False)
+    assert broken.shown()
+
+
 def test_classes_of_pixels_are_told_apart() -> None:
     labels = np.zeros((1, 32, 48), np.int64)
     other = labels.copy()

@@ -12,7 +12,8 @@ def against(a: Shown, b: Shown) -> Section:
     """The facts of both, what each output has, and the nodes whose precision is not the same.
 
     names: of the models. facts: [what, of a, of b]. outputs: name with the SQNR in dB of a and b.
-    nodes: name with the precision in each; a node that a model has not has none there.
+    nodes: name with the precision in each, and what it ran in where an engine tells; a node that a
+    model has not has none there.
     """
     ours, theirs = _outputs(a), _outputs(b)
     one, other = ({node["name"]: node for node in each["nodes"]} for each in (a, b))
@@ -29,7 +30,10 @@ def against(a: Shown, b: Shown) -> Section:
 
 
 def _precision(node: dict[str, Any] | None, side: str) -> dict[str, Any]:
-    return {} if node is None else {side: {"precision": node["precision"], "kind": node["kind"]}}
+    if node is None:
+        return {}
+    ran = {"ran": node["engine"]} if "engine" in node else {}
+    return {side: {"precision": node["precision"], "kind": node["kind"]} | ran}
 
 
 def _facts(a: Shown, b: Shown) -> list[list[str]]:

@@ -41,6 +41,18 @@ def test_what_differs_is_shown_node_by_node(evidence):
     assert len(rest) == sum(n.quantized for n in evidence.reading.nodes[1:])
 
 
+def test_what_a_node_ran_in_stands_beside_its_precision(full):
+    changed = [replace(n, precision="FP32") if n.quantized else n for n in full.reading.nodes]
+    other = replace(full, name="b.onnx", engine=None,
+                    reading=replace(full.reading, nodes=tuple(changed)))  # fmt: skip
+    found = content(replace(full, other=other))
+    ran = {n["name"]: n["a"]["ran"] for n in found["against"]["nodes"] if "ran" in n["a"]}
+    told = {n["name"]: n["real"] for n in found["engine"]["nodes"]}
+    assert ran == {name: told[name] for name in ran}
+    assert set(ran.values()) == {"fp32", "int8"}
+    assert not any("ran" in n["b"] for n in found["against"]["nodes"])
+
+
 def test_a_model_of_another_float_model_is_refused(pair):
     model = onnx.load(pair / "b.onnx")
     source = next(p for p in model.metadata_props if p.key == "onnxq.source_model")

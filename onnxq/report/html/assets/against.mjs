@@ -21,7 +21,7 @@ export function againstSection(data, bus) {
       sortable("against-outputs", outputColumns(a, b), outputs,
         { plain: true, noun: "output", page: 100, sort: "change", down: false })] : null,
     el("h3", {}, "Nodes of another precision"),
-    nodes.length ? sortable("against-nodes", nodeColumns(a, b), nodes,
+    nodes.length ? sortable("against-nodes", nodeColumns(a, b, nodes), nodes,
       { noun: "node", hint: "Find a node", page: 12, onrow })
       : dim(`All ${plural(data.nodes.length, "node")} have the same in both.`));
 }
@@ -34,8 +34,10 @@ function outputColumns(a, b) {
     figure("change", "change", signed, { of: change, first: "up" })];
 }
 
-function nodeColumns(a, b) {
+function nodeColumns(a, b, nodes) {
+  const ran = nodes.some((n) => n.a && n.a.ran);
   const column = (key, name) => ({ ...word(key, name, (n) => n[key] && n[key].precision),
     show: (n) => (n[key] ? chip(n[key]) : "no such node") });
-  return [named("node"), column("a", a), column("b", b)];
+  return [named("node"), column("a", a),
+    ...(ran ? [word("ran", "ran in", (n) => n.a && n.a.ran)] : []), column("b", b)];
 }
