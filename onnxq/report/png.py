@@ -47,7 +47,8 @@ def photograph(pixels: Array) -> str:
     except ImportError:
         return address(png(reduced(pixels, LEAST_SIDE).round().astype(np.uint8)))
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=72)
+    small = max(pixels.shape[:2]) <= LEAST_SIDE
+    Image.fromarray(pixels).save(file, "JPEG", quality=92 if small else 72)
     return address(file.getvalue(), "jpeg")
 
 

@@ -24,6 +24,8 @@ from onnxq.pipeline.config import Config
 from onnxq.report.html import verbs
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
+from onnxq.report.pictures import Pictures
+from onnxq.report.png import photograph
 from onnxq.search.result import Result, Trial
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 from onnxq.targets.options import PlanOptions
@@ -96,7 +98,16 @@ def full(evidence) -> Evidence:
     equal = {"sqnr_db": float("inf"), "cosine": 1.0}
     comparison = {"samples": 8, "outputs": {"reg_0": figures}, "failures": ["'reg_0': too low"],
                   "tensors": {"a": equal, "b": figures}, "first_offender": "b"}  # fmt: skip
-    return replace(evidence, search=search, engine=engine, comparison=comparison)
+    pictures = Pictures()
+    image, heat = np.full((1, 3, 40, 60), 0.5, np.float32), np.zeros((1, 1, 40, 60), np.float32)
+    pictures(0, {"x": image}, {"heat": heat}, {"heat": heat + np.eye(40, 60, dtype=np.float32)})
+    box = {"box": [5.0, 5.0, 30.0, 30.0], "label": "cat 0.90", "alone": False}
+    lost = {"box": [2.0, 20.0, 10.0, 35.0], "label": "<b>dog</b> 0.30", "alone": True}
+    found = {"kind": "boxes", "image": photograph(np.full((40, 60, 3), 99, np.uint8)), "width": 60,
+             "height": 40, "float": [box, lost], "quantized": [box]}  # fmt: skip
+    detected = {"sample": 1, "samples": 2, "worst": True, "outputs": 1, "pictures": [found]}
+    return replace(evidence, search=search, engine=engine, comparison=comparison,
+                   pictures=[*pictures.shown(), detected])  # fmt: skip
 
 
 @pytest.fixture(scope="session")

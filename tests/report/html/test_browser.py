@@ -93,8 +93,8 @@ def test_the_page_opens_whole_and_asks_for_nothing(opened):
 def test_every_section_is_drawn_where_all_is_known(opened):
     page = opened("full")
     titles = [h.text for h in page.find_elements(By.TAG_NAME, "h2")]
-    assert titles == ["Summary", "Graph", "Nodes", "Sensitivity", "Search", "Comparison",
-                      "Tensors", "Engine", "Provenance"]  # fmt: skip
+    assert titles == ["Summary", "Pictures", "Graph", "Nodes", "Sensitivity", "Search",
+                      "Comparison", "Tensors", "Engine", "Provenance"]  # fmt: skip
     assert page.find_element(By.CSS_SELECTOR, ".failed").text == "Failed: 'reg_0': too low"
     assert column(page, "plan", "trials") == ["front", "chosen", "front"]
     assert "∞" in column(page, "sqnr dB", "trials")[2]
@@ -102,6 +102,26 @@ def test_every_section_is_drawn_where_all_is_known(opened):
     assert "fp32" in column(page, "runs in", "engine-nodes")
     for chart in ("curve", "pareto", "drift", "histogram"):
         assert page.find_element(By.ID, chart).rect["height"] > 100
+
+
+def test_pictures_are_shown_and_described(opened):
+    page = opened("full")
+    images = page.find_elements(By.CSS_SELECTOR, "#pictures img")
+    assert [image.get_attribute("alt") for image in images] == [
+        "Sample 1, the input", "Sample 1, heat, float model", "Sample 1, heat, quantized model",
+        "Sample 1, heat, difference: at most 1"]  # fmt: skip
+    assert all(page.execute_script("return arguments[0].naturalWidth", i) == 60 for i in images)
+    drawn = page.find_elements(By.CSS_SELECTOR, "#pictures svg[role=img]")
+    assert [d.get_attribute("aria-label") for d in drawn] == [
+        "Sample 2, float model: cat 0.90, <b>dog</b> 0.30",
+        "Sample 2, quantized model: cat 0.90"]  # fmt: skip
+    notes = [f.text for f in page.find_elements(By.CSS_SELECTOR, "#pictures figcaption")]
+    assert notes[-2:] == ["float: 2 detections, 1 lost", "quantized: 1 detection"]
+    halves = [d.rect for d in drawn]
+    assert halves[0]["y"] == halves[1]["y"]  # side by side
+    opened("full", width=390)
+    wide = page.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= 390
 
 
 def test_a_node_that_is_searched_is_shown_with_its_details(opened):
