@@ -7,7 +7,6 @@ image. They are decoded by Pillow when they are asked for.
 from __future__ import annotations
 
 import glob
-import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from onnxq.arrays import Array
 from onnxq.calib.data_sources import by_number
 from onnxq.calib.preprocess import CROPPED, Preprocess, Shaped, shaped
 from onnxq.calib.resize import linear
-from onnxq.errors import DataError, RuntimeMissing
+from onnxq.errors import DataError
 from onnxq.yaml_text import from_yaml
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -56,8 +55,9 @@ def open_images(
     """The images that `text` names, for an input; raises DataError where there are none."""
     paths = list(image_paths(text))
     if not paths:
-        raise DataError(f"--preprocess is for images, and '{text}' names none")
-    _pillow()
+        there = any(c in text for c in "*?[") or Path(text).exists()
+        raise DataError(f"--preprocess is for images, and '{text}' "
+                        + ("names none" if there else "does not exist"))  # fmt: skip
     return Images(paths, name, shaped(steps, shape, dtype))
 
 
@@ -134,12 +134,13 @@ def resized(path: Path, steps: Shaped) -> Array:
 
 
 def _decoded(path: Path, channels: int, turn: bool) -> Array:
-    pillow = _pillow()
+    from PIL import Image, ImageOps
+
     try:
-        with pillow.open(path) as file:
-            image = importlib.import_module("PIL.ImageOps").exif_transpose(file) if turn else file
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file) if turn else file
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, SyntaxError) as e:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise DataError(f"'{path}' is not an image that Pillow reads ({e}); take it out") from e
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
@@ -150,9 +151,10 @@ def _resize(image: Array, height: int, width: int, how: str) -> Array:
         return image
     if how == "opencv":
         return linear(image, height, width)
-    pillow = _pillow()
+    from PIL import Image
+
     plane = image[..., 0] if image.shape[2] == 1 else image
-    made = pillow.fromarray(plane).resize((width, height), pillow.Resampling[how.upper()])
+    made = Image.fromarray(plane).resize((width, height), Image.Resampling[how.upper()])
     return np.asarray(made).reshape(height, width, image.shape[2])
 
 
@@ -174,10 +176,3 @@ def _cropped(image: Array, height: int, width: int) -> Array:
     top = round((image.shape[0] - height) / 2.0)
     left = round((image.shape[1] - width) / 2.0)
     return image[top : top + height, left : left + width]
-
-
-def _pillow() -> Any:
-    try:
-        return importlib.import_module("PIL.Image")
-    except ImportError as e:
-        raise RuntimeMissing("images need Pillow: pip install 'onnxq[images]'") from e

@@ -139,3 +139,15 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"not a picture")
     with pytest.raises(DataError, match="is not an image that Pillow reads"):
         sample(tmp_path, PRESETS["yolo"], (1, 3, 8, 8))
+
+
+def test_images_that_are_not_there(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        open_images(str(tmp_path / "none"), PRESETS["yolo"], "x", None, FLOAT)
+
+
+def test_an_image_too_large_to_decode_is_named(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match=r"a\.png' is not an image that Pillow reads"):
+        sample(tmp_path / "a.png", PRESETS["yolo"], (1, 3, 32, 32))
