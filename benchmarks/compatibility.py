@@ -41,7 +41,7 @@ class Row:
 
 ROWS = (
     Row("oldest", ("onnx==1.19.0", "onnxruntime==1.20.0", "numpy==1.26.4",
-                   "onnx-graphsurgeon==0.6.1", "polygraphy==0.49.26", "click==8.2.0")),
+                   "onnx-graphsurgeon==0.6.1", "polygraphy==0.50.3", "click==8.2.0")),
     Row("numpy1", ("onnx==1.19.1", "onnxruntime==1.22.1", "numpy==1.26.4")),
     Row("onnx20", ("onnx==1.20.1", "onnxruntime==1.23.2", "numpy==2.0.2")),
     Row("onnx21", ("onnx==1.21.0", "onnxruntime==1.26.0")),
