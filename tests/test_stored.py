@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 import pytest
 
 from onnxq.model import graph as graphs
-from onnxq.model import mapped, stored
+from onnxq.model import located, mapped, stored
 from onnxq.model.graph import load, save, to_proto
 from onnxq.model.mapped import map_file
 from onnxq.model.stored import Stored
@@ -68,7 +68,7 @@ def test_a_weight_beside_the_model_is_not_read_when_the_model_is_opened(path):
 def test_small_weights_beside_the_model_are_read(path, tmp_path):
     onnx.save(onnx.load(path), path, save_as_external_data=True, location="all", size_threshold=0)
     graph = load(path)
-    assert [t.name for t in stored.located(to_proto(graph))] == ["w"]
+    assert [t.name for t in located.in_files(to_proto(graph))] == ["w"]
     prepare(graph)  # onnx.checker refuses absolute paths
 
 
@@ -84,7 +84,7 @@ def test_a_mapped_weight_has_the_values_of_the_file_and_cannot_be_written_to(pat
 def test_an_exported_model_names_the_file_even_after_the_values_were_looked_at(path):
     graph = load(path)
     assert weight(graph).values.shape == (64, 64, 3, 3)
-    (tensor,) = stored.located(to_proto(graph))
+    (tensor,) = located.in_files(to_proto(graph))
     assert (tensor.name, len(tensor.raw_data)) == ("w", 0)
     assert {e.key: e.value for e in tensor.external_data}["location"] == str(path.parent / "w.bin")
 
@@ -93,7 +93,7 @@ def test_a_constant_under_another_name_keeps_its_values(path):
     graph = load(path)
     shared = weight(graph)
     graph.nodes[0].inputs[1] = gs.Constant("renamed", shared._values)
-    assert [t.name for t in stored.located(to_proto(graph))] == ["renamed"]
+    assert [t.name for t in located.in_files(to_proto(graph))] == ["renamed"]
     assert shared._values.tensor.name == ""
 
 
@@ -112,13 +112,13 @@ def test_weights_in_memory_and_in_several_files_run_together(path, tmp_path, mon
     matmul.inputs[1] = gs.Constant("m", Stored(file, 0, (8, 8), np.float32))
     graph.nodes[0].inputs[2] = gs.Constant("b", np.zeros(64, np.float32))
     model = to_proto(graph)
-    assert {Path(stored._entries(t)["location"]).name for t in stored.located(model)} == {
+    assert {Path(located.entries(t)["location"]).name for t in located.in_files(model)} == {
         "w.bin",
         "m.bin",
     }
     plain = onnx.ModelProto.FromString(model.SerializeToString())
-    stored.fill(plain)
-    assert not list(stored.located(plain))
+    located.fill(plain)
+    assert not list(located.in_files(plain))
     np.testing.assert_array_equal(outputs(model), outputs(plain))
 
 

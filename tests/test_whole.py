@@ -10,7 +10,7 @@ import pytest
 from onnx.numpy_helper import from_array
 
 from onnxq.model import graph as graphs
-from onnxq.model import stored
+from onnxq.model import located
 from onnxq.model.whole import pieces
 
 FIXTURES = sorted((Path(__file__).resolve().parents[1] / "fixtures").glob("*/*.onnx"))
@@ -32,11 +32,11 @@ def test_weights_in_files_are_taken_in(tmp_path: Path, size: int) -> None:
         model.graph.initializer.append(from_array(values, name))
     onnx.helper.set_model_props(model, {"key": "value"})
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=1)
-    located = onnx.load(tmp_path / "m.onnx", load_external_data=False)
-    stored.locate(located, tmp_path)
-    written = b"".join(pieces(located))
-    stored.fill(located)
-    assert written == located.SerializeToString(deterministic=True)
+    beside = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    located.locate(beside, tmp_path)
+    written = b"".join(pieces(beside))
+    located.fill(beside)
+    assert written == beside.SerializeToString(deterministic=True)
 
 
 def test_a_graph_is_saved_so(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnxq.arrays import Array
 from onnxq.errors import ModelError
 from onnxq.files import drop, replacing, together
-from onnxq.model import mapped, model_file, stored
+from onnxq.model import located, mapped, model_file, stored
 from onnxq.model.damage import stored_tensors
 from onnxq.model.external import replaced_data
 from onnxq.model.model_file import ModelFile, ModelLike
@@ -44,7 +44,7 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 def load_proto(path: str | Path) -> onnx.ModelProto:
     """The model file at `path`, external data included; raises ModelError as `load` does."""
     model = model_file.parse(Path(path))
-    stored.fill(model)
+    located.fill(model)
     return model
 
 
@@ -135,7 +135,7 @@ def save(
         if external_data or weight_bytes(graph) >= PROTOBUF_LIMIT:
             owners: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
             tensors = [tensor for owner in owners for tensor in stored_tensors(owner)]
-            data, beside = _write_data([t for t in tensors if stored.is_large(t, 1024)], path)
+            data, beside = _write_data([t for t in tensors if located.is_large(t, 1024)], path)
         else:
             data, beside = None, 0
         mapped.release()  # what is mapped of weights need not stand beside what is written
@@ -149,13 +149,13 @@ def save(
 def _write_data(tensors: list[onnx.TensorProto], path: Path) -> tuple[Path, int]:
     """Let tensors name a file beside the model at `path`, and write it unless it is there: the file
     and its size."""
-    digest = stored.Digest()
-    places = stored.write(tensors, digest)
+    digest = located.Digest()
+    places = located.write(tensors, digest)
     data = path.with_name(f"{path.name}.{digest.hex()[:12]}.data")
-    if not (data.is_file() and stored.digest_of(data) == digest.hex()):
+    if not (data.is_file() and located.digest_of(data) == digest.hex()):
         with replacing(data) as temporary, open(temporary, "wb") as out:
-            stored.write(tensors, out)
-    stored.place(tensors, data.name, places)
+            located.write(tensors, out)
+    located.place(tensors, data.name, places)
     return data, digest.tell()
 
 

@@ -16,7 +16,7 @@ from google.protobuf.message import EncodeError
 from onnx.serialization import registry
 
 from onnxq.errors import ModelError
-from onnxq.model import stored
+from onnxq.model import located
 from onnxq.model.damage import broken_attribute, broken_name, broken_tensor
 from onnxq.model.external import external_files, files_beside
 from onnxq.model.mapped import Identity, identity_of
@@ -163,7 +163,7 @@ def _parsed(path: Path, content: bytes) -> onnx.ModelProto:
 def _locate(path: Path, model: onnx.ModelProto) -> None:
     """Find the external data, and read what is small of it."""
     try:
-        stored.locate(model, path.parent)
+        located.locate(model, path.parent)
     except (ValueError, OSError, onnx.checker.ValidationError) as e:
         raise ModelError(f"the external data of '{path}' cannot be read: {e}") from e
     if broken := broken_tensor(model):  # again, with what came from files

@@ -8,32 +8,26 @@ file and are the same from then on, so that a graph takes little more memory tha
 
 from __future__ import annotations
 
-import hashlib
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx.external_data_helper import uses_external_data
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxq.arrays import Array
+from onnxq.model.located import KINDS, LARGE, append, entries, is_located, put
 from onnxq.model.mapped import MappedFile, check_unchanged, map_file, release
 
 Constants = Iterable[Any]  # gs.Constant
 
-SCRATCH_BYTES = 512 << 20  # weights in memory beyond this go to a scratch file ...
-LARGE = 64 << 10  # ... those of at least this size
+SCRATCH_BYTES = 512 << 20  # weights in memory beyond this go to a scratch file
 SHARED_BYTES = 8 << 20  # the same of a model that many sessions are made of: a copy each is slower
-SMALL = 1024  # bytes: what is no larger is read, as shapes are computed from it
-ALIGNMENT = 64  # bytes; what vector instructions like
-KINDS = "fiu"  # NumPy's own types, whose bytes are the file's
 
 _FRESH: ContextVar[_Fresh | None] = ContextVar("fresh", default=None)
 
@@ -61,7 +55,7 @@ class Stored(LazyValues):  # type: ignore[misc]  # onnx-graphsurgeon has no type
         tensor = onnx.TensorProto()
         tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
         tensor.dims.extend(self.shape)
-        _place(tensor, str(self.path), self.offset, self.nbytes)
+        put(tensor, str(self.path), self.offset, self.nbytes)
         return tensor
 
     def load(self) -> Array:
@@ -76,80 +70,15 @@ class Stored(LazyValues):  # type: ignore[misc]  # onnx-graphsurgeon has no type
         return np.asanyarray(values)
 
 
-def locate(model: onnx.ModelProto, folder: Path) -> None:
-    """Let the main graph's external tensors name their files by absolute path; the rest, small, of
-    types that NumPy does not have or that a subgraph reads, is loaded into `model`.
-
-    The files are those that `external.files_beside` lets pass. Raises ValueError, OSError or
-    onnx's ValidationError for data that is not whole or not there.
-    """
-    external = [t for t in model.graph.initializer if uses_external_data(t)]
-    inner = set(_read_within(model.graph)) if external else set()
-    located = []
-    for tensor in external:
-        place = None if tensor.name in inner else _range_of(tensor, folder)
-        if place is not None:
-            _place(tensor, *place)
-            located.append(tensor)
-    for tensor in located:  # out of the way of the loader
-        tensor.data_location = onnx.TensorProto.DEFAULT
-    onnx.external_data_helper.load_external_data_for_model(model, str(folder))
-    for tensor in located:
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-
-
-def _read_within(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names that the bodies of its nodes read or hand on."""
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from (name for inner in body.node for name in inner.input)
-                yield from (value.name for value in body.output)
-                yield from _read_within(body)
-
-
-def _range_of(tensor: onnx.TensorProto, folder: Path) -> tuple[str, int, int] | None:
-    """File, offset and length of a tensor's data; None where onnx's loader is to judge it."""
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    length = int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
-    offset, stated = entries.get("offset", "0"), entries.get("length", str(length))
-    if dtype.kind not in KINDS or length <= SMALL:
-        return None
-    if not offset.isdecimal() or stated != str(length):
-        return None
-    file = folder / entries.get("location", "")
-    if file.stat().st_size < int(offset) + length:
-        return None
-    return str(file.resolve()), int(offset), length
-
-
-def is_located(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor's data is in a file named by absolute path."""
-    return uses_external_data(tensor) and Path(_entries(tensor).get("location", "")).is_absolute()
-
-
-def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in tensor.external_data}
-
-
-def _place(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
-    tensor.ClearField("raw_data")
-    del tensor.external_data[:]
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", offset), ("length", length)):
-        tensor.external_data.add(key=key, value=str(value))
-
-
 def attach(constants: Constants) -> None:
     """Let constants whose tensors name files hold `Stored` values."""
     for constant in constants:
         lazy = constant._values
         if type(lazy) is LazyValues and is_located(lazy.tensor):
-            entries = _entries(lazy.tensor)
-            file = map_file(Path(entries["location"]))
+            named = entries(lazy.tensor)
+            file = map_file(Path(named["location"]))
             shape = tuple(lazy.tensor.dims)
-            constant._values = Stored(file, int(entries["offset"]), shape, lazy.dtype)
+            constant._values = Stored(file, int(named["offset"]), shape, lazy.dtype)
             constant.data_location = None
 
 
@@ -241,123 +170,3 @@ def noted(constant: Any) -> Any:
             _FRESH.set(_Fresh())
             release()
     return constant
-
-
-class Output(Protocol):
-    """What bytes are written to."""
-
-    def tell(self) -> int: ...
-    def write(self, data: Any, /) -> object: ...
-
-
-def append(out: Output, values: Array) -> int:
-    """Write an array at the next aligned place of an open file; returns that place."""
-    out.write(b"\0" * (-out.tell() % ALIGNMENT))
-    place = out.tell()
-    flat = np.ascontiguousarray(values).reshape(-1)
-    little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
-    out.write(little.view(np.uint8).data)
-    return place
-
-
-def bytes_of(tensor: onnx.TensorProto) -> Array:
-    """The bytes of a tensor that is located or has raw data, uint8; mapped in the former case."""
-    if not is_located(tensor):
-        return np.frombuffer(tensor.raw_data, np.uint8)
-    entries = _entries(tensor)
-    start = int(entries["offset"])
-    data = map_file(Path(entries["location"]))[start : start + int(entries["length"])]
-    return data.view(np.ndarray)
-
-
-def fill(model: onnx.ModelProto) -> None:
-    """Take the data of located tensors into the message."""
-    for tensor in located(model):
-        values = bytes_of(tensor).tobytes()
-        del tensor.external_data[:]
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        tensor.raw_data = values
-
-
-def located(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """The initializers of the main graph whose data is in files."""
-    return (tensor for tensor in model.graph.initializer if is_located(tensor))
-
-
-class Digest:
-    """SHA-256 of what is written to it as to a file."""
-
-    def __init__(self) -> None:
-        self._sha, self._size = hashlib.sha256(), 0
-
-    def tell(self) -> int:
-        """How many bytes were written."""
-        return self._size
-
-    def write(self, data: Any, /) -> None:
-        self._sha.update(data)
-        self._size += len(data)
-
-    def hex(self) -> str:
-        """The digest, 64 hex digits."""
-        return self._sha.hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write(tensors: Iterable[onnx.TensorProto], out: Output) -> list[int]:
-    """Write the data of tensors, one by one; returns where each begins."""
-    return [append(out, bytes_of(tensor)) for tensor in tensors]
-
-
-def place(tensors: Iterable[onnx.TensorProto], location: str, places: Iterable[int]) -> None:
-    """Let tensors, written by `write`, name the file `location`."""
-    for tensor, start in zip(tensors, places, strict=True):
-        _place(tensor, location, start, bytes_of(tensor).size)
-
-
-def is_large(tensor: onnx.TensorProto, least: int) -> bool:
-    """Whether a tensor's data is in a file, or has `least` bytes or more."""
-    return is_located(tensor) or len(tensor.raw_data) >= least
-
-
-def serialize(model: onnx.ModelProto, data: Path) -> tuple[bytes, str]:
-    """The bytes of a model without large weights, and the folder that it names their files from.
-
-    Those in its message are written to the file `data`; `model` is left alone.
-    """
-    shell = onnx.ModelProto()
-    _copy(model, shell, but="graph")
-    _copy(model.graph, shell.graph, but="initializer")
-    with open(data, "wb") as out:
-        for tensor in model.graph.initializer:
-            fresh = shell.graph.initializer.add()
-            if not is_located(tensor) and len(tensor.raw_data) >= LARGE:
-                _copy(tensor, fresh, but="raw_data")
-                values = bytes_of(tensor)
-                _place(fresh, str(data.resolve()), append(out, values), values.size)
-            else:
-                fresh.CopyFrom(tensor)
-    root = _common([_entries(tensor)["location"] for tensor in located(shell)], data)
-    for entry in (e for t in located(shell) for e in t.external_data if e.key == "location"):
-        entry.value = os.path.relpath(entry.value, root)
-    return shell.SerializeToString(), root
-
-
-def _common(files: list[str], data: Path) -> str:
-    return os.path.commonpath([str(data.resolve().parent), *map(os.path.dirname, files)])
-
-
-def _copy(message: Any, into: Any, but: str) -> None:
-    """Copy every field of a message but one."""
-    for entry, value in message.ListFields():
-        if entry.name == but:
-            continue
-        if hasattr(value, "MergeFrom"):
-            getattr(into, entry.name).MergeFrom(value)
-        else:
-            setattr(into, entry.name, value)

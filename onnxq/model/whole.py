@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import Message
 
 from onnxq.model import mapped
-from onnxq.model.stored import bytes_of, is_located
+from onnxq.model.located import bytes_of, is_located
 
 Buffer: TypeAlias = bytes | memoryview
 

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import functools
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from typing import Any, TypeAlias
 import onnx
 
 from onnxq.arrays import Array
-from onnxq.errors import CannotRun, ModelError, RuntimeMissing
-from onnxq.model import mapped, stored
+from onnxq.errors import ModelError, RuntimeMissing
+from onnxq.model import located, mapped
 from onnxq.run.fp4_models import has_fp4, in_floats
 from onnxq.run.optimizers import disabled
 from onnxq.run.providers import NOTHING, QUIET, device_of, onnxruntime
@@ -29,6 +28,7 @@ from onnxq.run.providers import providers as providers
 from onnxq.run.providers import resolved as resolved
 from onnxq.run.providers import version as version
 from onnxq.run.python_ops import bridged, check, python_ops
+from onnxq.run.refusals import explained, first_line
 
 Session: TypeAlias = Any  # onnxruntime.InferenceSession
 
@@ -121,7 +121,7 @@ def _opened_session(
         )
         found.disable_fallback()
     except Exception as e:  # ONNX Runtime's exceptions share no base class
-        raise _explained(e) from e
+        raise explained(e) from e
     if len(names) > 1 and device_of(found) == "cpu":
         raise RuntimeMissing(
             "ONNX Runtime did not take this model to the GPU and does not say why; free the GPU's "
@@ -169,7 +169,7 @@ def session_options(
             options.register_custom_ops_library(str(library))
         except Exception as e:
             raise ModelError(
-                f"the custom op library '{library}' cannot be loaded: {_first_line(e)}"
+                f"the custom op library '{library}' cannot be loaded: {first_line(e)}"
             ) from e
     return options
 
@@ -233,33 +233,11 @@ def _source(
     if isinstance(model, OnDisk):
         return str(model.path)
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if weights < IN_MEMORY and not any(True for _ in stored.located(model)):
+    if weights < IN_MEMORY and not any(True for _ in located.in_files(model)):
         return model.SerializeToString()
-    content, root = stored.serialize(model, _folder(folders) / "model.data")
+    content, root = located.serialize(model, _folder(folders) / "model.data")
     options.add_session_config_entry(ROOT, root)
     return content
-
-
-def _first_line(error: Exception) -> str:
-    """The reason in one of ONNX Runtime's messages: one line without source paths and codes."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    text = re.sub(r"\S*/\S+\.(?:cc|h|cpp|cu):\d+ ", "", text)
-    text = re.sub(r"^(?:Load model from .* failed|Exception during \w+|Fatal error): ?", "", text)
-    return text.strip()[:300]
-
-
-def _explained(error: Exception) -> CannotRun:
-    text = str(error)
-    unknown = re.search(r"Fatal error: ([\w.:-]+?)(?:\(-?\d+\))? is not a registered", text)
-    unknown = unknown or re.search(r"No Op registered for ([\w.:-]+)", text)
-    unknown = unknown or re.search(r"Could not find an implementation for ([\w.:-]+?)\(", text)
-    if unknown:
-        return CannotRun(
-            f"ONNX Runtime has no op '{unknown[1]}'; give its library with --ort-library lib.so, "
-            "or a Python module that declares it with --ort-extension"
-        )
-    return CannotRun(f"ONNX Runtime cannot run the model: {_first_line(error)}")
 
 
 def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
@@ -268,7 +246,7 @@ def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, Array]) ->
         values: list[Array] = session.run(outputs, feeds)
     except Exception as e:
         check()
-        raise _explained(e) from e
+        raise explained(e) from e
     check()
     return values
 
@@ -300,7 +278,7 @@ def run_bound(session: Session, binding: Any) -> None:
         session.run_with_iobinding(binding)
     except Exception as e:
         check()
-        raise _explained(e) from e
+        raise explained(e) from e
     check()
 
 
