@@ -74,20 +74,14 @@ def tune(
     Where the goal is not met, the best is taken and `holds` is false. Raises OnnxqError for
     whatever the user can mend.
     """
-    from onnxq.ladder import LADDER, climb
+    from onnxq.ladder import LADDER
 
     on, record = _begun(model, calib, goal, composed(config, options), evaluation or Evaluation(),
                         Price(cost, None if layers is None else Path(layers), rates),
                         plan_from, learning or FinetuneOptions())  # fmt: skip
     where = None if folder is None else Path(folder)
-    if where is not None:
-        before = _there(where, record.key)
-        if before is not None and before.chosen is not None and _model_of(where).is_file():
-            return before
-        on.before = before.rungs if before is not None else ()
-        on.folder = on.opened.folder = where / STATE
-        on.folder.mkdir(parents=True, exist_ok=True)
-        files.LEFT.kept[where] = None
+    if where is not None and (finished_before := _going_on(on, record, where)) is not None:
+        return finished_before
 
     def finished(tuned: Tuned) -> None:
         if where is not None:
@@ -95,18 +89,34 @@ def tune(
         told(tuned)
 
     on.told = finished
+    found = _climbed(on, ladder or LADDER, where)
+    return found if where is None else _written(found, on, where)
+
+
+def _climbed(on: Climb, ladder: Sequence[Row], folder: Path | None) -> Tuned:
+    """What the climb found; where it fails with nothing to go on with, its folder goes."""
+    from onnxq.ladder import climb
+
     try:
-        found = climb(ladder or LADDER, on)
+        return climb(ladder, on)
     except OnnxqError:
-        if where is not None and not on.record.rungs:  # nothing to go on with
-            shutil.rmtree(where / STATE, ignore_errors=True)
+        if folder is not None and not on.record.rungs:  # nothing to go on with
+            shutil.rmtree(folder / STATE, ignore_errors=True)
             with contextlib.suppress(OSError):
-                where.rmdir()
+                folder.rmdir()
         raise
-    if where is not None:
-        found = _written(found, on, where)
-        shutil.rmtree(where / STATE, ignore_errors=True)
-    return found
+
+
+def _going_on(on: Climb, record: Tuned, folder: Path) -> Tuned | None:
+    """What a finished run left in the folder; otherwise the climb goes on with its rungs there."""
+    before = _there(folder, record.key)
+    if before is not None and before.chosen is not None and _model_of(folder).is_file():
+        return before
+    on.before = before.rungs if before is not None else ()
+    on.folder = on.opened.folder = folder / STATE
+    on.folder.mkdir(parents=True, exist_ok=True)
+    files.LEFT.kept[folder] = None
+    return None
 
 
 def _begun(
@@ -235,4 +245,5 @@ def _written(found: Tuned, on: Climb, folder: Path) -> Tuned:
         result.plan.save(folder / "plan.yaml")
         config.save(folder / "config.yaml")
         files.write_text(folder / RECORD, found.to_json())
+    shutil.rmtree(folder / STATE, ignore_errors=True)
     return replace(found, result=result)
