@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from accuracy import figures, float_figures
@@ -56,10 +57,12 @@ FOUR_BITS: dict[str, Variants] = {
 }
 
 
-def schemes(bench: Bench, case: Case) -> dict[str, Any]:
+def schemes(bench: Bench, case: Case, names: Collection[str] = tuple(SCHEMES)) -> dict[str, Any]:
     """Each scheme with default options, on a target that runs it."""
     variants: Variants = {}
     for name, scheme in SCHEMES.items():
+        if name not in names:
+            continue
         target = () if "tensorrt" in scheme.targets else ("--target", scheme.targets[0])
         variants[name] = ("--scheme", name, *target, *FEW)
     return _measured(bench, case, variants, engines=True)

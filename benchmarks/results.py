@@ -1,7 +1,7 @@
 """Measure what `onnxq quantize` makes of real models, against the bars; performance.py times it.
 
     python benchmarks/results.py [--shared DIR] [--minilm FILE] [--cache DIR]
-        [--only PART,...] [--models NAME,...] [--write docs/results.md]
+        [--only PART,...] [--models NAME,...] [--schemes NAME,...] [--write docs/results.md]
 
 Results of parts are kept in `results.json` beside this file, so that one can be measured anew.
 Needs pillow (and tokenizers for MiniLM) besides onnxq; engines need tensorrt-rtx. Exit code 1: a
@@ -17,6 +17,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from checks import centerpoint, identity, memory  # noqa: E402
 from engines import engines  # noqa: E402
 from page import page  # noqa: E402
 from precisions import FOUR_BITS, four_bits, recoveries, schemes  # noqa: E402
+
+from onnxq.schemes import SCHEMES  # noqa: E402
 
 PARTS: dict[str, Callable[[Bench, Case], Any]] = {
     "accuracy": accuracy,
@@ -52,7 +55,8 @@ def main() -> int:
     kept = HERE / "results.json"
     results: Results = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
     for name, part, measure in _chosen(bench, args):
-        results.setdefault(name, {})[part] = measure()
+        old = results.setdefault(name, {}).get(part) if part == "schemes" else None
+        results[name][part] = {**(old or {}), **measure()}
         kept.write_text(json.dumps(results, indent=1), "utf-8")
     found = bars(results, {case.name: case.title for case in CASES})
     for bar in found:
@@ -83,7 +87,9 @@ def _chosen(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, str, 
             if part == "engines" and importlib.util.find_spec("tensorrt_rtx") is None:
                 say("engines: not measured: no tensorrt_rtx; pip install 'onnxq[rtx]'")
                 continue
-            yield case.name, part, lambda measure=measure, case=case: measure(bench, case)
+            if part == "schemes":
+                measure = partial(schemes, names=args.schemes)
+            yield case.name, part, partial(measure, bench, case)
     if "centerpoint" in args.only:
         yield "centerpoint", "map", lambda: centerpoint(bench.cache)
 
@@ -102,6 +108,8 @@ def _arguments() -> argparse.Namespace:
     add_places(parser)
     parser.add_argument("--only", type=names(parts), default=parts, help=", ".join(parts))
     parser.add_argument("--models", type=names(models), default=models, help=", ".join(models))
+    parser.add_argument("--schemes", type=names([*SCHEMES]), default=[*SCHEMES], metavar="NAME,...",
+                        help=", ".join(SCHEMES))  # fmt: skip
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page")
     return parser.parse_args()
 
