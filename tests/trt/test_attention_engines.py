@@ -28,6 +28,9 @@ APART = {
     "gather": """r = Reshape(m, five) t = Transpose<perm = [2, 0, 3, 1, 4]>(r)
         q = Gather(t, i0) k0 = Gather(t, i1) v = Gather(t, i2)
         k = Transpose<perm = [0, 1, 3, 2]>(k0)""",
+    "channels": """r = Reshape(m, five) t = Transpose<perm = [2, 0, 3, 4, 1]>(r)
+        q = Gather(t, i0) k0 = Gather(t, i1) v = Gather(t, i2)
+        k = Transpose<perm = [0, 1, 3, 2]>(k0)""",
 }
 SOFTMAX = "s = Mul(q, scale) qk = MatMul(s, k) e = Softmax<axis = -1>(qk) pv = MatMul(e, v)"
 BETWEEN = {
@@ -110,12 +113,22 @@ def named(graph: Graph) -> list[str]:
     return [f.node for f in lint(graph, "tensorrt-rtx") if f.rule == "merged-codes"]
 
 
-def test_lint_names_the_projection_that_codes_make_float(
-    block: Callable[..., Path], engine_of_graph: Callable[..., Engine]
+@pytest.mark.parametrize(
+    ("apart", "between", "missed"),
+    [("split", "mask", ["/p"]), ("gather", "softmax", ["/p"]),
+     ("gather", "none", []),  # a Relu behind the cut: the product is not split
+     ("channels", "softmax", [])],  # attention over channels, as of XCiT
+)  # fmt: skip
+def test_lint_names_the_projection_that_codes_make_float_and_no_other(
+    apart: str,
+    between: str,
+    missed: list[str],
+    block: Callable[..., Path],
+    engine_of_graph: Callable[..., Engine],
 ) -> None:
     config = Config(recover="none", check_samples=0, weights_as="int")
-    graph = quantized(block("split", "mask"), config)
-    assert judge(graph, engine_of_graph(graph)).missed == ["/p"] == named(graph)
+    graph = quantized(block(apart, between), config)
+    assert judge(graph, engine_of_graph(graph)).missed == missed == named(graph)
 
 
 def test_only_the_merged_projection_keeps_float_weights(block: Callable[..., Path]) -> None:
