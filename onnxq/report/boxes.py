@@ -15,8 +15,8 @@ from onnxq.judge.decisions import Decision, decisions_of
 from onnxq.judge.parts import BOXES, ranked_in, slices_of
 from onnxq.judge.ranked import matched
 from onnxq.model.graph import Graph
+from onnxq.report.encoded import photograph
 from onnxq.report.maps import Image
-from onnxq.report.png import photograph
 
 SHARE = (-0.5, 1.5)  # what boxes that are shares of the sides lie between
 PIXELS = (0.25, 2.0)  # of the longer side: where large numbers of boxes in pixels are

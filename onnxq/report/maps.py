@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxq.arrays import Array, Sample
-from onnxq.report.png import address, photograph, png, reduced
+from onnxq.report.encoded import address, photograph, png, reduced
 
 SMALLEST = 8  # pixels of a side
 SIDE, MAP, CLASSES = 640, 160, 320  # longest sides of an image, a map, a map of classes

@@ -32,8 +32,8 @@ from onnxq.passes.apply import apply, run_pass
 from onnxq.passes.infer_shapes import infer_shapes
 from onnxq.passes.strip_qdq import strip_qdq
 from onnxq.report.boxes import Boxes, boxes_of, detections
+from onnxq.report.encoded import photograph
 from onnxq.report.maps import Image, image_of, map_of, maps_in
-from onnxq.report.png import photograph
 from onnxq.run.closed_loop import looped
 from onnxq.run.over import loaded
 from onnxq.run.runtime import Runtime

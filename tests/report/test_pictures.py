@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from onnxq_cli.main import run
+from PIL import Image as PILImage
 
 from onnxq.errors import PlanError
 from onnxq.report.boxes import unit_of
+from onnxq.report.encoded import png, reduced
 from onnxq.report.maps import image_of
 from onnxq.report.pictures import Pictures, pictures_for, pictures_of
-from onnxq.report.png import png, reduced
 
 FIXTURE = Path(__file__).resolve().parents[2] / "fixtures" / "yolo_like"
 MODEL = FIXTURE / "yolo_like.onnx"
@@ -26,10 +27,9 @@ IMAGE = np.random.default_rng(0).random((1, 3, 32, 48), np.float32)
 
 def opened(address: str) -> np.ndarray:
     """The pixels of a picture on the page."""
-    image = pytest.importorskip("PIL.Image")
     kind, _, text = address.partition(";base64,")
     assert kind in ("data:image/png", "data:image/jpeg")
-    return np.asarray(image.open(io.BytesIO(b64decode(text))).convert("RGB"))
+    return np.asarray(PILImage.open(io.BytesIO(b64decode(text))).convert("RGB"))
 
 
 def data_of(path: Path) -> dict[str, Any]:
@@ -47,7 +47,6 @@ def one(pictures: Pictures, ref: dict[str, Any], test: dict[str, Any]) -> list[d
 
 @pytest.mark.parametrize("colours", [None, 256], ids=["RGB", "palette"])
 def test_a_png_is_read_as_it_was_written(colours: int | None) -> None:
-    image = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(1)
     if colours is None:
         pixels = rng.integers(0, 256, (5, 7, 3), np.uint8)
@@ -55,7 +54,7 @@ def test_a_png_is_read_as_it_was_written(colours: int | None) -> None:
     else:
         pixels, palette = rng.integers(0, 256, (5, 7), np.uint8), rng.integers(0, 256, (256, 3))
         file, expected = png(pixels, palette), palette[pixels]
-    read = np.asarray(image.open(io.BytesIO(file)).convert("RGB"))
+    read = np.asarray(PILImage.open(io.BytesIO(file)).convert("RGB"))
     np.testing.assert_array_equal(read, expected)
 
 
