@@ -2,14 +2,23 @@
 
 import numpy as np
 import pytest
+from detr_like import detr, images
 
 from onnxq.judge.accuracy import Reference
 from onnxq.judge.decisions import Decided
-from onnxq.judge.judged import judged_tensors
+from onnxq.judge.judged import judged_tensors, ranked_outputs
+from onnxq.judge.jury import Jury
+from onnxq.judge.metrics import Sqnr
 from onnxq.judge.parts import ranked_in, slices_of
 from onnxq.judge.ranked import Found
+from onnxq.model.graph import to_proto
 from onnxq.passes.apply import apply
 from onnxq.passes.infer_shapes import infer_shapes
+from onnxq.plan import Plan
+from onnxq.run.over import loaded
+from onnxq.run.runtime import Runtime
+from onnxq.sensitivity.measure import _score
+from onnxq.sensitivity.toggles import Toggle
 
 K, CLASSES = 6, 3
 # The best class of a place is ranked, as in YOLO10 and YOLO26.
@@ -159,9 +168,6 @@ def test_a_model_is_compared_by_its_matched_rows(graph_of):
     sample = {"b": np.concatenate([low, low + 80], 2).astype(np.float32),
               "s": rng.normal(0, 0.5, (1, 12, 3)).astype(np.float32)}  # fmt: skip
     near = sample["s"] + rng.normal(0, 0.01, (1, 12, 3)).astype(np.float32)
-    from onnxq.model.graph import to_proto
-    from onnxq.run.over import loaded
-
     model = to_proto(graph)
     run = loaded(model, None)
     outputs = [run({"b": sample["b"], "s": near})]
@@ -189,3 +195,47 @@ def test_recoveries_are_judged_before_the_topk(graph_of, body, judged):
     names = set(judged_tensors(shaped(graph_of, body)))
     assert judged <= names
     assert not names & {"y", "boxes", "scores", "top", "t"}
+    assert not ranked_outputs(shaped(graph_of, body))
+
+
+@pytest.fixture
+def decoder(graph_of):
+    """(a decoder behind a selection of queries, its outputs of a sample, the same in another order,
+    and with another row in place of a sure one)."""
+    graph = apply(graph_of(*detr()), infer_shapes)
+    ref = loaded(to_proto(graph), None)({"images": images(1)})
+    moved = {name: x[:, ::-1].copy() for name, x in ref.items()}
+    lost = {name: x.copy() for name, x in moved.items()}
+    lost["boxes"][:, int(lost["scores"].max(2).argmax())] = 0.01
+    return graph, ref, moved, lost
+
+
+def test_recoveries_match_the_rows_of_a_decoder(decoder):
+    graph, ref, moved, lost = decoder
+    assert set(judged_tensors(graph)) == {"boxes", "scores"}
+    jury = Jury.of(graph, [{}], [ref], Runtime())
+    assert {noise for _, noise in jury.sums(0, moved).values()} == {0.0}
+    noise = {name: noise for name, (_, noise) in jury.sums(0, lost).items()}
+    assert noise["scores"] > 0.1
+
+
+def test_a_ranking_matches_the_rows_of_a_decoder(decoder):
+    graph, ref, moved, lost = decoder
+    toggle = Toggle("a node", Plan("", "tensorrt", {}), tuple(ref))
+    found = [_score(Given(ref), Sqnr(), toggle, {}, ranked_outputs(graph), Given(made), [0])[1][0]
+             for made in (moved, lost)]  # fmt: skip
+    assert {sums[0] for sums in found[0].values()} == {0.0}
+    assert found[1]["scores"][0] > 0.1
+
+
+class Given:
+    """A runner, and the variant of a toggle, whose outputs are given."""
+
+    def __init__(self, outputs):
+        self.outputs = outputs
+
+    def reference(self, i):
+        return self.outputs
+
+    def result(self):
+        return lambda block: [self.outputs for _ in block]

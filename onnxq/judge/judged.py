@@ -1,7 +1,8 @@
 """The tensors of a graph that judge what is done to it, such as a recovery.
 
 Outputs, with what their Concats join in place of the whole; in place of outputs whose lengths or
-places depend on values, what they are computed from (see `lengths`).
+places depend on values, what they are computed from (see `lengths`). Where even that is in the
+order of a TopK, as in a decoder behind a selection of queries, rows are matched (see `ranked`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 from onnxq.judge.heads import is_scores
 from onnxq.judge.lengths import stand_ins, varying
 from onnxq.judge.parts import joined
+from onnxq.judge.ranked import Ranked
+from onnxq.judge.rankings import behind_topk, ranked_among
 from onnxq.model.graph import Graph, Tensor, constant_of, producer
 
 
@@ -20,14 +23,28 @@ def judged_tensors(graph: Graph) -> list[str]:
     """Names of the float32 outputs, with the innermost parts of a Concat in place of the whole, and
     of what stands in for outputs that cannot be compared."""
     unlike = varying(graph)
-    names: dict[str, None] = {}
-    for output in graph.outputs:
-        standing = stand_ins(output, unlike) if output.name in unlike else [output]
-        names |= dict.fromkeys(t.name for s in standing for t in _innermost(s))
+    whole = {r.output for group in ranked_outputs(graph) for r in group.rows}
+    outputs = [t for t in graph.outputs if t.name not in whole]
+    found = [s for t in outputs for s in (stand_ins(t, unlike) if t.name in unlike else [t])]
+    names = dict.fromkeys(p.name for s in found for p in _innermost(s)) | dict.fromkeys(whole)
     if not names:
-        standing = [s for output in graph.outputs for s in stand_ins(output, unlike)]
-        names |= dict.fromkeys(t.name for s in standing for t in _innermost(s))
+        found = [s for t in outputs for s in stand_ins(t, unlike)]
+        names = dict.fromkeys(p.name for s in found for p in _innermost(s))
     return list(names)
+
+
+def ranked_outputs(graph: Graph) -> list[Ranked]:
+    """Outputs whose rows are matched before they are compared, because what stands in for them is
+    in the order of a TopK itself."""
+    unlike, outputs = varying(graph), {t.name: t for t in graph.outputs}
+
+    def moved(name: str) -> bool:
+        tensor = outputs[name]
+        standing = stand_ins(tensor, unlike) if name in unlike else [tensor]
+        return any(map(behind_topk, standing))
+
+    groups = ranked_among(graph, graph.outputs)
+    return [group for group in groups if any(moved(r.output) for r in group.rows)]
 
 
 def score_parts(graph: Graph) -> frozenset[str]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from onnxq.arrays import Samples
 from onnxq.judge.classes import logits
-from onnxq.judge.judged import score_parts
+from onnxq.judge.judged import ranked_outputs, score_parts
 from onnxq.judge.parts import class_axes
+from onnxq.judge.ranked import Ranked, line_up
 from onnxq.judge.verdict import Errors, Sums, gathered, hopeless, sums, worst_fall
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
@@ -29,7 +30,8 @@ class Jury:
 
     reference: by the number of the sample; it may come later, before that sample judges. scores:
     those of the tensors that are scores beside other parts. classes: tensors that hold
-    probabilities of classes, which are judged at their logits -> the axis of the classes.
+    probabilities of classes, which are judged at their logits -> the axis of the classes. ranked:
+    tensors whose rows are matched before they are compared.
     """
 
     samples: Samples
@@ -38,6 +40,7 @@ class Jury:
     classes: Mapping[str, int]
     runtime: ort.Runtime
     workers: int = 2
+    ranked: Sequence[Ranked] = ()
 
     @staticmethod
     def of(
@@ -48,13 +51,15 @@ class Jury:
         workers: int = 2,
     ) -> Jury:
         """The samples as judges of models that compute what `graph` does."""
-        scores, classes = score_parts(graph), class_axes(graph)
-        return Jury(samples, reference, scores, classes, runtime, workers)
+        ranked = ranked_outputs(graph)
+        rows = {r.output for group in ranked for r in group.rows}
+        classes = {n: axis for n, axis in class_axes(graph).items() if n not in rows}
+        return Jury(samples, reference, score_parts(graph), classes, runtime, workers, ranked)
 
     @property
     def names(self) -> list[str]:
         """The judged tensors."""
-        return list(self.reference[0])
+        return [name for name, x in self.reference[0].items() if x.dtype.kind == "f"]
 
     def errors(self, graph: Graph) -> Errors:
         """How far the outputs of `graph`, which are the judged tensors, are from the float ones."""
@@ -75,13 +80,15 @@ class Jury:
 
     def sums(self, i: int, values: Outputs) -> Sums:
         """What the errors of a sample are made of, from the judged tensors of another model."""
-        return sums(self._judged(self.reference[i]), self._judged(values))
+        ref, test = line_up(self.ranked, self.reference[i], values, {})
+        return sums(self._judged(ref), self._judged(test))
 
     def _judged(self, values: Outputs) -> Outputs:
         """The values that are compared: probabilities near 0 and 1 hardly move whatever becomes of
         the logits."""
         axes = self.classes
-        return {n: logits(x, axes[n]) if n in axes else x for n, x in values.items()}
+        floats = {n: x for n, x in values.items() if x.dtype.kind == "f"}
+        return {n: logits(x, axes[n]) if n in axes else x for n, x in floats.items()}
 
     def worst_fall(self, before: Errors, after: Errors) -> str | None:
         """The judged tensor that argues against `after`; None where none does."""

@@ -12,9 +12,23 @@ import numpy as np
 from onnxq.judge.heads import BOX, Known
 from onnxq.judge.ranked import Column, Ranked, Rows
 from onnxq.model.flow import SAME
-from onnxq.model.graph import Node, Tensor, constant_of, producer
+from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.model.other_types import Other
 from onnxq.run.segments import reads
+
+
+def ranked_among(graph: Graph, tensors: Sequence[Tensor]) -> list[Ranked]:
+    """The same of tensors of a graph, by the shapes that it says; nothing without a TopK."""
+    if not any(node.op == "TopK" for node in graph.nodes):
+        return []
+    shapes = {name: t.shape for name, t in graph.tensors().items() if t.shape is not None}
+    found = ranked_of(tensors, shapes)
+    return [] if found is None else [found]
+
+
+def behind_topk(tensor: Tensor) -> bool:
+    """Whether a tensor is computed from what a TopK picked."""
+    return any(True for _ in _nearest(tensor))
 
 
 def ranked_of(tensors: Sequence[Tensor], shapes: Known) -> Ranked | None:

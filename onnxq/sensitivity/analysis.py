@@ -13,10 +13,12 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.errors import DataError, ModelError, PlanError
+from onnxq.judge.judged import ranked_outputs
 from onnxq.judge.lengths import comparable, varying
 from onnxq.judge.metrics import LABEL_FREE, AnyMetric, FunctionMetric
 from onnxq.judge.parts import Part as OutputPart
 from onnxq.judge.parts import by_output, in_headline, slices_of, written_outputs
+from onnxq.judge.ranked import Ranked
 from onnxq.model.graph import Graph, Node, constant_of, node_by_name, within
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.pipeline import original
@@ -103,13 +105,15 @@ class Analysis:
         names = self.options.outputs or tuple(written)
         if isinstance(self.metric, FunctionMetric):
             return names
-        floats = comparable([written[name] for name in names], varying(self.graph))
-        if not floats:
+        rows = [r.output for group in self.ranked for r in group.rows]
+        others = [written[name] for name in names if name not in rows]
+        floats = comparable(others, varying(self.graph))
+        if not floats and not rows:
             raise ModelError(
                 "no scored output has floats at a length that the values do not change; "
                 "use a metric module:function"
             )
-        scored = tuple(t.name for t in floats)
+        scored = (*(t.name for t in floats), *rows)
         if self.options.metric == "top1" and len(scored) > 1:
             raise PlanError(
                 f"metric 'top1' looks at one output; name it with --output: {', '.join(scored)}"
@@ -123,6 +127,15 @@ class Analysis:
         if not apart or self.metric.name not in LABEL_FREE:
             return {}
         return by_output(in_headline(slices_of(self.graph)))
+
+    @cached_property
+    def ranked(self) -> Sequence[Ranked]:
+        """Scored outputs whose rows are matched before they are compared."""
+        if self.options.at != "outputs" or self.metric.name not in LABEL_FREE:
+            return ()
+        names = self.options.outputs or tuple(written_outputs(self.graph, ()))
+        groups = ranked_outputs(self.graph)
+        return [group for group in groups if all(r.output in names for r in group.rows)]
 
     @property
     def scattered(self) -> bool:

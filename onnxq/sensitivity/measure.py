@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from onnxq.errors import ModelError
 from onnxq.judge.metrics import FunctionMetric, Metric, Sums, sums_of
 from onnxq.judge.parts import Part
+from onnxq.judge.ranked import Ranked, line_up
 from onnxq.progress import Count
 from onnxq.run.over import in_order
 from onnxq.sensitivity.analysis import Analysis
@@ -89,7 +90,8 @@ class Measuring:
         chunks = [samples[k : k + together] for k in range(0, len(samples), together)]
         workers = self.analysis.config.workers
         with ThreadPoolExecutor(workers, "sensitivity") as pool:
-            jobs = _Jobs(runner, self.analysis.parts, pool, AHEAD * workers, chunks)
+            jobs = _Jobs(runner, self.analysis.parts, self.analysis.ranked, pool, AHEAD * workers,
+                         chunks)  # fmt: skip
             if isinstance(metric, FunctionMetric):
                 steps, todo, total = jobs.evaluate(metric, missing), len(missing), len(missing)
             else:
@@ -112,10 +114,11 @@ class Measuring:
 @dataclass(frozen=True)
 class _Jobs:
     """What a pool of workers does, `ahead` jobs under way. parts: what outputs are scored by.
-    chunks: of samples held together."""
+    ranked: outputs whose rows are matched first. chunks: of samples held together."""
 
     runner: Runner
     parts: Parts
+    ranked: Sequence[Ranked]
     pool: Executor
     ahead: int
     chunks: Sequence[Sequence[int]]
@@ -127,7 +130,9 @@ class _Jobs:
                 continue
             self.runner.hold(chunk, self.pool)
             jobs = (
-                partial(_score, self.runner, metric, toggle, self.parts, variant, block)
+                partial(
+                    _score, self.runner, metric, toggle, self.parts, self.ranked, variant, block
+                )
                 for toggle, variant in self._built(toggles)
                 for block in _blocks(chunk)
             )
@@ -186,6 +191,7 @@ def _score(
     metric: Metric,
     toggle: Toggle,
     parts: Parts,
+    ranked: Sequence[Ranked],
     variant: Future[Variant],
     block: Sequence[int],
 ) -> tuple[str, Found]:
@@ -199,9 +205,11 @@ def _score(
                     f"{ref[name].shape} float and {test[name].shape} in sample {i} "
                     f"({toggle.name}); score other outputs with --output"
                 )
+        ref, test = line_up(ranked, ref, test, {})
         scored[i] = {
             part.name: sums_of(metric, i, part.of(ref[name]), part.of(test[name]))
             for name in toggle.tensors
+            if ref[name].dtype.kind == "f"  # classes tell rows apart
             for part in parts.get(name, (Part(name, name),))
         }
         for name, sums in scored[i].items():
