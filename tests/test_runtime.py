@@ -171,6 +171,18 @@ def test_the_optimizers_leave_fp8_as_the_graph_says(name, graph_of, rng):
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-4)  # another order of sums
 
 
+@pytest.mark.parametrize("opset", [20, 21, 23])
+def test_a_biased_product_behind_three_axes_is_loaded_and_computed_as_written(opset, graph_of, rng):
+    body = "(float[1,8,32] x) => (float[1,8,32] y) {[mm] t = MatMul(x, w) y = Add(t, b)}"
+    values = {"w": rng.normal(size=(32, 32)).astype(np.float32), "b": np.ones(32, np.float32)}
+    edges = {("mm", 0): INT8, ("mm", 1): QuantSpec("int8", "channel", 1)}
+    model = quantized(graph_of(body, values, opset), edges)
+    x = rng.normal(size=(1, 8, 32)).astype(np.float32)
+    (expected,) = runtime.session(model, optimize="none").run(None, {"x": x})
+    (y,) = runtime.session(model).run(None, {"x": x})
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     "weight", [INT8, QuantSpec("int4", "block", 0, 32), QuantSpec("int4", "channel", 1)], ids=str
 )

@@ -152,8 +152,3 @@ def test_an_engine_of_another_model_or_without_times_does_not_say_what_pays(
     assert "give the model without Q/DQ by --float" in refused(
         "engine", layers, "--profile", times, "--write-plan", "p.yaml"
     )
-
-
-def test_tune_refuses_a_profile(refused, classifier, images):
-    line = refused("tune", classifier, "--calib", images, "--min-sqnr", 20, "--cost", "p.json")
-    assert "tune does not take the profile" in line
