@@ -22,6 +22,7 @@ from onnxq.finetune.moving import MOVING
 from onnxq.model.graph import Graph, Node, constant_of, is_standard
 
 RESIZING: dict[str, Function] = {"Resize": resizing.resize, "Upsample": resizing.upsample}
+SEVERAL = ("Split", "TopK")  # ops whose outputs there are all of
 OPS: dict[str, Function] = {**ELEMENTWISE, **LAYERS, **MOVING, **RESIZING}
 Live = dict[str, torch.Tensor]
 Change = Callable[[Node, int, torch.Tensor], torch.Tensor]
@@ -50,7 +51,7 @@ def _attributes(node: Node, keep: Collection[str]) -> str | None:
     """What of a known op there is no function for."""
     call = call_of(node)
     extra = [t for t in node.outputs[1:] if t.name and (t.outputs or t.name in keep)]
-    if extra and node.op != "Split":
+    if extra and node.op not in SEVERAL:
         return f"output '{extra[0].name}'"
     if node.op in RESIZING:
         return resizing.lacks(call)

@@ -251,6 +251,18 @@ def cum_sum(call: Call, x: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
     return out.flip(along) if call.get("reverse", 0) else out
 
 
+def grid_sample(call: Call, x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Values at places from -1 to 1 of a map."""
+    mode = str(call.get("mode", "linear"))
+    return functional.grid_sample(
+        x,
+        grid.to(x.dtype),
+        {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode),
+        str(call.get("padding_mode", "zeros")),
+        bool(call.get("align_corners", 0)),
+    )
+
+
 LAYERS: dict[str, Function] = {
     "AveragePool": average_pool,
     "BatchNormalization": batch_norm,
@@ -261,6 +273,7 @@ LAYERS: dict[str, Function] = {
     "Gemm": gemm,
     "GlobalAveragePool": global_pool("mean"),
     "GlobalMaxPool": global_pool("max"),
+    "GridSample": grid_sample,
     "GroupNormalization": group_norm,
     "InstanceNormalization": instance_norm,
     "LayerNormalization": layer_norm,

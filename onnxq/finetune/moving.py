@@ -102,6 +102,16 @@ def gather_elements(call: Call, x: torch.Tensor, indices: torch.Tensor) -> torch
     return torch.gather(x, axis, _positive(indices, x.shape[axis]).to(x.device))
 
 
+def top_k(
+    call: Call, x: torch.Tensor, k: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest or smallest values of an axis and their places; of equal ones the first."""
+    axis, count = int(call.get("axis", -1)), (listed(call, "k", k) or [1])[0]
+    # stable, as ONNX Runtime breaks ties
+    values, places = torch.sort(x, dim=axis, descending=bool(call.get("largest", 1)), stable=True)
+    return values.narrow(axis, 0, count), places.narrow(axis, 0, count)
+
+
 def _positive(indices: torch.Tensor, length: int) -> torch.Tensor:
     indices = indices.to(torch.int64)
     return torch.where(indices < 0, indices + length, indices)
@@ -242,6 +252,7 @@ MOVING: dict[str, Function] = {
     "Split": split,
     "Squeeze": squeeze,
     "Tile": tile,
+    "TopK": top_k,
     "Transpose": transpose,
     "Unsqueeze": unsqueeze,
 }

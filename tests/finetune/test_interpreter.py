@@ -14,7 +14,14 @@ from onnx import numpy_helper
 torch = pytest.importorskip("torch", reason='pip install "onnxq[finetune]"')
 
 from onnxq.errors import ModelError  # noqa: E402
-from onnxq.finetune.interpreter import OPS, Interpreter, lacking, refuse_lacking, to_torch  # noqa: E402
+from onnxq.finetune.interpreter import (  # noqa: E402
+    OPS,
+    SEVERAL,
+    Interpreter,
+    lacking,
+    refuse_lacking,
+    to_torch,
+)
 from onnxq.model.graph import from_proto, to_proto  # noqa: E402
 from onnxq.pipeline.source import prepare  # noqa: E402
 from onnxq.run import over, segments  # noqa: E402
@@ -92,7 +99,7 @@ def test_an_op_computes_what_onnx_runtime_does(op, cases):
             continue
         feeds, graph = ready
         keep = [t.name for t in graph.outputs]
-        keep = keep if op == "Split" else keep[:1]  # the others nobody reads behind a layer
+        keep = keep if op in SEVERAL else keep[:1]  # the others nobody reads behind a layer
         if lacking(graph.nodes, keep):
             continue
         run = Interpreter.of(graph.nodes, keep)
