@@ -14,8 +14,7 @@ import numpy as np
 from onnxq.judge.heads import is_scores
 from onnxq.judge.lengths import stand_ins, varying
 from onnxq.judge.parts import joined
-from onnxq.judge.ranked import Ranked
-from onnxq.judge.rankings import behind_topk, ranked_among
+from onnxq.judge.rankings import ranked_outputs
 from onnxq.model.graph import Graph, Tensor, constant_of, producer
 
 
@@ -31,20 +30,6 @@ def judged_tensors(graph: Graph) -> list[str]:
         found = [s for t in outputs for s in stand_ins(t, unlike)]
         names = dict.fromkeys(p.name for s in found for p in _innermost(s))
     return list(names)
-
-
-def ranked_outputs(graph: Graph) -> list[Ranked]:
-    """Outputs whose rows are matched before they are compared, because what stands in for them is
-    in the order of a TopK itself."""
-    unlike, outputs = varying(graph), {t.name: t for t in graph.outputs}
-
-    def moved(name: str) -> bool:
-        tensor = outputs[name]
-        standing = stand_ins(tensor, unlike) if name in unlike else [tensor]
-        return any(map(behind_topk, standing))
-
-    groups = ranked_among(graph, graph.outputs)
-    return [group for group in groups if any(moved(r.output) for r in group.rows)]
 
 
 def score_parts(graph: Graph) -> frozenset[str]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from onnxq.arrays import Samples
 from onnxq.judge.classes import logits
-from onnxq.judge.judged import ranked_outputs, score_parts
+from onnxq.judge.judged import score_parts
 from onnxq.judge.parts import class_axes
 from onnxq.judge.ranked import Ranked, line_up
+from onnxq.judge.rankings import ranked_outputs
 from onnxq.judge.verdict import Errors, Sums, gathered, hopeless, sums, worst_fall
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph

@@ -21,7 +21,7 @@ output.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -37,7 +37,7 @@ from onnxq.judge.heads import Known, called, detector
 from onnxq.judge.heads import length_of as _length
 from onnxq.judge.lengths import comparable, varying
 from onnxq.judge.ranked import Ranked
-from onnxq.judge.rankings import ranked_of
+from onnxq.judge.rankings import ranked_of, ranked_outputs
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.model.other_types import Other
@@ -104,15 +104,18 @@ def parts_of(
     name that is no output, or where no output is floating point.
     """
     written = written_outputs(graph, only)
-    floats = comparable([t for t in written.values() if not only or t.name in only], varying(graph))
-    if not floats:
+    asked = [t for t in written.values() if not only or t.name in only]
+    groups = ranked_outputs(graph, asked)
+    matched = [part for group in groups for part in _matched(group)]
+    floats = comparable(_others(asked, groups), varying(graph))
+    if not floats and not matched:
         raise PlanError(
             "no scored output has floats at a length that the values do not change; "
             "use --metric module:function"
         )
     several = len(floats_of(graph)) > 1
     found = [part for t in floats for part in _placed(t, quantized, shapes, several)]
-    return tuple(in_headline(found))
+    return (*matched, *in_headline(found))
 
 
 def slices_of(graph: Graph) -> tuple[Part, ...]:
@@ -133,6 +136,12 @@ def _matched(ranked: Ranked) -> list[Part]:
     named = ((f"matched {BOXES}", ranked.boxes), (f"matched {SCORES}", ranked.scores))
     return [Part(c.output, c.output, numbers[c.output], c.start, c.stop, name, ranked=ranked)
             for name, c in named]  # fmt: skip
+
+
+def _others(outputs: Iterable[Tensor], groups: Iterable[Ranked]) -> list[Tensor]:
+    """The outputs whose rows are not in a group."""
+    there = {r.output for group in groups for r in group.rows}
+    return [t for t in outputs if t.name not in there]
 
 
 def ranked_in(parts: Sequence[Part]) -> list[Ranked]:
@@ -182,13 +191,14 @@ def written_outputs(graph: Graph, asked: Sequence[str] = ()) -> dict[str, Tensor
 
 def wholes_of(parts: Sequence[Part]) -> tuple[Part, ...]:
     """The outputs that the parts are of, not taken apart."""
-    return tuple(Part(name, name) for name in dict.fromkeys(part.output for part in parts))
+    return tuple(Part(n, n, ranked=r) for n, r in {p.output: p.ranked for p in parts}.items())
 
 
 def with_stand_ins(graph: Graph) -> Graph:
     """The graph, or a copy that has what stands in for its outputs as outputs too."""
     there = {t.name for t in graph.outputs}
-    scored = comparable([t for t in graph.outputs if t.inputs], varying(graph))
+    others = _others((t for t in graph.outputs if t.inputs), ranked_outputs(graph))
+    scored = comparable(others, varying(graph))
     if not (more := [t.name for t in scored if t.name not in there]):
         return graph
     copy = graph.copy()
@@ -198,10 +208,12 @@ def with_stand_ins(graph: Graph) -> Graph:
 
 
 def with_outputs(graph: Graph, parts: Sequence[Part]) -> Graph:
-    """A copy of the graph whose outputs are the tensors of the parts."""
+    """A copy of the graph whose outputs are the tensors of the parts, and what pairs their rows."""
     copy = graph.copy()
     tensors = copy.tensors()
-    copy.outputs = [tensors[name] for name in dict.fromkeys(part.tensor for part in parts)]
+    pairing = (r.output for group in ranked_in(parts) for r in group.rows)
+    names = dict.fromkeys([*(part.tensor for part in parts), *pairing])
+    copy.outputs = [tensors[name] for name in names]
     return copy
 
 

@@ -7,7 +7,8 @@ overlap by an IoU of 0.5 or more; the best scores choose first, each the nearest
 Of a row that one model alone has
 
     boxes, classes    are left out (NaN in both), and counted
-    scores            are 0 in the other model, if they are from 0 to 1; else they are left out
+    scores            are 0 in the other model, if they are from 0 to 1; of logits those above
+                      that of 0.25 are the least of either model there, others are left out
 
 An output is such where a TopK is among what it is computed from and one of its axes is as long as
 what that picks. Boxes are what has four numbers a row: an output, or the first four of more,
@@ -113,11 +114,12 @@ class Ranked:
                  for x in (ref, test)]  # fmt: skip
         scores = [self.scores.of(side) for side in sides]
         likely = all(map(_likely, scores))
+        least = min(float(s.min(initial=0)) for s in scores)
         pairs = self._pairs(*sides)
         found = _found(pairs, *(s.max(-1) > _threshold(likely) for s in scores))
         new = [
-            {r.output: self._written(r, side, pairs, k, likely, np.ndim(ref[r.output]))
-             for r in self.rows}
+            {r.output: r.written(self._lined(r, sides, pairs, k, likely, least),
+                                 np.ndim(ref[r.output])) for r in self.rows}
             for k, side in enumerate(sides)
         ]  # fmt: skip
         return {**ref, **new[0]}, {**test, **new[1]}, found
@@ -135,22 +137,33 @@ class Ranked:
             found.append(np.column_stack([*front, corners(placed, placed)[sure]]))
         return np.concatenate(found)
 
-    def _written(
-        self, rows: Rows, side: Mapping[str, Array], pairs: Array, k: int, likely: bool, ndim: int
-    ) -> Array:
-        """The rows of an output of side k, in the order of the pairs."""
-        values = side[rows.output]
+    def _lined(
+        self, rows: Rows, sides: Sequence[Mapping[str, Array]], pairs: Array, k: int, likely: bool,
+        least: float,
+    ) -> Array:  # fmt: skip
+        """The rows of an output of side k, in the order of the pairs. least: of all scores."""
+        values = sides[k][rows.output]
         there, both = pairs[:, 1 + k] >= 0, (pairs[:, 1:] >= 0).all(1)
         picked = values[pairs[:, 0], pairs[:, 1 + k]].copy()
         if picked.dtype.kind != "f":
             picked[~there] = -1 if picked.dtype.kind == "i" else 0
-            return rows.written(picked, ndim)
+            return picked
         kept = picked.copy()
         picked[~both] = np.nan
-        if likely and rows.output == self.scores.output:
+        if rows.output == self.scores.output:
             at = slice(self.scores.start, self.scores.stop)
-            picked[:, at] = np.where(there[:, None], kept[:, at], 0)
-        return rows.written(picked, ndim)
+            mine = np.where(there[:, None], kept[:, at], 0 if likely else least)
+            told = np.ones(len(pairs), bool) if likely else both | self._sure(sides, pairs)
+            picked[told, at] = mine[told]
+        return picked
+
+    def _sure(self, sides: Sequence[Mapping[str, Array]], pairs: Array) -> Array:
+        """Which pairs have a logit above that of 0.25 in a model that has the row."""
+        sure = np.zeros(len(pairs), bool)
+        for k, side in enumerate(sides):
+            best = self.scores.of(side).max(-1)[pairs[:, 0], pairs[:, 1 + k]]
+            sure |= (best > _threshold(likely=False)) & (pairs[:, 1 + k] >= 0)
+        return sure
 
     def _pairs(self, ref: Mapping[str, Array], test: Mapping[str, Array]) -> Array:
         """[n, 3]: image, row of the reference, row of the test; -1 for a row that is in one of them

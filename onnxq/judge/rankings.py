@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from onnxq.judge.heads import BOX, Known
+from onnxq.judge.lengths import stand_ins, varying
 from onnxq.judge.ranked import Column, Ranked, Rows
 from onnxq.model.flow import SAME
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
@@ -29,6 +30,21 @@ def ranked_among(graph: Graph, tensors: Sequence[Tensor]) -> list[Ranked]:
 def behind_topk(tensor: Tensor) -> bool:
     """Whether a tensor is computed from what a TopK picked."""
     return any(True for _ in _nearest(tensor))
+
+
+def ranked_outputs(graph: Graph, outputs: Sequence[Tensor] | None = None) -> list[Ranked]:
+    """Outputs, or of `outputs` those, whose rows are matched before they are compared, because what
+    stands in for them is in the order of a TopK itself."""
+    unlike, asked = varying(graph), graph.outputs if outputs is None else outputs
+    named = {t.name: t for t in asked}
+
+    def moved(name: str) -> bool:
+        tensor = named[name]
+        standing = stand_ins(tensor, unlike) if name in unlike else [tensor]
+        return any(map(behind_topk, standing))
+
+    groups = ranked_among(graph, asked)
+    return [group for group in groups if any(moved(r.output) for r in group.rows)]
 
 
 def ranked_of(tensors: Sequence[Tensor], shapes: Known) -> Ranked | None:

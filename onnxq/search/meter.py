@@ -16,8 +16,9 @@ from onnxq.calib.stats import Stats
 from onnxq.errors import ModelError
 from onnxq.judge import accuracy
 from onnxq.judge.metrics import AnyMetric, FunctionMetric, Sums, Top1, sums_of
-from onnxq.judge.parts import Part
+from onnxq.judge.parts import Part, ranked_in
 from onnxq.judge.plain import plainly
+from onnxq.judge.ranked import Found, line_up
 from onnxq.judge.spread import scores, stderr, worst
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
@@ -118,7 +119,8 @@ class Meter:
 
     @cached_property
     def _kept(self) -> list[Outputs]:
-        wanted = {part.output for part in self.parts}
+        pairing = (r.output for group in ranked_in(self.parts) for r in group.rows)
+        wanted = {*(part.output for part in self.parts), *pairing}
         return [{n: x for n, x in row.items() if n in wanted} for row in self._float()]
 
     def _float(self) -> Iterator[Outputs]:
@@ -139,8 +141,11 @@ class Meter:
             return Measured(score, error if math.isfinite(error) else None, {})
         sums: dict[str, list[Sums]] = {part.name: [] for part in self.parts}
         told: set[str] = set()
+        groups, matched = ranked_in(self.parts), dict[str, Found]()
         for i, row in enumerate(outputs):
             ref = self._kept[i] if self._compares else row
+            if self._compares:
+                ref, row = line_up(groups, ref, row, matched)
             for part in self.parts:
                 a, b = part.of(ref[part.output]), part.of(row[part.output])
                 if a.shape != b.shape:

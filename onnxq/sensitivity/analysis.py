@@ -13,12 +13,12 @@ from onnxq.calib.data import Dataset
 from onnxq.calib.observed import settle
 from onnxq.calib.ranges import Ranges
 from onnxq.errors import DataError, ModelError, PlanError
-from onnxq.judge.judged import ranked_outputs
 from onnxq.judge.lengths import comparable, varying
 from onnxq.judge.metrics import LABEL_FREE, AnyMetric, FunctionMetric
 from onnxq.judge.parts import Part as OutputPart
 from onnxq.judge.parts import by_output, in_headline, slices_of, written_outputs
 from onnxq.judge.ranked import Ranked
+from onnxq.judge.rankings import ranked_outputs
 from onnxq.model.graph import Graph, Node, constant_of, node_by_name, within
 from onnxq.passes.insert_qdq import insert_qdq
 from onnxq.pipeline import original
