@@ -146,6 +146,18 @@ def _check(ctx: click.Context) -> None:
             elif isinstance(one, Path | str):
                 read.append(str(one).removeprefix("@"))
     keep_apart(written, read)
+    for param in (p for p in ctx.command.params if isinstance(p.type, OutFile)):
+        _check_form(ctx.params.get(param.name or ""), Path(param.metavar or "FILE").suffix)
+
+
+def _check_form(path: Any, form: str) -> None:
+    """What is FILE.svg in the help ends in .svg, or a viewer takes it for what it is not."""
+    if (
+        form
+        and isinstance(path, Path)
+        and path.suffix.lower() not in (form, form.removesuffix("l"))
+    ):
+        raise OnnxqError(f"'{path}' would hold {form[1:].upper()}; end its name in {form}")
 
 
 def _places(path: Path) -> set[Place]:

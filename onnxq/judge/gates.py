@@ -21,6 +21,8 @@ from onnxq.judge.gaps import finite_pairs
 from onnxq.option import option, settle
 
 ERROR_STATS = ("mean", "max", "median", "elemwise")
+BOUNDS = {"tolerance": (0, math.inf), "atol": (0, math.inf), "min_sqnr": (-math.inf, math.inf),
+          "min_cosine": (-1, 1), "min_agreement": (0, 1)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,15 @@ class Thresholds:
         settle(self)
         if self.error_stat not in ERROR_STATS:
             raise OnnxqError(f"unknown error stat '{self.error_stat}'; choose {ERROR_STATS}")
-        for name in ("tolerance", "atol", "min_sqnr", "min_cosine", "min_agreement"):
-            if math.isnan(getattr(self, name) or 0.0):
-                flag = "--" + name.replace("_", "-")
+        for name, (least, most) in BOUNDS.items():
+            value, flag = getattr(self, name) or 0.0, "--" + name.replace("_", "-")
+            if math.isnan(value):
                 raise OnnxqError(f"{flag} nan holds for nothing; give a number")
+            if not least <= value <= most:
+                asked = (
+                    f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
+                )
+                raise OnnxqError(f"{flag} {value:g} makes no sense; give a number {asked}")
 
     @property
     def distances(self) -> list[str]:

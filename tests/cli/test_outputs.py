@@ -120,6 +120,14 @@ def test_two_outputs_are_two_files(classifier, onnxq, folder):
     assert "'out' would be written twice" in ran.err
 
 
+@pytest.mark.parametrize(("flag", "form"), [("--badge", ".svg"), ("--markdown", ".md")])
+def test_an_output_of_one_form_has_its_suffix(flag, form, classifier, onnxq, folder):
+    ran = onnxq("report", classifier, "-o", "r.html", flag, "other.png")
+    assert ran.code == 2
+    assert f"end its name in {form}" in ran.err
+    assert not Path("r.html").exists()
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without FIFOs")
 @pytest.mark.parametrize("words", [w for w in EVERY if any(isinstance(p.type, OutFile)
                                                            for p in EVERY[w].params)])  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,17 @@ def test_integers_that_are_all_equal_are_within_any_distance(
 def test_a_threshold_that_is_no_number_is_refused() -> None:
     with pytest.raises(OnnxqError, match="--min-sqnr nan holds for nothing"):
         Thresholds(min_sqnr=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "range_"),
+    [("tolerance", -1.0, "of 0 or more"), ("atol", -0.1, "of 0 or more"),
+     ("min_cosine", 1.5, "from -1 to 1"), ("min_agreement", 98.0, "from 0 to 1")],
+)  # fmt: skip
+def test_a_threshold_out_of_its_bounds_is_refused(name: str, value: float, range_: str) -> None:
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(OnnxqError, match=f"{flag} {value:g} makes no sense.* {range_}"):
+        replace(Thresholds(), **{name: value})
 
 
 def test_an_axis_of_a_fixed_length_that_differs_is_another_model(tmp_path: Path) -> None:
