@@ -21,11 +21,11 @@ from onnxq.inspect.reading import read_graph
 from onnxq.model.graph import Graph
 from onnxq.passes.name_nodes import name_nodes
 from onnxq.pipeline.config import Config
+from onnxq.report.encoded import photograph
 from onnxq.report.html import verbs
 from onnxq.report.html.content import content
 from onnxq.report.html.evidence import Evidence
 from onnxq.report.pictures import Pictures
-from onnxq.report.png import photograph
 from onnxq.search.result import Result, Trial
 from onnxq.sensitivity.ranking import Ranking, Row, Score
 from onnxq.targets.options import PlanOptions
