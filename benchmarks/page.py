@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import page_precisions
 from bars import NAMES, REST, Results, bars
-from cases import CASES, HERE, Case
+from cases import CASES, Case
 from markdown import Row, table
-from page_times import quantizers
 
 INTRO = """# Results
 
@@ -27,11 +25,6 @@ python benchmarks/results.py --only accuracy,memory --models efficientnet_lite0 
 
 The models and the labelled data lie in a folder beside the repository (`--shared DIR`). Figures of
 parts that are not measured anew come from `benchmarks/results.json`.
-"""
-TIMES = """Whole processes in turns in one run of `performance.py`: seconds, and beside plain FP32
-inference of the same samples by one default session. onnxsim and `--target onnxruntime` quantize to
-UINT8. Scores are on data that nobody was calibrated on. [Performance](performance.md) has the rest.
-
 """
 MODELOPT_ACCURACY = (
     [
@@ -55,7 +48,6 @@ def page(results: Results, setup: str, unmeasured: Iterable[str] = ()) -> str:
     parts = [INTRO, f"Measured on {setup}.\n", _bars(results)]
     parts += [f"Not measured: {line}.\n" for line in unmeasured]
     sections: tuple[tuple[str, Callable[[Results, list[Case]], str]], ...] = (
-        ("Beside other quantizers", _times),
         ("Accuracy", _accuracy),
         ("Engines", _engines),
         ("Recoveries at INT8", page_precisions.recoveries),
@@ -81,12 +73,6 @@ def _bars(results: Results) -> str:
     ]
     title = f"## Bars: {missed} missed, {len(found) - missed} passed\n\n"
     return title + table(["", "model", "asked", "measured"], rows)
-
-
-def _times(results: Results, cases: list[Case]) -> str:
-    kept = HERE / "performance.json"
-    found = quantizers(json.loads(kept.read_text("utf-8"))) if kept.is_file() else ""
-    return found and TIMES + found
 
 
 def _accuracy(results: Results, cases: list[Case]) -> str:

@@ -61,3 +61,9 @@ def test_a_frame_of_the_same_scene_is_alike_and_another_picture_is_not() -> None
     assert alike(first, next_frame)
     assert not alike(first, other)
     assert not alike(first, first)  # the same: said elsewhere
+
+
+def test_small_noise_is_no_interleaved_image():
+    rng = np.random.default_rng(0)
+    noise = [{"x": rng.normal(size=(1, 3, 8, 8)).astype(np.float32)} for _ in range(64)]
+    assert not [oddity for oddity in look(noise) if oddity.kind == "interleaved"]
