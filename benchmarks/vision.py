@@ -5,12 +5,14 @@
 ViT: patches, a class token, one projection for q, k and v, GELU by Erf, LayerNormalization.
 Swin-like: windows of 7 x 7, rolled by 3 in every second block (Slice, Concat), a bias of places
 and a mask of -100 on the scores, LayerNormalization out of single ops, GELU by Tanh, patches
-merged once. `--model` adds a real one that takes 224 x 224 images. Engines need no GPU.
+merged once. DETR: that of tests/detr_like.py, with a selection of queries. `--model` adds a real
+one that takes 224 x 224 images. Engines need no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -26,6 +28,9 @@ from onnxq.model.graph import load
 from onnxq.trt.build import BuildOptions, build
 from onnxq.trt.engine import load_engine
 from onnxq.trt.verdict import judge
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from detr_like import detr, images
 
 BEGIN, END = "<!-- vision: begin -->", "<!-- vision: end -->"
 HEAD = ["model", "around it", "SQNR dB", "products in INT8", "others", "kernels"]
@@ -233,9 +238,14 @@ def main() -> None:
             onnx.save(model, path)
             data = random.standard_normal((32, 3, side, side)).astype(np.float32)
             lines += rows(name, path, data, Path(folder))
+        text, constants = detr()
+        model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {OPSET}]> g {text}')
+        model.graph.initializer.extend(numpy_helper.from_array(x, n) for n, x in constants.items())
+        onnx.save(model, path)
+        lines += rows("DETR, seeded", path, images(32), Path(folder))
         if arguments.model:
-            images = [str(arguments.images)]
-            lines += rows(arguments.model.stem, arguments.model, images, Path(folder),
+            given = [str(arguments.images)]
+            lines += rows(arguments.model.stem, arguments.model, given, Path(folder),
                           preprocess="imagenet", samples=32)  # fmt: skip
     text = table(HEAD, lines)
     if arguments.write:
