@@ -81,12 +81,16 @@ def command(
         pays.plan.save(write_plan)
     if as_json:
         document = readings[0].as_dict() if found is None else found.as_dict()
-        streams.out(to_json(document | ({"pays": pays.as_dict()} if pays is not None else {})))
+        if pays is not None:
+            document["pays"] = pays.as_dict()
+        streams.out(to_json(document))
     else:
         if pays is not None:
             text.show(report.render_paying(pays, top))
         text.show(
-            report.render_comparison(found, top) if found else report.render(readings[0], top)
+            report.render(readings[0], top)
+            if found is None
+            else report.render_comparison(found, top)
         )
     return int(write_plan is not None and pays is not None and pays.plan is None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from onnxq.cost.paying import predicted
 from onnxq.cost.timing import NOTHING, Timing, read_profile, timing_of
 from onnxq.errors import PlanError
 from onnxq.model.graph import WEIGHTED, Graph
+from onnxq.model.located import digest_of
 from onnxq.plan import Plan
 from onnxq.run.segments import Shapes
 
@@ -46,7 +46,7 @@ class Price:
         """What prices depend on: the name, or what is in the files."""
         files = [Path(self.model)] if is_profile(self.model) else []
         files += [self.layers] if self.layers else []
-        held = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+        held = [digest_of(path) for path in files]
         return [*held, self.rates or ""] if held else [self.model]
 
 

@@ -35,7 +35,7 @@ from onnxq.judge.parts import (
     slices_of,
     written_outputs,
 )
-from onnxq.judge.ranked import CONFIDENT, Ranked
+from onnxq.judge.ranked import CONFIDENT, Ranked, outputs_in
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, Tensor, producer
 from onnxq.model.other_types import Other
@@ -94,7 +94,7 @@ def decisions_of(graph: Graph, only: Sequence[str] = ()) -> list[Decision]:
     parts = [p for p in slices_of(graph) if not only or p.output in only]
     found = [_picked(r) for r in ranked_in(parts)] or _detections(parts)
     boxed = {p.output for p in parts if p.called.endswith((BOXES, SCORES))} if found else set()
-    boxed |= {r.output for group in ranked_in(parts) for r in group.rows}
+    boxed |= set(outputs_in(ranked_in(parts)))
     softmax = {p.output: p.classes for p in parts if p.classes is not None}
     for name in only or written:
         if name not in boxed:

@@ -14,6 +14,7 @@ import numpy as np
 from onnxq.judge.heads import is_scores
 from onnxq.judge.lengths import stand_ins, varying
 from onnxq.judge.parts import joined
+from onnxq.judge.ranked import outputs_in
 from onnxq.judge.rankings import ranked_outputs
 from onnxq.model.graph import Graph, Tensor, constant_of, producer
 
@@ -22,7 +23,7 @@ def judged_tensors(graph: Graph) -> list[str]:
     """Names of the float32 outputs, with the innermost parts of a Concat in place of the whole, and
     of what stands in for outputs that cannot be compared."""
     unlike = varying(graph)
-    whole = {r.output for group in ranked_outputs(graph) for r in group.rows}
+    whole = outputs_in(ranked_outputs(graph))
     outputs = [t for t in graph.outputs if t.name not in whole]
     found = [s for t in outputs for s in (stand_ins(t, unlike) if t.name in unlike else [t])]
     names = dict.fromkeys(p.name for s in found for p in _innermost(s)) | dict.fromkeys(whole)

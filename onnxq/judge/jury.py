@@ -14,7 +14,7 @@ from onnxq.arrays import Samples
 from onnxq.judge.classes import logits
 from onnxq.judge.judged import score_parts
 from onnxq.judge.parts import class_axes
-from onnxq.judge.ranked import Ranked, line_up
+from onnxq.judge.ranked import Ranked, line_up, outputs_in
 from onnxq.judge.rankings import ranked_outputs
 from onnxq.judge.verdict import Errors, Sums, gathered, hopeless, sums, worst_fall
 from onnxq.model import graph as graphs
@@ -53,7 +53,7 @@ class Jury:
     ) -> Jury:
         """The samples as judges of models that compute what `graph` does."""
         ranked = ranked_outputs(graph)
-        rows = {r.output for group in ranked for r in group.rows}
+        rows = outputs_in(ranked)
         classes = {n: axis for n, axis in class_axes(graph).items() if n not in rows}
         return Jury(samples, reference, score_parts(graph), classes, runtime, workers, ranked)
 

@@ -36,8 +36,8 @@ from onnxq.judge.heads import SCORES as SCORES
 from onnxq.judge.heads import Known, called, detector
 from onnxq.judge.heads import length_of as _length
 from onnxq.judge.lengths import comparable, varying
-from onnxq.judge.ranked import Ranked
-from onnxq.judge.rankings import ranked_of, ranked_outputs
+from onnxq.judge.ranked import Ranked, outputs_in
+from onnxq.judge.rankings import ranked_among, ranked_outputs
 from onnxq.model.flow import same_source
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.model.other_types import Other
@@ -123,8 +123,8 @@ def slices_of(graph: Graph) -> tuple[Part, ...]:
     the shapes that the graph says, whether or not a plan quantizes a Concat."""
     shapes = {name: t.shape for name, t in graph.tensors().items() if t.shape is not None}
     found = floats_of(graph)
-    ranked = ranked_of(list(written_outputs(graph).values()), shapes)
-    matched = [] if ranked is None else _matched(ranked)
+    groups = ranked_among(graph, list(written_outputs(graph).values()))
+    matched = [part for group in groups for part in _matched(group)]
     in_rows = {p.output for p in matched}
     others = [t for t in found if t.name not in in_rows]
     return (*matched, *(p for t in others for p in _placed(t, (), shapes, len(found) > 1)))
@@ -140,7 +140,7 @@ def _matched(ranked: Ranked) -> list[Part]:
 
 def _others(outputs: Iterable[Tensor], groups: Iterable[Ranked]) -> list[Tensor]:
     """The outputs whose rows are not in a group."""
-    there = {r.output for group in groups for r in group.rows}
+    there = set(outputs_in(groups))
     return [t for t in outputs if t.name not in there]
 
 
@@ -211,8 +211,7 @@ def with_outputs(graph: Graph, parts: Sequence[Part]) -> Graph:
     """A copy of the graph whose outputs are the tensors of the parts, and what pairs their rows."""
     copy = graph.copy()
     tensors = copy.tensors()
-    pairing = (r.output for group in ranked_in(parts) for r in group.rows)
-    names = dict.fromkeys([*(part.tensor for part in parts), *pairing])
+    names = dict.fromkeys([*(part.tensor for part in parts), *outputs_in(ranked_in(parts))])
     copy.outputs = [tensors[name] for name in names]
     return copy
 

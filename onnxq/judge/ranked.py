@@ -17,7 +17,7 @@ what that picks. Boxes are what has four numbers a row: an output, or the first 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -228,6 +228,11 @@ def _found(pairs: Array, ref: Array, test: Array) -> Found:
     both = (i >= 0) & (j >= 0)
     sure = ((i >= 0) & ref[image, i]) | ((j >= 0) & test[image, j])
     return Found(len(pairs), int(both.sum()), int(sure.sum()), int((sure & both).sum()))
+
+
+def outputs_in(groups: Iterable[Ranked]) -> list[str]:
+    """The outputs whose rows are in groups, those that tell rows apart too."""
+    return [rows.output for group in groups for rows in group.rows]
 
 
 def line_up(

@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxq.judge.heads import BOX, Known
 from onnxq.judge.lengths import stand_ins, varying
-from onnxq.judge.ranked import Column, Ranked, Rows
+from onnxq.judge.ranked import Column, Ranked, Rows, outputs_in
 from onnxq.model.flow import SAME
 from onnxq.model.graph import Graph, Node, Tensor, constant_of, producer
 from onnxq.model.other_types import Other
@@ -19,7 +19,7 @@ from onnxq.run.segments import reads
 
 
 def ranked_among(graph: Graph, tensors: Sequence[Tensor]) -> list[Ranked]:
-    """The same of tensors of a graph, by the shapes that it says; nothing without a TopK."""
+    """What `ranked_of` finds among tensors of a graph, by the shapes that it says."""
     if not any(node.op == "TopK" for node in graph.nodes):
         return []
     shapes = {name: t.shape for name, t in graph.tensors().items() if t.shape is not None}
@@ -27,7 +27,7 @@ def ranked_among(graph: Graph, tensors: Sequence[Tensor]) -> list[Ranked]:
     return [] if found is None else [found]
 
 
-def behind_topk(tensor: Tensor) -> bool:
+def _behind_topk(tensor: Tensor) -> bool:
     """Whether a tensor is computed from what a TopK picked."""
     return any(True for _ in _nearest(tensor))
 
@@ -35,16 +35,17 @@ def behind_topk(tensor: Tensor) -> bool:
 def ranked_outputs(graph: Graph, outputs: Sequence[Tensor] | None = None) -> list[Ranked]:
     """Outputs, or of `outputs` those, whose rows are matched before they are compared, because what
     stands in for them is in the order of a TopK itself."""
-    unlike, asked = varying(graph), graph.outputs if outputs is None else outputs
-    named = {t.name: t for t in asked}
+    asked = graph.outputs if outputs is None else outputs
+    if not (groups := ranked_among(graph, asked)):
+        return []
+    unlike, named = varying(graph), {t.name: t for t in asked}
 
     def moved(name: str) -> bool:
         tensor = named[name]
         standing = stand_ins(tensor, unlike) if name in unlike else [tensor]
-        return any(map(behind_topk, standing))
+        return any(map(_behind_topk, standing))
 
-    groups = ranked_among(graph, asked)
-    return [group for group in groups if any(moved(r.output) for r in group.rows)]
+    return [group for group in groups if any(map(moved, outputs_in([group])))]
 
 
 def ranked_of(tensors: Sequence[Tensor], shapes: Known) -> Ranked | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from onnxq.errors import OnnxqError
 from onnxq.layers.documents import read_document
-from onnxq.layers.names import UNNAMED
+from onnxq.layers.names import numbered
 
 DETAILED = "--profilingVerbosity=detailed"
 TYPES = (  # in a description of a tensor -> its type; the first that fits
@@ -153,7 +153,7 @@ def _layers(listed: Sequence[Any]) -> Iterator[Layer]:
     for entry in listed:
         layer = Layer(entry) if isinstance(entry, str) else _layer(entry)
         if not layer.name.strip():
-            layer = replace(layer, name=UNNAMED.format(unnamed))
+            layer = replace(layer, name=numbered(unnamed))
             unnamed += 1
         yield layer
 

@@ -26,7 +26,7 @@ OWN = re.compile(  # layers that TensorRT made itself
     r"|\[trainStation\d*\]|\[HostToDeviceCopy|\[DeviceToShapeHostCopy|ONNXTRT_"
     r"|Reformatting CopyNode"
 )
-UNNAMED = "(no name {})"  # of layers that the file gives none
+UNNAMED = "(no name "  # how the names begin that layers get where the file gives none
 PROFILE = re.compile(r" \[profile \d+\]$")
 CLONE = re.compile(r"(_clone_\d+|_copy_(input|output)| copy)$")
 QDQ = re.compile(r"(?:^|[/_.])(?:Quantize|Dequantize)Linear(?:_\d+)?")
@@ -57,9 +57,14 @@ def named(name: str, metadata: str = "", known: Collection[str] | None = None) -
         said = tuple(dict.fromkeys(n for n in map(_whole, found) if known is None or n in known))
         said = said or (_kept(name, known) if known is not None else ())
         return Named(said, hidden=not said)
-    if "{ForeignNode[" in name or name.startswith(("__myl", "__mye", UNNAMED[:9])):
+    if "{ForeignNode[" in name or name.startswith(("__myl", "__mye", UNNAMED)):
         return Named(hidden=True)
     return Named(hidden=True) if known and _is_cut(name, known) else Named(_kept(name, known))
+
+
+def numbered(number: int) -> str:
+    """The name of the layer without one that has this number among its like."""
+    return f"{UNNAMED}{number})"
 
 
 def _is_cut(name: str, known: Collection[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from onnxq.errors import OnnxqError
 from onnxq.layers.documents import read_document
 from onnxq.layers.info import Layer
-from onnxq.layers.names import UNNAMED
+from onnxq.layers.names import UNNAMED, numbered
 
 TIMES = ("averageMs", "timeMs", "medianMs")  # the first that there is
 LONGEST = 1e12  # milliseconds of a layer, thirty years
@@ -71,7 +71,7 @@ def _is_time(entry: object) -> bool:
 def _numbered(times: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
     """The times, those of no name numbered among themselves, as `load_layers` does."""
     numbers = count()
-    return tuple((n if n.strip() else UNNAMED.format(next(numbers)), ms) for n, ms in times)
+    return tuple((n if n.strip() else numbered(next(numbers)), ms) for n, ms in times)
 
 
 def _runs(path: Path, count: object) -> int:
@@ -97,7 +97,7 @@ def _time(path: Path, entry: Any, runs: int) -> tuple[str, float]:
 
 
 def _unnamed(name: str) -> bool:
-    return name.startswith(UNNAMED[:9])
+    return name.startswith(UNNAMED)
 
 
 def joined(layers: Sequence[Layer], profile: Profile) -> tuple[list[float | None], float]:

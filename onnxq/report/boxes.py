@@ -86,8 +86,9 @@ def detections(
     image: Image, ref: Array, test: Array, names: Mapping[int, str]
 ) -> tuple[float, Callable[[], dict[str, Any]]]:
     """(share of the detections [n, 7] that one model alone has, what makes the picture)."""
-    pairs = matched(ref[:, 3:], _score(ref), ref[:, 1], test[:, 3:], _score(test), test[:, 1]) \
-        if not np.isnan(ref[:, 1]).any() else _unlabelled(ref, test)  # fmt: skip
+    labelled = not np.isnan(ref[:, 1]).any()  # else boxes are paired by place alone
+    label, its = (x[:, 1] if labelled else np.zeros(len(x)) for x in (ref, test))
+    pairs = matched(ref[:, 3:], _score(ref), label, test[:, 3:], _score(test), its)
     every = len(ref) + len(test)
     loss = 1 - 2 * len(pairs) / every if every else 0.0
 
@@ -105,12 +106,6 @@ def detections(
 
 def _score(found: Array) -> Array:
     return np.nan_to_num(found[:, 2], nan=1.0)
-
-
-def _unlabelled(ref: Array, test: Array) -> list[tuple[int, int]]:
-    """Pairs by place alone, where boxes have no class."""
-    classes = np.zeros(len(ref)), np.zeros(len(test))
-    return matched(ref[:, 3:], _score(ref), classes[0], test[:, 3:], _score(test), classes[1])
 
 
 def _listed(found: Array, both: set[int], names: Mapping[int, str]) -> list[dict[str, Any]]:

@@ -10,26 +10,19 @@ import onnx
 
 # Rounds float biases behind Q/DQ to INT32, which TensorRT does not, and goes wrong in FP16 graphs.
 BIAS_ROUNDING = "WeightBiasQuantization"
+FUSES_CODES = "QDQSelectorActionTransformer"  # makes a Concat of FP16 one that has no FP16
+# From opset 21 on it says the type of a Q that it moves, and another optimizer then changes the
+# zero point's: a model with MatMul and Add behind activations of three axes cannot be loaded.
+MOVES_CODES, TYPED_OPSET = "QDQPropagationTransformer", 21
 # These take FP8 for an integer type: a product of integers that does not exist, a Q moved past a
 # Transpose that has no FP8, and, without a word, no more Relu in front of the Q.
-NOT_FOR_FP8 = (
-    "QDQSelectorActionTransformer",
-    "QDQPropagationTransformer",
-    "ReluQuantRewrite",
-    "ClipQuantRewrite",
-)
+NOT_FOR_FP8 = (FUSES_CODES, MOVES_CODES, "ReluQuantRewrite", "ClipQuantRewrite")
 FP8 = {
     onnx.TensorProto.FLOAT8E4M3FN,
     onnx.TensorProto.FLOAT8E4M3FNUZ,
     onnx.TensorProto.FLOAT8E5M2,
     onnx.TensorProto.FLOAT8E5M2FNUZ,
 }
-
-
-# From opset 21 on it says the type of a Q that it moves, and another optimizer then changes the
-# zero point's: a model with MatMul and Add behind activations of three axes cannot be loaded.
-MOVES_CODES, TYPED_OPSET = "QDQPropagationTransformer", 21
-FUSES_CODES = "QDQSelectorActionTransformer"  # makes a Concat of FP16 one that has no FP16
 
 
 def disabled(model: onnx.ModelProto) -> list[str]:

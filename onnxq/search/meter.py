@@ -18,7 +18,7 @@ from onnxq.judge import accuracy
 from onnxq.judge.metrics import AnyMetric, FunctionMetric, Sums, Top1, sums_of
 from onnxq.judge.parts import Part, ranked_in
 from onnxq.judge.plain import plainly
-from onnxq.judge.ranked import Found, line_up
+from onnxq.judge.ranked import Found, line_up, outputs_in
 from onnxq.judge.spread import scores, stderr, worst
 from onnxq.model import graph as graphs
 from onnxq.model.graph import Graph
@@ -119,8 +119,7 @@ class Meter:
 
     @cached_property
     def _kept(self) -> list[Outputs]:
-        pairing = (r.output for group in ranked_in(self.parts) for r in group.rows)
-        wanted = {*(part.output for part in self.parts), *pairing}
+        wanted = {*(part.output for part in self.parts), *outputs_in(ranked_in(self.parts))}
         return [{n: x for n, x in row.items() if n in wanted} for row in self._float()]
 
     def _float(self) -> Iterator[Outputs]:

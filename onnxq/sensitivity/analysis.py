@@ -17,7 +17,7 @@ from onnxq.judge.lengths import comparable, varying
 from onnxq.judge.metrics import LABEL_FREE, AnyMetric, FunctionMetric
 from onnxq.judge.parts import Part as OutputPart
 from onnxq.judge.parts import by_output, in_headline, slices_of, written_outputs
-from onnxq.judge.ranked import Ranked
+from onnxq.judge.ranked import Ranked, outputs_in
 from onnxq.judge.rankings import ranked_outputs
 from onnxq.model.graph import Graph, Node, constant_of, node_by_name, within
 from onnxq.passes.insert_qdq import insert_qdq
@@ -105,7 +105,7 @@ class Analysis:
         names = self.options.outputs or tuple(written)
         if isinstance(self.metric, FunctionMetric):
             return names
-        rows = [r.output for group in self.ranked for r in group.rows]
+        rows = outputs_in(self.ranked)
         others = [written[name] for name in names if name not in rows]
         floats = comparable(others, varying(self.graph))
         if not floats and not rows:
